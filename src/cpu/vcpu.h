@@ -1,0 +1,94 @@
+/*
+ * A virtual processor and the engine interface.
+ *
+ * A vcpu belongs to one thread: only that thread calls run, pull and push, and touches x86. Other
+ * threads talk to it by vcpu_post(): they set an attention bit and kick. An engine looks at
+ * `attention` at least once per block of guest instructions; it never waits.
+ *
+ * Life of run(): the engine executes guest instructions until something needs the machine, and
+ * returns why. Port and MMIO accesses, CPUID's APIC id, interrupts and device MSRs do not leave
+ * run(): they go through `ops`, which the machine supplies and which take its lock.
+ */
+#pragma once
+#include "base/err.h"
+#include "memory/memory.h"
+#include "x86/cpu.h"
+#include "x86/cpuid.h"
+#include <stdio.h>
+
+struct vcpu;
+
+enum cpu_exit {
+	CPU_EXIT_HALT,     /* HLT (or MWAIT): sleep until attention */
+	CPU_EXIT_KICK,     /* ATTN_STOP was seen; call run again when ready */
+	CPU_EXIT_SHUTDOWN, /* triple fault: x86.s.activity is X86_SHUTDOWN */
+	CPU_EXIT_WAIT,     /* waiting for SIPI */
+	CPU_EXIT_ERROR,    /* the engine cannot go on: vcpu->error says why */
+};
+
+/* attention bits, set by any thread */
+#define ATTN_INTR BIT(0) /* ops->interrupt_pending may be true */
+#define ATTN_NMI  BIT(1)
+#define ATTN_INIT BIT(2)
+#define ATTN_SIPI BIT(3) /* vector in sipi_vector */
+#define ATTN_STOP BIT(4) /* leave run() with CPU_EXIT_KICK at the next boundary */
+#define ATTN_CODE BIT(5) /* engine-internal: code another thread wrote must be forgotten */
+
+struct vcpu_ops {
+	/* The vector to deliver, acknowledged at the controller, or -1 when there is none after all. */
+	int (*interrupt)(void *ctx, struct vcpu *v);
+	u64 (*port_in)(void *ctx, struct vcpu *v, u16 port, unsigned size);
+	void (*port_out)(void *ctx, struct vcpu *v, u16 port, unsigned size, u32 value);
+	/* Addresses that are not RAM; also writes to ROM. size 1, 2, 4, 8. */
+	u64 (*mmio_read)(void *ctx, struct vcpu *v, gpa_t at, unsigned size);
+	void (*mmio_write)(void *ctx, struct vcpu *v, gpa_t at, unsigned size, u64 value);
+	bool (*msr_read)(void *ctx, struct vcpu *v, u32 index, u64 *value);
+	bool (*msr_write)(void *ctx, struct vcpu *v, u32 index, u64 value);
+	u64 (*cr8_read)(void *ctx, struct vcpu *v);
+	void (*cr8_write)(void *ctx, struct vcpu *v, u64 value);
+};
+
+struct vcpu_stats {
+	u64 instructions; /* retired; 0 where the engine cannot count */
+	u64 exits[5];     /* by enum cpu_exit */
+	u64 port_ios, mmios, interrupts, exceptions;
+};
+
+/* --trace: each is NULL when off. Lines are written by the vcpu's thread. */
+struct vcpu_trace {
+	FILE *to;
+	bool exits, instructions, interrupts;
+};
+
+struct vcpu {
+	struct x86_cpu x86;           /* x86.ctx is this vcpu */
+	unsigned index;               /* also the APIC id */
+	const struct cpu_engine *engine;
+	void *engine_data;
+	struct memory *memory;
+	const struct vcpu_ops *ops;
+	void *ops_ctx;
+	_Atomic u32 attention;
+	_Atomic u8 sipi_vector;
+	struct vcpu_stats stats;
+	struct vcpu_trace trace;
+	struct err error;
+};
+
+struct cpu_engine {
+	const char *name;
+	const char *doc;
+	int (*probe)(struct err *why);       /* 0: this host can run it well; else -errno and why not */
+	int (*open)(struct vcpu *v, struct err *err);
+	void (*close)(struct vcpu *v);
+	enum cpu_exit (*run)(struct vcpu *v);
+	void (*kick)(struct vcpu *v);        /* any thread: make run() look at attention soon */
+	int (*pull)(struct vcpu *v);         /* x86.s := the engine's copy */
+	int (*push)(struct vcpu *v);         /* the engine's copy := x86.s */
+	void (*forget)(struct vcpu *v, gpa_t at, u64 len); /* NULL: nothing cached */
+};
+
+/* Sets attention bits and kicks; any thread. */
+void vcpu_post(struct vcpu *v, u32 attention);
+
+/* All engines in order of preference, in cpu/engines.c of the machine layer. */

@@ -1,0 +1,91 @@
+/*
+ * What a device is. One file exposes one `const struct device_class`; everything else in it is
+ * static. Devices know no engines, make no system calls and own no host resource: memory,
+ * interrupt lines, the clock and a backend are handed in through struct device_env, so that the
+ * same device runs in the monitor, a unit test, a fuzzer or another process.
+ *
+ * All device files have the same section order: the part and the document it follows, registers,
+ * state, helpers, reads, writes, reset, init, tables.
+ *
+ * Threads: every function of a device is called with the machine's lock held.
+ */
+#pragma once
+#include "base/err.h"
+#include "bus/bus.h"
+#include "bus/clock.h"
+#include "bus/irq.h"
+#include "memory/memory.h"
+#include "state/field.h"
+
+#define DEVICE_WINDOWS_MAX 4
+#define DEVICE_LINES_MAX   32
+
+/* What the machine does on a device's behalf. NULL members are allowed in tests. */
+struct device_env {
+	struct memory *memory;
+	struct guest_clock *clock;
+	struct msi_sink msi;
+	struct irq_line lines[DEVICE_LINES_MAX]; /* outputs; each class documents which is which */
+	void *machine;
+	void (*power_off)(void *machine);
+	void (*reset)(void *machine);
+	void (*exit_code)(void *machine, u32 value);    /* debug-exit: the byte the guest wrote */
+	const struct console_ops *console;              /* serial ports */
+	void *console_ctx;
+	u64 (*wall_clock)(void *machine);               /* seconds since 1970, UTC, at guest time 0 */
+};
+
+/* A byte-stream backend as a serial port sees it. The backend calls device_class.input. */
+struct console_ops {
+	/* Takes up to len bytes; returns how many were taken. Never blocks. */
+	size_t (*write)(void *ctx, const u8 *data, size_t len);
+};
+
+struct device {
+	const struct device_class *class;
+	char name[16]; /* "uart0" */
+	struct device_env env;
+};
+
+enum prop_kind { PROP_U64, PROP_BOOL, PROP_STRING };
+
+struct prop {
+	const char *name, *doc; /* name NULL ends the table */
+	enum prop_kind kind;
+	u32 offset;             /* in the device struct */
+	u64 init, min, max;     /* PROP_U64, PROP_BOOL */
+};
+#define PROP_END { NULL, NULL, PROP_U64, 0, 0, 0, 0 }
+
+/* Where a window goes unless the machine says otherwise. */
+struct device_window {
+	enum bus_space space;
+	u64 base, len; /* len 0 ends the list */
+};
+
+struct device_class {
+	const char *name, *doc;
+	size_t size;   /* of the device's own struct, whose first member is struct device */
+	int (*init)(struct device *d, struct err *err); /* props and env are set; NULL: nothing to do */
+	void (*reset)(struct device *d);                /* also called once after init */
+	void (*fini)(struct device *d);
+	u64 (*read)(struct device *d, unsigned window, u64 offset, unsigned size);
+	void (*write)(struct device *d, unsigned window, u64 offset, unsigned size, u64 value);
+	size_t (*input)(struct device *d, const u8 *data, size_t len); /* bytes from the backend; returns taken */
+	void (*loaded)(struct device *d); /* after state was loaded: re-arm timers, drive lines */
+	struct device_window windows[DEVICE_WINDOWS_MAX];
+	const struct prop *props;
+	const struct field *state;
+};
+
+/* Allocates, sets default props, copies env, calls init and reset. NULL with err filled on failure. */
+struct device *device_new(const struct device_class *class, const char *name, const struct device_env *env,
+                          struct err *err);
+void device_free(struct device *d);
+/* Claims the class's windows on the bus. */
+NODISCARD int device_attach(struct device *d, struct bus *bus, struct err *err);
+NODISCARD int device_set(struct device *d, const char *prop, const char *value, struct err *err);
+
+/* Every class that can be named, in device/table.c. */
+extern const struct device_class *const device_classes[];
+extern const unsigned device_class_count;

@@ -1,0 +1,223 @@
+/* See memory.h for the model. The slot list is short and sorted; lookups that matter are cached by
+ * the engines' TLBs, so a linear scan is the clearest thing that is fast enough. */
+#include "memory/memory.h"
+#include "base/bits.h"
+#include "base/must.h"
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+void memory_init(struct memory *m) { *m = (struct memory){ 0 }; }
+
+void memory_fini(struct memory *m)
+{
+	for (unsigned i = 0; i < m->region_count; i++) {
+		struct memory_region *r = &m->regions[i];
+
+		munmap(r->host, r->size);
+		free((void *)r->flags);
+		close(r->fd);
+	}
+	*m = (struct memory){ 0 };
+}
+
+struct memory_region *memory_add_region(struct memory *m, const char *name, u64 size, bool rom, struct err *err)
+{
+	struct memory_region *r = &m->regions[m->region_count];
+
+	must(m->region_count < MEMORY_REGIONS_MAX, "more than %d regions", MEMORY_REGIONS_MAX);
+	must(size && !(size & PAGE_MASK), "region %s: size %llu", name, (unsigned long long)size);
+
+	int fd = memfd_create(name, MFD_CLOEXEC);
+	if (fd < 0) {
+		err_set(err, -errno, "guest memory %s: memfd_create: %s", name, strerror(errno));
+		return NULL;
+	}
+	if (ftruncate(fd, (off_t)size) < 0) {
+		err_set(err, -errno, "guest memory %s: %llu MiB: %s", name, (unsigned long long)(size / MiB),
+			strerror(errno));
+		goto close_fd;
+	}
+	u8 *host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (host == MAP_FAILED) {
+		err_set(err, -errno, "guest memory %s: cannot map %llu MiB: %s; ask for less with --memory", name,
+			(unsigned long long)(size / MiB), strerror(errno));
+		goto close_fd;
+	}
+	_Atomic u8 *flags = calloc(size >> PAGE_SHIFT, 1);
+	if (!flags) {
+		err_set(err, -ENOMEM, "guest memory %s: no memory for page flags", name);
+		goto unmap;
+	}
+	*r = (struct memory_region){ .host = host, .flags = flags, .size = size, .fd = fd, .rom = rom };
+	snprintf(r->name, sizeof(r->name), "%s", name);
+	m->region_count++;
+	return r;
+
+unmap:
+	munmap(host, size);
+close_fd:
+	close(fd);
+	return NULL;
+}
+
+int memory_add_slot(struct memory *m, struct memory_region *r, gpa_t base, u64 offset, u64 size, struct err *err)
+{
+	must(m->slot_count < MEMORY_SLOTS_MAX, "more than %d slots", MEMORY_SLOTS_MAX);
+	if ((base.v | offset | size) & PAGE_MASK || !size || !range_ok(offset, size, r->size) ||
+	    !range_ok(base.v, size, BIT64(52)))
+		return err_set(err, -EINVAL, "guest memory %s: bad placement at 0x%llx", r->name,
+			       (unsigned long long)base.v);
+
+	unsigned at = 0;
+	for (; at < m->slot_count && m->slots[at].base < base.v; at++)
+		;
+	bool hits_below = at > 0 && m->slots[at - 1].base + m->slots[at - 1].size > base.v;
+	bool hits_above = at < m->slot_count && base.v + size > m->slots[at].base;
+	if (hits_below || hits_above)
+		return err_set(err, -EEXIST, "guest memory %s: overlaps at 0x%llx", r->name,
+			       (unsigned long long)base.v);
+
+	memmove(&m->slots[at + 1], &m->slots[at], (m->slot_count - at) * sizeof(m->slots[0]));
+	m->slots[at] = (struct memory_slot){ .base = base.v, .size = size, .offset = offset, .region = r };
+	m->slot_count++;
+	return 0;
+}
+
+void memory_watch(struct memory *m, void (*code_written)(void *, gpa_t, u64), void *ctx)
+{
+	must(m->watcher_count < MEMORY_WATCHERS_MAX, "more than %d watchers", MEMORY_WATCHERS_MAX);
+	m->watchers[m->watcher_count++] = (struct memory_watcher){ .code_written = code_written, .ctx = ctx };
+}
+
+static const struct memory_slot *find_slot(const struct memory *m, u64 at)
+{
+	for (unsigned i = 0; i < m->slot_count; i++)
+		if (at - m->slots[i].base < m->slots[i].size)
+			return &m->slots[i];
+	return NULL;
+}
+
+struct memory_page memory_page(const struct memory *m, gpa_t at)
+{
+	const struct memory_slot *s = find_slot(m, at.v);
+
+	if (!s)
+		return (struct memory_page){ 0 };
+	u64 off = align_down(s->offset + (at.v - s->base), PAGE_SIZE);
+	return (struct memory_page){
+		.host = s->region->host + off,
+		.flags = &s->region->flags[off >> PAGE_SHIFT],
+		.rom = s->region->rom,
+	};
+}
+
+u8 *memory_host(const struct memory *m, gpa_t at, u64 len)
+{
+	const struct memory_slot *s = find_slot(m, at.v);
+
+	if (!s || !range_ok(at.v - s->base, len, s->size))
+		return NULL;
+	return s->region->host + s->offset + (at.v - s->base);
+}
+
+/* The part of [at, at+len) that starts at `at` and lies in one slot; 0 when `at` is in none. */
+static u64 piece(const struct memory *m, u64 at, u64 len, const struct memory_slot **s)
+{
+	*s = find_slot(m, at);
+	return *s ? min_u64(len, (*s)->base + (*s)->size - at) : 0;
+}
+
+static bool all_ram(const struct memory *m, u64 at, u64 len, bool for_write)
+{
+	const struct memory_slot *s;
+	u64 end;
+
+	if (!add_ok(at, len, &end))
+		return false;
+	while (len) {
+		u64 n = piece(m, at, len, &s);
+
+		if (!n || (for_write && s->region->rom))
+			return false;
+		at += n;
+		len -= n;
+	}
+	return true;
+}
+
+bool memory_read(const struct memory *m, gpa_t at, void *buf, u64 len)
+{
+	const struct memory_slot *s;
+
+	if (!all_ram(m, at.v, len, false))
+		return false;
+	for (u64 done = 0, n; done < len; done += n) {
+		n = piece(m, at.v + done, len - done, &s);
+		memcpy((u8 *)buf + done, s->region->host + s->offset + (at.v + done - s->base), n);
+	}
+	return true;
+}
+
+/* buf NULL: fill with byte. */
+static bool put(struct memory *m, u64 at, const void *buf, u8 byte, u64 len, bool into_rom)
+{
+	const struct memory_slot *s;
+
+	if (!all_ram(m, at, len, !into_rom))
+		return false;
+	for (u64 done = 0, n; done < len; done += n) {
+		n = piece(m, at + done, len - done, &s);
+		u8 *to = s->region->host + s->offset + (at + done - s->base);
+		if (buf)
+			memcpy(to, (const u8 *)buf + done, n);
+		else
+			memset(to, byte, n);
+		memory_written(m, gpa(at + done), n);
+	}
+	return true;
+}
+
+bool memory_write(struct memory *m, gpa_t at, const void *buf, u64 len) { return put(m, at.v, buf, 0, len, false); }
+bool memory_load(struct memory *m, gpa_t at, const void *buf, u64 len) { return put(m, at.v, buf, 0, len, true); }
+bool memory_fill(struct memory *m, gpa_t at, u8 byte, u64 len) { return put(m, at.v, NULL, byte, len, false); }
+
+void memory_written(struct memory *m, gpa_t at, u64 len)
+{
+	while (len) {
+		u64 n = min_u64(len, PAGE_SIZE - (at.v & PAGE_MASK));
+		struct memory_page p = memory_page(m, at);
+
+		if (p.flags) {
+			u8 was = atomic_fetch_or_explicit(p.flags, MEM_DIRTY, memory_order_acq_rel);
+			if (was & MEM_CODE)
+				for (unsigned i = 0; i < m->watcher_count; i++)
+					m->watchers[i].code_written(m->watchers[i].ctx, at, n);
+		}
+		at.v += n;
+		len -= n;
+	}
+}
+
+u64 memory_ram_size(const struct memory *m)
+{
+	u64 sum = 0;
+
+	for (unsigned i = 0; i < m->region_count; i++)
+		sum += m->regions[i].rom ? 0 : m->regions[i].size;
+	return sum;
+}
+
+u64 memory_ram_top(const struct memory *m)
+{
+	u64 top = 0;
+
+	for (unsigned i = 0; i < m->slot_count; i++)
+		if (!m->slots[i].region->rom)
+			top = m->slots[i].base + m->slots[i].size;
+	return top;
+}

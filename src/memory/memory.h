@@ -1,0 +1,90 @@
+/*
+ * Guest-physical memory: RAM and ROM regions, and one byte of flags per page.
+ *
+ * A region is one memfd (so that it can be shared with other processes, snapshotted and cloned).
+ * A slot places a range of a region at a guest-physical address; two slots may show the same range
+ * (the BIOS ROM at 4 GiB and its alias below 1 MiB). Addresses outside all slots belong to the bus.
+ *
+ * Page flags are the single mechanism behind self-modifying code, migration, display refresh and
+ * page-table tracking: whoever writes guest RAM by any route sets MEM_DIRTY and, when MEM_CODE is
+ * set, tells the watchers. memory_write() does that; code that writes through a host pointer calls
+ * memory_written() afterwards.
+ *
+ * Threads: slots change only while no vcpu runs. Reads, writes and flags: any thread; flags are
+ * updated atomically. Guest data races are the guest's own.
+ */
+#pragma once
+#include "base/err.h"
+#include "base/types.h"
+
+#define MEMORY_REGIONS_MAX  8
+#define MEMORY_SLOTS_MAX    16
+#define MEMORY_WATCHERS_MAX 16
+
+/* Page flags. */
+#define MEM_DIRTY BIT(0) /* written since the flag was last cleared */
+#define MEM_CODE  BIT(1) /* an engine holds decoded or translated code from here */
+#define MEM_TABLE BIT(2) /* an engine tracks page tables here */
+
+struct memory_region {
+	char name[16];
+	u8 *host;         /* page-aligned mapping of the whole region */
+	_Atomic u8 *flags; /* one per page */
+	u64 size;         /* bytes, multiple of PAGE_SIZE */
+	int fd;
+	bool rom;         /* guest writes are ignored */
+};
+
+struct memory_slot {
+	u64 base;         /* guest-physical, page-aligned */
+	u64 size;
+	u64 offset;       /* into the region */
+	struct memory_region *region;
+};
+
+struct memory_watcher {
+	/* Code in [at, at+len) was written or its page dropped; any thread. len <= PAGE_SIZE, one page. */
+	void (*code_written)(void *ctx, gpa_t at, u64 len);
+	void *ctx;
+};
+
+struct memory {
+	struct memory_region regions[MEMORY_REGIONS_MAX];
+	struct memory_slot slots[MEMORY_SLOTS_MAX]; /* sorted by base, disjoint */
+	struct memory_watcher watchers[MEMORY_WATCHERS_MAX];
+	unsigned region_count, slot_count, watcher_count;
+};
+
+void memory_init(struct memory *m);
+void memory_fini(struct memory *m);
+
+/* Creates a zero-filled region; NULL with err filled when the host refuses. size > 0. */
+struct memory_region *memory_add_region(struct memory *m, const char *name, u64 size, bool rom, struct err *err);
+/* Shows [offset, offset+size) of the region at base. Refuses overlaps and misalignment. */
+NODISCARD int memory_add_slot(struct memory *m, struct memory_region *r, gpa_t base, u64 offset, u64 size, struct err *err);
+void memory_watch(struct memory *m, void (*code_written)(void *, gpa_t, u64), void *ctx);
+
+/* One page as engines cache it; host is NULL when gpa is not RAM or ROM. */
+struct memory_page {
+	u8 *host;            /* of the page's first byte */
+	_Atomic u8 *flags;
+	bool rom;
+};
+struct memory_page memory_page(const struct memory *m, gpa_t at);
+
+/* Host pointer to len bytes that must lie in one slot, or NULL. Reading only, unless the caller
+ * calls memory_written() for what it wrote. */
+u8 *memory_host(const struct memory *m, gpa_t at, u64 len);
+
+/* Copies; false when any byte is not RAM (nothing copied) or, for writes, is ROM. */
+NODISCARD bool memory_read(const struct memory *m, gpa_t at, void *buf, u64 len);
+NODISCARD bool memory_write(struct memory *m, gpa_t at, const void *buf, u64 len);
+NODISCARD bool memory_fill(struct memory *m, gpa_t at, u8 byte, u64 len);
+void memory_written(struct memory *m, gpa_t at, u64 len);
+
+/* Fills a ROM or RAM region from the host side: loaders. false: out of range. */
+NODISCARD bool memory_load(struct memory *m, gpa_t at, const void *buf, u64 len);
+
+/* Bytes of RAM (not ROM), and the highest RAM address + 1. */
+u64 memory_ram_size(const struct memory *m);
+u64 memory_ram_top(const struct memory *m);

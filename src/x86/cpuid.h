@@ -1,0 +1,44 @@
+/*
+ * The CPU model: what CPUID says. Built once per machine from the host's CPUID by a policy table
+ * (x86/cpuid.c): each feature bit is passed through, hidden, or forced, with the reason beside it.
+ * The policy: everything up to AVX-512 that the host has; SMAP, SMEP, UMIP, PCID, INVPCID,
+ * FSGSBASE, 1 GiB pages, invariant TSC, x2APIC, TSC-deadline; an immune CPU (no mitigations
+ * needed); the KVM paravirtual leaves with kvmclock; no VMX/SVM, TSX, SGX, PT, PMU, MCE banks, CET, PKU, LA57.
+ */
+#pragma once
+#include "base/err.h"
+#include "x86/cpu.h"
+
+struct x86_cpuid { u32 eax, ebx, ecx, edx; };
+
+#define X86_MODEL_LEAVES 96
+
+struct x86_model {
+	char vendor[13];
+	bool amd;                  /* AMD-like behaviour where the vendors differ (SYSRET, SYSENTER in
+	                            * compatibility mode, MOV SS null, ...) */
+	unsigned phys_bits;        /* MAXPHYADDR */
+	u64 xcr0_mask;             /* features XCR0 may enable */
+	u64 xss_mask;
+	u64 efer_mask, cr4_mask;   /* bits the guest may set */
+	u32 mxcsr_mask;
+	u32 xsave_offset[8], xsave_size[8]; /* standard format, per component: the host's leaf 0xD */
+	u64 tsc_hz;
+	unsigned cpus;             /* in the topology leaves */
+	unsigned count;
+	struct { u32 leaf, subleaf; bool any_subleaf; struct x86_cpuid value; } leaf[X86_MODEL_LEAVES];
+};
+
+/* What the builder reads of the host: a function, so that tests can feed other hosts. */
+typedef struct x86_cpuid (*x86_host_cpuid)(u32 leaf, u32 subleaf);
+struct x86_cpuid x86_native_cpuid(u32 leaf, u32 subleaf);
+
+/* tsc_hz: the host's TSC frequency, measured or known. cpus 1..255. */
+void x86_model_build(struct x86_model *model, x86_host_cpuid host, u64 tsc_hz, unsigned cpus);
+
+/* CPUID as the guest sees it: dynamic bits (OSXSAVE, APIC id, XSAVE sizes for the current XCR0)
+ * filled in. apic_id is this vcpu's. */
+struct x86_cpuid x86_cpuid(const struct x86_cpu *cpu, u32 leaf, u32 subleaf, u32 apic_id);
+
+/* For instruction gating: is a CPUID feature present in the model? */
+bool x86_model_has(const struct x86_model *model, u32 leaf, u32 subleaf, unsigned reg /*0=eax..3*/, unsigned bit);

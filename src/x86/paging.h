@@ -1,0 +1,35 @@
+/*
+ * Address translation (SDM 3A chapter 4): none, 32-bit, PAE and 4-level paging, with accessed and
+ * dirty bits set atomically, exact error codes, NX, WP, SMEP, SMAP, 1 GiB and global pages.
+ * LA57 and protection keys are not part of the CPU model.
+ */
+#pragma once
+#include "x86/cpu.h"
+
+struct x86_xlat {
+	gpa_t gpa;      /* of the byte asked for */
+	u64 page_size;  /* 4 KiB, 2 MiB, 4 MiB or 1 GiB; 4 KiB without paging */
+	/* What the tables allow, independent of the access asked for: for a TLB to cache. */
+	bool writable;  /* R/W set at every level */
+	bool user;      /* U/S set at every level */
+	bool executable;
+	bool dirty;     /* leaf D is set (now): a cached entry may be written through */
+	bool global;
+};
+
+/*
+ * Translates and checks one byte address. On success A bits (and D, for a write) are set in the
+ * tables. On a violation returns X86_FAULT with #PF prepared; cr2 is written by delivery.
+ */
+int x86_translate(struct x86_cpu *cpu, gva_t at, unsigned access, struct x86_xlat *out);
+
+/* The same walk without any side effect or permission check, for debuggers; false: not mapped. */
+bool x86_peek(struct x86_cpu *cpu, gva_t at, struct x86_xlat *out);
+
+/* Would this access be allowed by a translation with these rights? The single place that knows
+ * how CPL, WP, SMEP, SMAP, NX and EFLAGS.AC combine. Returns 0 or the #PF error code bits. */
+u32 x86_check_rights(const struct x86_state *s, const struct x86_xlat *x, unsigned access);
+
+/* In PAE paging the four PDPTEs are loaded (and checked) at MOV CR3 (SDM 3A 4.4.1); this model
+ * reads them at each walk and only checks them here. */
+int x86_check_pdptes(struct x86_cpu *cpu, u64 cr3);
