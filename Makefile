@@ -1,0 +1,67 @@
+# A short front for Meson: `make run` and `make test` are all one needs to know.
+#
+#   make run          boot Debian's stock cloud kernel to a shell (a short demonstration without a terminal)
+#   make test         build and run the tests; the last line is "N passed, N failed, N skipped"
+#   make build        build/strata
+#   make test-long    every test, longer fuzzing, with the sanitizers too
+#   make bench        speed and boot times, beside QEMU's where it is installed; bench-quick: one round
+#   make check        the rules only: layers, headers, formatting, documents, Clang
+#   make fmt          format the sources;  make clean: remove build/
+#   make deps         install the Debian packages needed by all of the above
+#
+# MODE=debug|release|asan|tsan|coverage chooses the build folder build/<mode>. WERROR=1 makes warnings errors.
+# SUITES="unit rules" limits the tests. MODES="release asan" makes `make test` run in several modes.
+
+MODE   ?= release
+MODES  ?= $(MODE)
+WERROR ?= 0
+SUITES ?=
+
+override WERROR_OPTION := -Dwerror=$(if $(filter-out 0,$(WERROR)),true,false)
+
+.DEFAULT_GOAL := build
+.PHONY: deps build run demo test test-long bench bench-quick check fmt clean
+
+deps:
+	@tools/deps build run test bench
+
+build:
+	@tools/deps build
+	@tools/configure $(MODE) $(WERROR_OPTION)
+	@ninja -C build/$(MODE)
+	@ln -sfn $(MODE)/src/bin/strata build/strata
+
+run: build
+	@tools/deps build run
+	@tools/demo
+
+# The demonstration alone, whatever standard input is.
+demo: build
+	@tools/deps build run
+	@tools/demo </dev/null
+
+test:
+	@tools/deps build run test
+	@for mode in $(MODES); do tools/configure $$mode $(WERROR_OPTION) -Dtests=enabled && ninja -C build/$$mode || exit 1; done
+	@[ ! -d build/release ] || ln -sfn release/src/bin/strata build/strata
+	@tools/run-tests $(MODES:%=build/%) $(SUITES:%=--suite %)
+
+test-long:
+	@STRATA_TEST_LONG=1 $(MAKE) --no-print-directory test MODES="release asan"
+
+bench: build
+	@tools/deps build run bench
+	@bench/boot
+
+bench-quick: build
+	@tools/deps build run
+	@bench/boot --quick
+
+check:
+	@$(MAKE) --no-print-directory test SUITES=rules
+
+fmt:
+	@git ls-files '*.c' '*.h' | xargs clang-format-14 -i
+
+clean:
+	rm -rf build
