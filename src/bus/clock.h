@@ -21,6 +21,7 @@ struct guest_clock {
 	u64 base;      /* guest ns = host_ns() - base while running */
 	u64 frozen_at; /* guest ns while paused or manual */
 	bool running;
+	bool firing;   /* inside clock_run(): rearm() is called once, at its end */
 	struct clock_timer *timers;
 };
 
@@ -34,7 +35,8 @@ void timer_arm(struct guest_clock *c, struct clock_timer *t, u64 deadline); /* g
 void timer_cancel(struct guest_clock *c, struct clock_timer *t);
 /* Fires everything due, in deadline order; returns the next deadline or ~0. */
 u64 clock_run(struct guest_clock *c);
-/* Manual clock: moves time forward, firing timers at their exact times. */
+/* Manual clock: moves time forward, firing timers at their exact times. A timer that always re-arms
+ * itself at or before now would never let it return. */
 void clock_advance(struct guest_clock *c, u64 ns);
 
 /* ticks of a hz oscillator elapsed in ns, without overflow for 500 years of any hz < 2^33. */
