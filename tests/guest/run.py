@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+"""Runs the guest programs of programs.list under one engine and judges their output.
+
+Exit status: 0 all as expected, 1 some are not, 77 the engine cannot run here, 2 usage.
+"""
+import argparse
+import concurrent.futures
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+EXIT_PASS = (0x10 << 1) | 1  # lib/layout.h
+QEMU = "qemu-system-x86_64"
+
+
+class Program:
+    """One line of programs.list."""
+
+    def __init__(self, line):
+        name, mode, expect, *notes = line.split(None, 3)
+        self.name = name
+        self.mode = mode
+        self.expect = expect
+        self.skip = {}    # engine: reason
+        self.known = {}   # engine: {test: reason}
+        for engine, kind, text in re.findall(r"(\w+):(skip|except)\(([^()]*)\)", notes[0] if notes else ""):
+            if kind == "skip":
+                self.skip[engine] = text
+            else:
+                names, _, reason = text.partition(":")
+                for test in names.split(","):
+                    self.known.setdefault(engine, {})[test.strip()] = reason.strip()
+
+
+def read_list(path):
+    with open(path, encoding="utf-8") as f:
+        return [Program(line) for line in (raw.strip() for raw in f) if line and not line.startswith("#")]
+
+
+def command(args, program):
+    kernel = os.path.join(args.programs, program.name)
+    if args.engine == "qemu":
+        return [QEMU, "-accel", "tcg", "-cpu", "max", "-m", "256M", "-nodefaults", "-display", "none",
+                "-serial", "stdio", "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x4",
+                "-kernel", kernel]
+    return [args.strata, "run", "--engine", args.engine, "--kernel", kernel, "--memory", "256M", "--no-reboot"]
+
+
+def execute(args, program):
+    """Runs one program; returns (exit status or "timeout", output text, seconds)."""
+    start = time.monotonic()
+    limit = 5 if program.expect == "TIMEOUT" else args.timeout
+    with subprocess.Popen(command(args, program), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT) as process:
+        try:
+            out, _ = process.communicate(timeout=limit)
+            status = process.returncode
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            try:
+                out, _ = process.communicate(timeout=2)  # SIGTERM must end a monitor within a second
+                status = "timeout"
+            except subprocess.TimeoutExpired:
+                process.kill()
+                out, _ = process.communicate()
+                status = "killed"
+    return status, out.decode("latin-1").replace("\r", ""), time.monotonic() - start
+
+
+def judge(args, program, status, text):
+    """None when the result is the expected one, else what is wrong."""
+    lines = text.splitlines()
+    known = program.known.get(args.engine, {})
+    if program.expect == "TIMEOUT":
+        if status != "timeout":
+            return f"ended with {status} where it must not end"
+        return None if "spinning" in lines else "never started"
+    if program.expect == "TRIPLE":
+        if "about to triple fault" not in lines:
+            return "never reached the triple fault"
+        want = 0 if args.engine == "qemu" else 1  # qemu -no-reboot takes it for a reset
+        return None if status == want else f"exit status {status}, want {want}"
+    failed = [line for line in lines if line.startswith("FAIL ")]
+    unknown = [line for line in failed if line[5:].split(":")[0] not in known]
+    if unknown:
+        return unknown[0]
+    if status == "timeout":
+        return f"no end within {args.timeout} s, last line: {lines[-1] if lines else ''}"
+    if not lines or lines[-1] not in ("PASS", "FAIL"):
+        return f"exit status {status}, last line: {lines[-1] if lines else ''}"
+    if not failed and (lines[-1] != "PASS" or status != EXIT_PASS):
+        return f"exit status {status}, last line: {lines[-1]}"
+    return None
+
+
+def available(args):
+    """Why the engine cannot be used here, or None."""
+    if args.engine == "qemu":
+        return None if shutil.which(QEMU) else f"{QEMU} is not installed"
+    if not args.strata or not os.access(args.strata, os.X_OK):
+        return f"no executable at {args.strata}"
+    if args.engine == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "/dev/kvm cannot be opened"
+    return None
+
+
+def one(args, program):
+    if args.engine in program.skip:
+        return program, "skip", program.skip[args.engine], 0.0, ""
+    status, text, seconds = execute(args, program)
+    if args.engine != "qemu" and status == 3:
+        return program, "skip", "the engine cannot run on this host", seconds, text
+    problem = judge(args, program, status, text)
+    return program, "FAIL" if problem else "pass", problem or "", seconds, text
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", choices=["interpret", "kvm", "qemu"], default="interpret")
+    parser.add_argument("--strata", default=os.environ.get("STRATA", "build/strata"))
+    parser.add_argument("--programs", default=os.path.join(HERE, "build"), help="folder with the built programs")
+    parser.add_argument("--list", default=os.path.join(HERE, "programs.list"))
+    parser.add_argument("--timeout", type=float, default=60)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--show", action="store_true", help="print each program's output")
+    parser.add_argument("names", nargs="*", help="only these programs")
+    args = parser.parse_args()
+    why = available(args)
+    if why:
+        print(f"skip: {why}")
+        return 77
+    programs = [p for p in read_list(args.list) if not args.names or p.name in args.names]
+    counts = {"pass": 0, "FAIL": 0, "skip": 0}
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        for program, verdict, note, seconds, text in pool.map(lambda p: one(args, p), programs):
+            counts[verdict] += 1
+            print(f"{program.name:24} {program.mode:10} {verdict:5} {seconds:6.2f}s  {note}", flush=True)
+            if args.show:
+                print(text)
+    print(f"{counts['pass']} passed, {counts['FAIL']} failed, {counts['skip']} skipped")
+    return 1 if counts["FAIL"] or not programs else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
