@@ -1,0 +1,26 @@
+/*
+ * The three descriptors a loop waits for besides files: an event (set by any thread, also from a
+ * signal handler), a timer on the monotonic clock, and signals turned into reads. All are
+ * non-blocking and close-on-exec.
+ */
+#pragma once
+#include "base/err.h"
+#include "base/types.h"
+#include <signal.h>
+
+NODISCARD int fd_event(struct err *err); /* the descriptor, or -errno */
+void fd_event_set(int fd);
+void fd_event_clear(int fd);
+
+NODISCARD int fd_timer(struct err *err);
+/* Fires once, `ns` from now (0: at once); ~0 disarms. */
+void fd_timer_set(int fd, u64 ns);
+void fd_timer_clear(int fd);
+
+/* Blocks the signals in the calling thread (threads it makes inherit that) and delivers them
+ * through the descriptor. */
+NODISCARD int fd_signals(const sigset_t *set, struct err *err);
+int fd_signal_next(int fd); /* its number, or 0 when none waits */
+
+/* Nanoseconds of the monotonic clock: the time base of all timers here. */
+u64 fd_monotonic_ns(void);
