@@ -39,12 +39,30 @@ struct device_env {
 struct console_ops {
 	/* Takes up to len bytes; returns how many were taken. Never blocks. */
 	size_t (*write)(void *ctx, const u8 *data, size_t len);
+	/* The device, whose input() last took less than it was given, has room again. May be NULL; may call
+	 * input() at once. */
+	void (*room)(void *ctx);
+};
+
+/* Where a window goes unless the machine says otherwise. */
+struct device_window {
+	enum bus_space space;
+	u64 base, len; /* len 0 ends the list */
+};
+
+/* One window of one device, as the bus hands it back. */
+struct device_port {
+	struct device *device;
+	unsigned window;
+	struct device_window at;
 };
 
 struct device {
 	const struct device_class *class;
 	char name[16]; /* "uart0" */
 	struct device_env env;
+	struct device_port ports[DEVICE_WINDOWS_MAX]; /* the class's windows, until device_move() */
+	struct bus *bus;                              /* NULL until device_attach() */
 };
 
 enum prop_kind { PROP_U64, PROP_BOOL, PROP_STRING };
@@ -57,15 +75,10 @@ struct prop {
 };
 #define PROP_END { NULL, NULL, PROP_U64, 0, 0, 0, 0 }
 
-/* Where a window goes unless the machine says otherwise. */
-struct device_window {
-	enum bus_space space;
-	u64 base, len; /* len 0 ends the list */
-};
-
 struct device_class {
 	const char *name, *doc;
 	size_t size;   /* of the device's own struct, whose first member is struct device */
+	unsigned width; /* widest access, bytes: wider ones arrive in pieces, low first; 0: any */
 	int (*init)(struct device *d, struct err *err); /* props and env are set; NULL: nothing to do */
 	void (*reset)(struct device *d);                /* also called once after init */
 	void (*fini)(struct device *d);
@@ -82,9 +95,20 @@ struct device_class {
 struct device *device_new(const struct device_class *class, const char *name, const struct device_env *env,
                           struct err *err);
 void device_free(struct device *d);
-/* Claims the class's windows on the bus. */
+/* Puts a window elsewhere (COM2 at 0x2f8); before device_attach(). */
+void device_move(struct device *d, unsigned window, u64 base);
+/* Claims the device's windows on the bus, all or none; device_free() gives them back. */
 NODISCARD int device_attach(struct device *d, struct bus *bus, struct err *err);
+/* Sets a property from text (numbers in any C base, with K, M, G or T) and resets the device, so that it
+ * takes effect: a property is configuration, set before power-on. */
 NODISCARD int device_set(struct device *d, const char *prop, const char *value, struct err *err);
+/* Every property gets its default; every string is freed. For device_new() and device_free(). */
+void device_props_init(struct device *d);
+void device_props_fini(struct device *d);
+
+/* The device's state[], appended to a stream or taken from one. A refused stream changes nothing. */
+NODISCARD int device_save(const struct device *d, struct blob *out);
+NODISCARD int device_load(struct device *d, const u8 *data, size_t len, size_t *used, struct err *err);
 
 /* Every class that can be named, in device/table.c. */
 extern const struct device_class *const device_classes[];

@@ -1,0 +1,9 @@
+/* Every device class that can be named. Adding a device adds one row. */
+#include "device/device.h"
+#include "device/legacy/legacy.h"
+
+const struct device_class *const device_classes[] = {
+	&pic_class,
+};
+
+const unsigned device_class_count = ARRAY_LEN(device_classes);
