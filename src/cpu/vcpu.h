@@ -46,6 +46,9 @@ struct vcpu_ops {
 	bool (*msr_write)(void *ctx, struct vcpu *v, u32 index, u64 value);
 	u64 (*cr8_read)(void *ctx, struct vcpu *v);
 	void (*cr8_write)(void *ctx, struct vcpu *v, u64 value);
+	/* For kvmclock, as struct x86_ops has them. */
+	u64 (*clock_ns)(void *ctx, struct vcpu *v, u64 host_tsc);
+	u64 (*wall_ns)(void *ctx, struct vcpu *v);
 };
 
 struct vcpu_stats {
@@ -65,10 +68,12 @@ struct vcpu {
 	unsigned index;               /* also the APIC id */
 	const struct cpu_engine *engine;
 	void *engine_data;
+	struct mmu *mmu;              /* of engines with software paging (cpu/mmu.h), else NULL */
 	struct memory *memory;
 	const struct vcpu_ops *ops;
 	void *ops_ctx;
 	_Atomic u32 attention;
+	_Atomic bool sleeping;        /* in vcpu_sleep() */
 	_Atomic u8 sipi_vector;
 	struct vcpu_stats stats;
 	struct vcpu_trace trace;
@@ -90,5 +95,7 @@ struct cpu_engine {
 
 /* Sets attention bits and kicks; any thread. */
 void vcpu_post(struct vcpu *v, u32 attention);
+/* The vcpu's thread: sleeps until one of the bits in `wake` is set. Consumes nothing. */
+void vcpu_sleep(struct vcpu *v, u32 wake);
 
-/* All engines in order of preference, in cpu/engines.c of the machine layer. */
+/* All engines in order of preference: machine/engines.c. */
