@@ -13,6 +13,7 @@ int x86_read_cr(struct x86_cpu *cpu, unsigned cr, u64 *value);
 int x86_write_dr(struct x86_cpu *cpu, unsigned dr, u64 value); /* DR7.GD, CR4.DE aliasing */
 int x86_read_dr(struct x86_cpu *cpu, unsigned dr, u64 *value);
 int x86_xsetbv(struct x86_cpu *cpu, u32 index, u64 value);
+int x86_write_efer(struct x86_cpu *cpu, u64 value); /* WRMSR's part; LMA is kept */
 int x86_invlpg(struct x86_cpu *cpu, u64 linear);
 int x86_invpcid(struct x86_cpu *cpu, u64 type, u64 pcid, u64 linear);
 int x86_lmsw(struct x86_cpu *cpu, u16 value);

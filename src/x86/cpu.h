@@ -84,6 +84,12 @@ struct x86_ops {
 	void (*cr8_write)(struct x86_cpu *cpu, u64 value);
 
 	u64 (*host_tsc)(struct x86_cpu *cpu);
+
+	/* For kvmclock. clock_ns: nanoseconds of guest time at that host TSC value, one linear function
+	 * for all vcpus of the machine, so that their clocks agree exactly; NULL: host TSC over tsc_hz.
+	 * wall_ns: nanoseconds since 1970 UTC now; NULL: the wall clock reads as the epoch. */
+	u64 (*clock_ns)(struct x86_cpu *cpu, u64 host_tsc);
+	u64 (*wall_ns)(struct x86_cpu *cpu);
 };
 
 struct x86_model; /* x86/cpuid.h */

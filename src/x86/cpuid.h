@@ -13,6 +13,17 @@ struct x86_cpuid { u32 eax, ebx, ecx, edx; };
 
 #define X86_MODEL_LEAVES 96
 
+/* Frequency of the local APIC timer's input (the "core crystal clock" of leaf 0x15 and the bus
+ * frequency of leaf 0x40000010): the local APIC model counts at this rate. */
+#define X86_APIC_TIMER_HZ 1000000000ull
+
+/* IA32_ARCH_CAPABILITIES of a processor without known speculation flaws (SDM 4 table 2-2): RDCL_NO, IBRS_ALL,
+ * SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO,
+ * GDS_NO, RFDS_NO, ITS_NO. */
+#define X86_ARCH_CAP_IMMUNE                                                                        \
+	(BIT64(0) | BIT64(1) | BIT64(3) | BIT64(4) | BIT64(5) | BIT64(6) | BIT64(8) | BIT64(13) |  \
+	 BIT64(14) | BIT64(15) | BIT64(20) | BIT64(24) | BIT64(26) | BIT64(27) | BIT64(62))
+
 struct x86_model {
 	char vendor[13];
 	bool amd;                  /* AMD-like behaviour where the vendors differ (SYSRET, SYSENTER in
@@ -23,6 +34,7 @@ struct x86_model {
 	u64 efer_mask, cr4_mask;   /* bits the guest may set */
 	u32 mxcsr_mask;
 	u32 xsave_offset[8], xsave_size[8]; /* standard format, per component: the host's leaf 0xD */
+	u32 xsave_aligned;         /* bit i: component i is 64-byte aligned when compacted */
 	u64 tsc_hz;
 	unsigned cpus;             /* in the topology leaves */
 	unsigned count;

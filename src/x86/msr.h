@@ -35,14 +35,30 @@
 #define MSR_KVM_SYSTEM_TIME_NEW 0x4b564d01u
 #define MSR_KVM_EOI             0x4b564d04u
 
+/* Speculation controls, debug control and AMD's hardware configuration */
+#define MSR_SPEC_CTRL      0x048u
+#define MSR_PRED_CMD       0x049u
+#define MSR_DEBUGCTL       0x1d9u
+#define MSR_AMD_SYSCFG     0xc0010010u
+#define MSR_AMD_HWCR       0xc0010015u
+#define MSR_AMD_DE_CFG     0xc0011029u
+#define MSR_KVM_WALL_CLOCK  0x11u
+#define MSR_KVM_SYSTEM_TIME 0x12u
+
 int x86_rdmsr(struct x86_cpu *cpu, u32 index, u64 *value); /* no CPL check */
 int x86_wrmsr(struct x86_cpu *cpu, u32 index, u64 value);
+
+/* For traces: the register's name, or NULL when the table does not have it. */
+const char *x86_msr_name(u32 index);
+
+/* Fills the guest's pvclock page again: after anything that moved the guest's TSC. */
+void x86_kvmclock_update(struct x86_cpu *cpu);
 
 /* RDTSC value; RDTSC itself checks CR4.TSD. */
 u64 x86_tsc(struct x86_cpu *cpu);
 int x86_rdtsc_allowed(struct x86_cpu *cpu);
 
 /* Every MSR that a save, a KVM transfer or a debugger has to carry, as (index, pointer into state). */
-struct x86_msr_slot { u32 index; size_t offset; };
+struct x86_msr_slot { u32 index; size_t offset; unsigned size; /* of the field: 4 or 8 */ };
 extern const struct x86_msr_slot x86_msr_slots[];
 extern const unsigned x86_msr_slot_count;

@@ -182,6 +182,7 @@ struct x86_state {
 	u64 tsc_offset; /* guest TSC = host TSC + tsc_offset */
 	u64 apic_base;
 	u64 tsc_adjust;
+	u64 spec_ctrl;
 	u64 sysenter_cs, sysenter_esp, sysenter_eip;
 	u64 misc_enable;
 	u64 mtrr_var[X86_MTRR_VAR][2]; /* base, mask */

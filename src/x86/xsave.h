@@ -5,6 +5,7 @@
  */
 #pragma once
 #include "x86/cpu.h"
+#include "x86/cpuid.h"
 
 int x86_fxsave(struct x86_cpu *cpu, gva_t at, unsigned access, bool rex_w);
 int x86_fxrstor(struct x86_cpu *cpu, gva_t at, unsigned access, bool rex_w);
@@ -13,6 +14,9 @@ enum x86_xsave_form { X86_XSAVE, X86_XSAVEOPT, X86_XSAVEC, X86_XSAVES };
 int x86_xsave(struct x86_cpu *cpu, gva_t at, u64 rfbm, enum x86_xsave_form form, bool rex_w);
 int x86_xrstor(struct x86_cpu *cpu, gva_t at, u64 rfbm, bool supervisor, bool rex_w);
 u64 x86_xinuse(const struct x86_state *s); /* XGETBV with ECX=1 */
+
+/* Bytes of an XSAVE area with these components, as CPUID leaf 0xd reports (SDM 1 13.4.2-3). */
+u32 x86_xsave_size(const struct x86_model *model, u64 components, bool compacted);
 
 /* FNSAVE/FRSTOR/FNSTENV/FLDENV images; size 2 or 4 selects the 16/32-bit layout. Returns bytes. */
 unsigned x86_fenv_store(const struct x86_state *s, unsigned size, u8 image[28]);
