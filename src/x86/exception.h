@@ -36,3 +36,4 @@ int x86_iret(struct x86_cpu *cpu, unsigned size);
  * I/O accesses that just happened. Return DR6 bits to report, 0 for none. Cheap when DR7 is 0x400. */
 u64 x86_code_breakpoints(const struct x86_state *s, u64 linear);
 u64 x86_data_breakpoints(const struct x86_state *s, u64 linear, unsigned size, bool write);
+u64 x86_io_breakpoints(const struct x86_state *s, u16 port, unsigned size);

@@ -6,7 +6,8 @@
 #pragma once
 #include "x86/cpu.h"
 
-int x86_jmp_far(struct x86_cpu *cpu, u16 selector, u64 offset, unsigned size);
+/* next_rip, the instruction after: what a task switch saves and a call pushes. */
+int x86_jmp_far(struct x86_cpu *cpu, u16 selector, u64 offset, unsigned size, u64 next_rip);
 int x86_call_far(struct x86_cpu *cpu, u16 selector, u64 offset, unsigned size, u64 next_rip);
 int x86_ret_far(struct x86_cpu *cpu, unsigned size, u16 release);
 
@@ -19,6 +20,11 @@ int x86_sysenter(struct x86_cpu *cpu);
 int x86_sysexit(struct x86_cpu *cpu, unsigned size);
 
 enum x86_task_source { X86_TASK_JMP, X86_TASK_CALL, X86_TASK_INT, X86_TASK_IRET };
-/* 32-bit and 16-bit hardware task switch (SDM 3A 7.3). next_rip is saved in the old TSS. */
+/*
+ * 32-bit and 16-bit hardware task switch (SDM 3A 7.3). next_rip is saved in the old TSS. Unlike
+ * elsewhere, X86_FAULT may also mean that the switch has happened and the fault belongs to the new
+ * task (SDM 3A table 7-1; a debug trap when the TSS asks for one): state.rip is the new task's, and
+ * the caller delivers as usual.
+ */
 int x86_task_switch(struct x86_cpu *cpu, u16 selector, enum x86_task_source source, u64 next_rip,
                     bool has_error, u32 error);
