@@ -1,0 +1,51 @@
+/*
+ * The ACPI tables of the machine (ACPI 6.4): RSDP, RSDT, XSDT, FADT, FACS, MADT, HPET, DSDT. Built
+ * in a buffer as one image for a fixed place below 1 MiB, then copied to guest memory. The boot
+ * layer knows no devices: whoever assembles the machine says what it has.
+ */
+#pragma once
+#include "base/err.h"
+#include "base/types.h"
+#include "memory/memory.h"
+
+/* The RSDP is first, on the 16-byte boundary where legacy systems search (5.2.5.1). SMBIOS has the
+ * 64 KiB above. */
+#define ACPI_BASE 0xe0000ull
+#define ACPI_SIZE 0x10000u
+
+#define ACPI_CPUS_MAX	255 /* APIC ids 0 to 254; 255 is broadcast */
+#define ACPI_TABLES_MAX 8
+
+struct acpi_config {
+	unsigned cpus;	/* 1 to ACPI_CPUS_MAX; the APIC ids are 0 to cpus - 1 */
+	u16 pm_base;	/* PM1 event block (4 bytes), +4 PM1 control (2), +8 PM timer (4) */
+	u8 sci_irq;	/* level-triggered, active high */
+	u8 s5_type;	/* SLP_TYP that powers off */
+	u16 reset_port; /* 0: no reset register */
+	u8 reset_value;
+	u32 hpet_id;	    /* low half of the HPET's capability register; 0: no HPET */
+	u16 hpet_min_tick;  /* shortest period it can keep up with, in its ticks */
+	unsigned com_ports; /* 0 to 2 */
+	bool i8042;	    /* keyboard controller */
+	bool vga;
+};
+
+struct acpi_table {
+	char signature[5];
+	u32 offset, len; /* in the image */
+};
+
+struct acpi_image {
+	u8 data[ACPI_SIZE];
+	u32 len;
+	gpa_t rsdp; /* for loaders that hand it over (PVH, Linux's zero page) */
+	struct acpi_table tables[ACPI_TABLES_MAX]; /* all but the RSDP */
+	unsigned count;
+};
+
+NODISCARD int acpi_build(
+	struct acpi_image *image, const struct acpi_config *config, struct err *err);
+NODISCARD int acpi_load(const struct acpi_image *image, struct memory *m, struct err *err);
+
+/* boot/dsdt.c: the DSDT's body at to[0..size); its length, or 0 when it does not fit. */
+u32 acpi_dsdt(u8 *to, u32 size, const struct acpi_config *config);

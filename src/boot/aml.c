@@ -1,0 +1,217 @@
+/* See aml.h. Section numbers are those of ACPI 6.4. */
+#include "boot/aml.h"
+#include "base/bits.h"
+#include "base/must.h"
+#include <stdio.h>
+
+/* 20.2 and 20.3 */
+enum {
+	OP_ZERO = 0x00,
+	OP_ONE = 0x01,
+	OP_NAME = 0x08,
+	OP_BYTE = 0x0a,
+	OP_WORD = 0x0b,
+	OP_DWORD = 0x0c,
+	OP_STRING = 0x0d,
+	OP_QWORD = 0x0e,
+	OP_SCOPE = 0x10,
+	OP_BUFFER = 0x11,
+	OP_PACKAGE = 0x12,
+	OP_EXT = 0x5b,
+	OP_EXT_DEVICE = 0x82,
+};
+
+/* Bytes */
+
+static void put(struct aml *a, const void *data, u32 len)
+{
+	if (a->overflow || !range_ok(a->len, len, a->size)) {
+		a->overflow = true;
+		return;
+	}
+	memcpy(a->data + a->len, data, len);
+	a->len += len;
+}
+
+static void put_byte(struct aml *a, u8 byte) { put(a, &byte, 1); }
+
+static void put_name(struct aml *a, const char *name)
+{
+	u32 len = (u32)strlen(name);
+
+	must(len - (name[0] == '\\') == 4, "AML name \"%s\"", name);
+	put(a, name, len);
+}
+
+/* ComputationalData, 20.2.3: the shortest form. */
+static void put_int(struct aml *a, u64 v)
+{
+	static const struct {
+		u8 op, bytes;
+	} forms[] = { { OP_BYTE, 1 }, { OP_WORD, 2 }, { OP_DWORD, 4 }, { OP_QWORD, 8 } };
+	unsigned i = 0;
+
+	if (v <= 1) {
+		put_byte(a, v ? OP_ONE : OP_ZERO);
+		return;
+	}
+	while (v > mask_bytes(forms[i].bytes))
+		i++;
+	put_byte(a, forms[i].op);
+	put(a, &v, forms[i].bytes);
+}
+
+/* Lengths */
+
+/*
+ * PkgLength, 20.2.4: it counts itself, and its size depends on its value. The contents are moved
+ * up once their length is known, so that the shortest form is used.
+ */
+static void open_package(struct aml *a)
+{
+	must(a->depth < AML_DEPTH, "AML nested %u deep", a->depth);
+	a->open[a->depth++] = a->len;
+}
+
+static unsigned encode_length(u8 bytes[4], u32 content)
+{
+	unsigned extra = content + 1 < BIT(6)	 ? 0
+			 : content + 2 < BIT(12) ? 1
+			 : content + 3 < BIT(20) ? 2
+						 : 3;
+	u32 len = content + extra + 1;
+
+	bytes[0] = extra ? (u8)(extra << 6 | (len & 0xf)) : (u8)len;
+	for (unsigned i = 1; i <= extra; i++)
+		bytes[i] = (u8)(len >> (8 * i - 4));
+	return extra + 1;
+}
+
+void aml_close(struct aml *a)
+{
+	u8 bytes[4];
+
+	must(a->depth > 0, "AML close without open");
+	u32 at = a->open[--a->depth];
+	u32 content = a->len - at;
+	unsigned n = encode_length(bytes, content);
+
+	put(a, bytes, n); /* makes room, or overflows */
+	if (a->overflow)
+		return;
+	memmove(a->data + at + n, a->data + at, content);
+	memcpy(a->data + at, bytes, n);
+}
+
+/* Constructs */
+
+void aml_scope(struct aml *a, const char *name)
+{
+	put_byte(a, OP_SCOPE);
+	open_package(a);
+	put_name(a, name);
+}
+
+void aml_device(struct aml *a, const char *name)
+{
+	put_byte(a, OP_EXT);
+	put_byte(a, OP_EXT_DEVICE);
+	open_package(a);
+	put_name(a, name);
+}
+
+static void name(struct aml *a, const char *text)
+{
+	put_byte(a, OP_NAME);
+	put_name(a, text);
+}
+
+void aml_name_int(struct aml *a, const char *text, u64 value)
+{
+	name(a, text);
+	put_int(a, value);
+}
+
+void aml_name_string(struct aml *a, const char *text, const char *value)
+{
+	name(a, text);
+	put_byte(a, OP_STRING);
+	put(a, value, (u32)strlen(value) + 1);
+}
+
+/* 19.3.4, EISAID: three letters of five bits and four hexadecimal digits, big-endian. */
+void aml_name_eisaid(struct aml *a, const char *text, const char *id)
+{
+	unsigned digits = 0;
+
+	must(strlen(id) == 7 && sscanf(id + 3, "%4x", &digits) == 1, "EISA id \"%s\"", id);
+	u32 v = (u32)(id[0] - '@') << 26 | (u32)(id[1] - '@') << 21 | (u32)(id[2] - '@') << 16 |
+		digits;
+
+	name(a, text);
+	put_int(a, __builtin_bswap32(v));
+}
+
+void aml_name_package(struct aml *a, const char *text, const u8 *values, unsigned count)
+{
+	name(a, text);
+	put_byte(a, OP_PACKAGE);
+	open_package(a);
+	put_byte(a, (u8)count);
+	for (unsigned i = 0; i < count; i++)
+		put_int(a, values[i]);
+	aml_close(a);
+}
+
+/* Resource templates, 6.4 */
+
+/*
+ * A Buffer whose declared size precedes its bytes. Ours stay far below 255 bytes, so the size is
+ * one byte, filled in at the end: it is the first thing inside the open package.
+ */
+void aml_crs(struct aml *a)
+{
+	name(a, "_CRS");
+	put_byte(a, OP_BUFFER);
+	open_package(a);
+	put(a, (u8[]){ OP_BYTE, 0 }, 2);
+}
+
+/* 6.4.2.5, fixed at one place: 16-bit decode. */
+void aml_crs_io(struct aml *a, u16 base, u8 len)
+{
+	u8 low = (u8)base, high = (u8)(base >> 8);
+
+	put(a, (u8[]){ 0x47, 1, low, high, low, high, 1, len }, 8);
+}
+
+/* 6.4.2.1, the two-byte form. */
+void aml_crs_irq(struct aml *a, u8 irq)
+{
+	must(irq < 16, "ISA interrupt %u", irq);
+	put(a, (u8[]){ 0x22, (u8)BIT(irq), (u8)(BIT(irq) >> 8) }, 3);
+}
+
+/* 6.4.3.4, writeable. */
+void aml_crs_memory(struct aml *a, u32 base, u32 len)
+{
+	u8 bytes[12] = { 0x86, 9, 0, 1 };
+
+	put_le32(bytes + 4, base);
+	put_le32(bytes + 8, len);
+	put(a, bytes, sizeof(bytes));
+}
+
+/* 6.4.2.9: a checksum of zero means "not checked". */
+void aml_crs_end(struct aml *a)
+{
+	must(a->depth > 0, "_CRS end without begin");
+	u32 at = a->open[a->depth - 1];
+
+	put(a, (u8[]){ 0x79, 0 }, 2);
+	if (!a->overflow) {
+		must(a->len - at - 2 < 256, "_CRS of %u bytes", a->len - at - 2);
+		a->data[at + 1] = (u8)(a->len - at - 2);
+	}
+	aml_close(a);
+}

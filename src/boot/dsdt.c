@@ -1,0 +1,119 @@
+/*
+ * The DSDT: what a guest cannot find by itself. Processors, the devices of the ISA bus, the ports
+ * and pages the platform occupies, and the sleep state that powers off.
+ *
+ * There is no PCI bus yet; when there is, the ISA devices move under its bridge and only devices()
+ * changes. The power button is the fixed one of the PM1 block, which needs no object here.
+ */
+#include "boot/acpi.h"
+#include "boot/aml.h"
+#include <stdio.h>
+
+/* Resources: up to two port ranges and one interrupt; a length or interrupt of 0 is none. */
+struct isa_device {
+	const char *name, *hid;
+	struct {
+		u16 base;
+		u8 len;
+	} io[2];
+	u8 irq;
+	u8 uid;
+};
+
+static const struct isa_device always[] = {
+	{ "PIC_", "PNP0000", { { 0x20, 2 }, { 0xa0, 2 } }, 2, 0 },
+	{ "TIMR", "PNP0100", { { 0x40, 4 } }, 0, 0 },
+	{ "RTC_", "PNP0B00", { { 0x70, 2 } }, 8, 0 },
+};
+
+static const struct isa_device i8042[] = {
+	{ "KBD_", "PNP0303", { { 0x60, 1 }, { 0x64, 1 } }, 1, 0 },
+	{ "MOU_", "PNP0F13", { { 0 } }, 12, 0 },
+};
+
+static const struct isa_device com_ports[] = {
+	{ "COM1", "PNP0501", { { 0x3f8, 8 } }, 4, 1 },
+	{ "COM2", "PNP0501", { { 0x2f8, 8 } }, 3, 2 },
+};
+
+static void isa_devices(struct aml *a, const struct isa_device *devices, unsigned count)
+{
+	for (const struct isa_device *d = devices; d < devices + count; d++) {
+		aml_device(a, d->name);
+		aml_name_eisaid(a, "_HID", d->hid);
+		if (d->uid)
+			aml_name_int(a, "_UID", d->uid);
+		aml_crs(a);
+		for (unsigned i = 0; i < ARRAY_LEN(d->io); i++)
+			if (d->io[i].len)
+				aml_crs_io(a, d->io[i].base, d->io[i].len);
+		if (d->irq)
+			aml_crs_irq(a, d->irq);
+		aml_crs_end(a);
+		aml_close(a);
+	}
+}
+
+static void hpet(struct aml *a)
+{
+	aml_device(a, "HPET");
+	aml_name_eisaid(a, "_HID", "PNP0103");
+	aml_crs(a);
+	aml_crs_memory(a, 0xfed00000, 0x400);
+	aml_crs_end(a);
+	aml_close(a);
+}
+
+/* Keeps operating systems from placing anything else there. */
+static void platform(struct aml *a, const struct acpi_config *c)
+{
+	aml_device(a, "MBRD");
+	aml_name_eisaid(a, "_HID", "PNP0C02");
+	aml_crs(a);
+	aml_crs_io(a, c->pm_base, 0x0c);
+	if (c->reset_port)
+		aml_crs_io(a, c->reset_port, 1);
+	aml_crs_memory(a, 0xfec00000, 0x1000);
+	aml_crs_memory(a, 0xfee00000, 0x1000);
+	aml_crs_end(a);
+	aml_close(a);
+}
+
+/* 8.4: a processor's _UID is its MADT entry's. */
+static void processors(struct aml *a, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		char name[5];
+
+		snprintf(name, sizeof(name), "C%03X", i & 0xfff);
+		aml_device(a, name);
+		aml_name_string(a, "_HID", "ACPI0007");
+		aml_name_int(a, "_UID", i);
+		aml_close(a);
+	}
+}
+
+static void devices(struct aml *a, const struct acpi_config *c)
+{
+	isa_devices(a, always, ARRAY_LEN(always));
+	isa_devices(a, com_ports, c->com_ports);
+	if (c->i8042)
+		isa_devices(a, i8042, ARRAY_LEN(i8042));
+	if (c->hpet_id)
+		hpet(a);
+}
+
+u32 acpi_dsdt(u8 *to, u32 size, const struct acpi_config *c)
+{
+	/* 7.4.2: the values for the PM1a and PM1b control registers, and two reserved. */
+	const u8 s5[] = { c->s5_type, c->s5_type, 0, 0 };
+	struct aml a = aml_into(to, size);
+
+	aml_scope(&a, "\\_SB_");
+	processors(&a, c->cpus);
+	platform(&a, c);
+	devices(&a, c);
+	aml_close(&a);
+	aml_name_package(&a, "\\_S5_", s5, ARRAY_LEN(s5));
+	return a.overflow ? 0 : a.len;
+}
