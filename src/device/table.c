@@ -1,9 +1,15 @@
 /* Every device class that can be named. Adding a device adds one row. */
+#include "device/apic/ioapic.h"
+#include "device/apic/lapic.h"
 #include "device/device.h"
+#include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
 
 const struct device_class *const device_classes[] = {
 	&pic_class,
+	&lapic_class,
+	&ioapic_class,
+	&hpet_class,
 };
 
 const unsigned device_class_count = ARRAY_LEN(device_classes);
