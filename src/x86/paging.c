@@ -45,16 +45,15 @@ struct level {
 };
 
 struct format {
-	u8 levels;
 	u8 entry_size;
 	u8 high;  /* physical-address bits up to this one are reserved from MAXPHYADDR on */
 	u64 root; /* the bits of CR3 that locate the root */
 	struct level level[LEVELS_MAX];
 };
 
-/* SDM 3A 4.3, tables 4-4 to 4-6. PSE-36 bits are checked in large_base32(). */
+/* SDM 3A 4.3, tables 4-4 to 4-6. PSE-36 bits are pse36_reserved()'s. */
 static const struct format format32 = {
-	.levels = 2, .entry_size = 4, .high = 0, .root = MASK(31, 12),
+	.entry_size = 4, .high = 0, .root = MASK(31, 12),
 	.level = {
 		{ .shift = 22, .index_bits = 10, .large = LARGE_IF_PSE, .reserved_large = BIT64(21) },
 		{ .shift = 12, .index_bits = 10 },
@@ -64,7 +63,7 @@ static const struct format format32 = {
 /* SDM 3A 4.4, tables 4-8 to 4-11. */
 #define PDPTE_RESERVED (MASK(2, 1) | MASK(8, 5) | PTE_NX)
 static const struct format format_pae = {
-	.levels = 3, .entry_size = 8, .high = 62, .root = MASK(31, 5),
+	.entry_size = 8, .high = 62, .root = MASK(31, 5),
 	.level = {
 		{ .shift = 30, .index_bits = 2, .bare = true, .reserved = PDPTE_RESERVED },
 		{ .shift = 21, .index_bits = 9, .large = LARGE_ALWAYS, .reserved_large = MASK(20, 13) },
@@ -74,7 +73,7 @@ static const struct format format_pae = {
 
 /* SDM 3A 4.5, tables 4-15 to 4-20. */
 static const struct format format_long = {
-	.levels = 4, .entry_size = 8, .high = 51, .root = MASK(51, 12),
+	.entry_size = 8, .high = 51, .root = MASK(51, 12),
 	.level = {
 		{ .shift = 39, .index_bits = 9, .reserved = PTE_PS },
 		{ .shift = 30, .index_bits = 9, .large = LARGE_IF_1G, .reserved_large = MASK(29, 13) },
