@@ -1,0 +1,82 @@
+/*
+ * Loaders: put a kernel, its initrd and its parameters into guest memory and the first processor
+ * into the state that the kernel's boot protocol asks for. There is no firmware in between.
+ *
+ *   format       file                                   entered in     document
+ *   bzimage      Linux bzImage, protocol 2.06 or newer  64-bit mode    Linux
+ * Documentation/x86/boot.rst linux        ELF64 of a Linux kernel (vmlinux)      64-bit mode    the
+ * same, "64-bit boot protocol" pvh          ELF with a PHYS32_ENTRY note           32-bit mode Xen
+ * docs/misc/pvh.pandoc multiboot    ELF or flat with a multiboot 1 header  32-bit mode    Multiboot
+ * Specification 0.6.96 firmware     flat BIOS image                        reset vector   SDM
+ * 3A 9.1.4 sector       flat boot sector                       real mode      BIOS convention,
+ * 0000:7c00
+ *
+ * Which format a file has: the first row above whose test says yes, in the order bzimage, linux,
+ * pvh, multiboot, firmware, sector. One rule needs explaining. A Linux vmlinux may carry a PVH note
+ * too; it counts as linux when it has an ELF note owned by "Linux" (every kernel since 4.20 has),
+ * or neither a PVH note nor a multiboot header, because the 64-bit entry spares the guest the way
+ * through 32-bit mode. An ELF file with a PVH note and a multiboot header is entered through PVH.
+ *
+ * bzimage with `unpack`: the kernel inside is unpacked here, on the host, and entered like linux.
+ * The guest's own decompressor then never runs, which is also what would have randomised the
+ * kernel's address. Without `unpack`, or when the compression is not one of ours, the decompressor
+ * is entered at its 64-bit entry point, or at its 32-bit one when it has no other.
+ *
+ * Everything in an image is hostile: no field makes a loader allocate more than the guest has
+ * memory, write outside of RAM, or loop without a bound.
+ *
+ * Threads: call while no vcpu runs.
+ */
+#pragma once
+#include "base/err.h"
+#include "boot/e820.h"
+#include "memory/memory.h"
+#include "x86/state.h"
+
+enum boot_format {
+	BOOT_AUTO, /* look at the file */
+	BOOT_BZIMAGE,
+	BOOT_LINUX,
+	BOOT_PVH,
+	BOOT_MULTIBOOT,
+	BOOT_FIRMWARE,
+	BOOT_SECTOR,
+	BOOT_FORMATS,
+};
+
+/* A file in host memory. name is for messages and borrowed; size 0: no such file. */
+struct boot_image {
+	const char *name;
+	const u8 *data;
+	u64 size;
+};
+
+struct boot_request {
+	struct memory *memory;	    /* RAM slots are in place */
+	const struct e820_map *map; /* what the guest will see; kernel and initrd go into its RAM */
+	u64 rsdp; /* guest-physical address of the ACPI RSDP; 0: the guest searches */
+	struct boot_image kernel;
+	struct boot_image initrd;
+	const char *cmdline;	 /* NULL: empty */
+	enum boot_format format; /* BOOT_AUTO, or what the user insists on */
+	bool unpack;
+};
+
+/*
+ * Reads a whole regular file of 1..limit bytes. `what` ("kernel", "initrd") begins the message of a
+ * failure. The caller owns the image until boot_image_free(); path is borrowed as its name.
+ */
+NODISCARD int boot_image_read(
+	struct boot_image *image, const char *what, const char *path, u64 limit, struct err *err);
+void boot_image_free(struct boot_image *image);
+
+/* The format of a file, or an error that says what the file seems to be instead. */
+NODISCARD int boot_detect(
+	const struct boot_image *kernel, enum boot_format *format, struct err *err);
+const char *boot_format_name(enum boot_format format);
+
+/*
+ * Loads and fills the registers of vcpu 0. On entry *s is the state after reset; what a protocol
+ * leaves open stays so. On failure *s is untouched and guest memory may be partly written.
+ */
+NODISCARD int boot_load(const struct boot_request *req, struct x86_state *s, struct err *err);

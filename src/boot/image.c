@@ -1,0 +1,71 @@
+/* Reads kernel and initrd files into host memory, bounded, with messages that say what is wrong. */
+#include "base/scope.h"
+#include "boot/boot.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int read_all(int fd, u8 *to, u64 size)
+{
+	for (u64 done = 0; done < size;) {
+		ssize_t n = read(fd, to + done, size - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return -ENODATA;
+		done += (u64)n;
+	}
+	return 0;
+}
+
+static int check_file(const struct stat *st, u64 limit, struct err *err)
+{
+	if (S_ISDIR(st->st_mode))
+		return err_set(err, -EISDIR, "is a directory");
+	if (!S_ISREG(st->st_mode))
+		return err_set(err, -EINVAL, "is not a regular file");
+	if (st->st_size == 0)
+		return err_set(err, -ENOEXEC, "is empty");
+	if ((u64)st->st_size > limit)
+		return err_set(err, -EFBIG,
+			"its %llu MiB are too large for a machine with %llu MiB of memory",
+			(unsigned long long)((u64)st->st_size / MiB),
+			(unsigned long long)(limit / MiB));
+	return 0;
+}
+
+int boot_image_read(
+	struct boot_image *image, const char *what, const char *path, u64 limit, struct err *err)
+{
+	struct stat st;
+
+	/* Not blocking: opening a FIFO must fail below, not wait for a writer. */
+	AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_set(err, -errno, "%s %s: %s", what, path, strerror(errno));
+	if (check_file(&st, limit, err) < 0)
+		return err_wrap(err, "%s %s", what, path);
+
+	u64 size = (u64)st.st_size;
+	AUTO_FREE u8 *data = malloc(size);
+	if (!data)
+		return err_set(err, -ENOMEM, "%s %s: no memory for %llu MiB", what, path,
+			(unsigned long long)(size / MiB));
+	int r = read_all(fd, data, size);
+	if (r < 0)
+		return err_set(err, r, "%s %s: %s", what, path,
+			r == -ENODATA ? "shrank while read" : strerror(-r));
+	*image = (struct boot_image){ .name = path, .data = steal_ptr(&data), .size = size };
+	return 0;
+}
+
+void boot_image_free(struct boot_image *image)
+{
+	free((void *)(uintptr_t)image->data);
+	*image = (struct boot_image){ 0 };
+}
