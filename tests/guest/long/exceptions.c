@@ -36,7 +36,6 @@ static void protection(void)
 
 	EXPECT(V_GP, 0, "mov (%0), %%rax", : : "r"(bad) : "rax");
 	EXPECT(V_GP, 0, "movb $1, (%0)", : : "r"(bad) : "memory");
-	EXPECT(V_GP, 0, "jmp *%0", : : "r"(bad));
 }
 
 static void stack_fault(void)
@@ -55,6 +54,14 @@ static void page(void)
 	CHECK_EQ(trap.cr2, TEST_VA);
 	EXPECT(V_PF, PF_W, "movq $1, 8(%0)", : : "r"(TEST_VA) : "memory");
 	CHECK_EQ(trap.cr2, TEST_VA + 8);
+}
+
+static void read_modify_write(void)
+{
+	/* One access with the intent to write: W is set although nothing could even be read. */
+	EXPECT(V_PF, PF_W, "incl (%0)", : : "r"(TEST_VA) : "memory");
+	EXPECT(V_PF, PF_W, "lock addl $1, (%0)", : : "r"(TEST_VA) : "memory");
+	EXPECT(V_PF, PF_W, "xchg %%eax, (%0)", : : "r"(TEST_VA) : "eax", "memory");
 }
 
 static void resume_flag(void)
@@ -96,7 +103,7 @@ static ulong in_ring3(ulong unused)
 	EXPECT(V_GP, 0, "clts", : :);
 	EXPECT_AT(V_BP, 0, 1, "int3", : :);           /* gate DPL 3 */
 	EXPECT(V_PF, PF_U, "mov (%0), %%rax", : : "r"(TEST_VA) : "rax");
-	EXPECT(V_PF, PF_U | PF_W, "lock incl (%0)", : : "r"(TEST_VA));
+	EXPECT(V_PF, PF_U | PF_W, "movl $0, (%0)", : : "r"(TEST_VA) : "memory");
 	EXPECT_AT(V_BP, 0, 1, "int3", : :);
 	CHECK_EQ(trap.cs, UCODE64 | 3);
 	return 0x1234;
@@ -141,6 +148,7 @@ const struct test tests[] = {
 	{ "general protection", protection, CHEAP },
 	{ "stack fault", stack_fault, CHEAP },
 	{ "page fault", page, CHEAP },
+	{ "read-modify-write", read_modify_write, CHEAP },
 	{ "saved RF", resume_flag, CHEAP },
 	{ "gates", gates, CHEAP },
 	{ "ring 3", ring3, CHEAP },

@@ -1,0 +1,153 @@
+/*
+ * Global pages, CR4.PGE, PCID and INVPCID (SDM 3A 4.10). What a processor may keep in its TLB it need
+ * not keep, so these tests only check what must be forgotten, and what the instructions refuse.
+ */
+#include "paging.h"
+
+static u64 frames[2][512] ALIGNED(4096);
+static u64 *pte;
+
+struct invpcid_desc {
+	u64 pcid, address;
+};
+
+#define INVPCID(type, desc)                                                                        \
+	__asm__ volatile("invpcid %0, %1" ::"m"(desc), "r"((ulong)(type)) : "memory")
+
+static void start(u64 flags)
+{
+	frames[0][0] = 0xaaaa;
+	frames[1][0] = 0xbbbb;
+	pte = pt_entry(TEST_VA, 1);
+	pt_set(pte, (ulong)frames[0] | PTE_P | flags, TEST_VA);
+	CHECK_EQ(*(volatile u64 *)TEST_VA, 0xaaaa);
+	*(volatile u64 *)pte = (ulong)frames[1] | PTE_P | flags;
+}
+
+static void expect_new(void) { CHECK_EQ(*(volatile u64 *)TEST_VA, 0xbbbb); }
+
+static void global(void)
+{
+	write_cr4(read_cr4() | CR4_PGE);
+	start(PTE_G);
+	invlpg(TEST_VA); /* also forgets global translations */
+	expect_new();
+	start(PTE_G);
+	write_cr4(read_cr4() & ~CR4_PGE);
+	expect_new();
+	start(PTE_G); /* without PGE the bit means nothing */
+	flush_tlb();
+	expect_new();
+}
+
+static bool have_pcid(void)
+{
+	if (cpuid(1, 0).c & 1u << 17)
+		return true;
+	test_skip("no PCID");
+	return false;
+}
+
+static void pcid(void)
+{
+	ulong cr3 = read_cr3();
+
+	if (!have_pcid())
+		return;
+	write_cr4(read_cr4() | CR4_PCIDE);
+	write_cr3(cr3 | 5);
+	CHECK_EQ(read_cr3(), cr3 | 5);
+	start(0);
+	write_cr3(cr3 | 5); /* flushes PCID 5 */
+	expect_new();
+	start(0);
+	invlpg(TEST_VA);
+	expect_new();
+	/* Bit 63 asks for no flush and is not stored. */
+	write_cr3(cr3 | 6 | 1ul << 63);
+	CHECK_EQ(read_cr3(), cr3 | 6);
+	/* Clearing PCIDE forgets everything. */
+	write_cr3(cr3);
+	write_cr4(read_cr4() & ~CR4_PCIDE);
+	expect_new();
+}
+
+static void pcid_refusals(void)
+{
+	ulong cr3 = read_cr3();
+
+	if (!have_pcid())
+		return;
+	/* PCIDE may only be set while CR3[11:0] is 0 (SDM 3A 4.10.1). */
+	write_cr3(cr3 | 0x18);
+	EXPECT(V_GP, 0, "mov %0, %%cr4", : : "r"(read_cr4() | CR4_PCIDE));
+	write_cr3(cr3);
+	/* Without PCIDE bit 63 of CR3 is reserved. */
+	EXPECT(V_GP, 0, "mov %0, %%cr3", : : "r"(cr3 | 1ul << 63));
+}
+
+static void invpcid(void)
+{
+	struct invpcid_desc d = { 0, TEST_VA };
+	ulong cr3 = read_cr3();
+
+	if (!(cpuid(7, 0).b & 1u << 10)) {
+		test_skip("no INVPCID");
+		return;
+	}
+	start(0);
+	INVPCID(0, d);
+	expect_new();
+	start(0);
+	INVPCID(1, d);
+	expect_new();
+	start(0);
+	INVPCID(2, d);
+	expect_new();
+	start(0);
+	INVPCID(3, d);
+	expect_new();
+	if (!have_pcid())
+		return;
+	write_cr4(read_cr4() | CR4_PCIDE);
+	write_cr3(cr3 | 7);
+	start(0);
+	d.pcid = 7;
+	INVPCID(0, d);
+	expect_new();
+	start(0);
+	INVPCID(1, d);
+	expect_new();
+	/* Forgotten from another PCID. */
+	start(0);
+	write_cr3(cr3 | 8);
+	INVPCID(1, d);
+	write_cr3(cr3 | 7 | 1ul << 63);
+	expect_new();
+	write_cr3(cr3);
+	write_cr4(read_cr4() & ~CR4_PCIDE);
+}
+
+static void invpcid_refusals(void)
+{
+	struct invpcid_desc d = { 0, TEST_VA };
+	struct invpcid_desc bad_pcid = { 0x1000, TEST_VA }, bad_va = { 0, 0x8000000000000000 }, no_pcide = { 1, TEST_VA };
+
+	if (!(cpuid(7, 0).b & 1u << 10)) {
+		test_skip("no INVPCID");
+		return;
+	}
+	EXPECT(V_GP, 0, "invpcid %0, %1", : : "m"(d), "r"(4ul));
+	EXPECT(V_GP, 0, "invpcid %0, %1", : : "m"(bad_pcid), "r"(0ul));
+	EXPECT(V_GP, 0, "invpcid %0, %1", : : "m"(bad_va), "r"(0ul));
+	EXPECT(V_GP, 0, "invpcid %0, %1", : : "m"(no_pcide), "r"(1ul));
+}
+
+const struct test tests[] = {
+	{ "global pages", global, CHEAP },
+	{ "PCID", pcid, CHEAP },
+	{ "PCID refusals", pcid_refusals, CHEAP },
+	{ "INVPCID", invpcid, CHEAP },
+	{ "INVPCID refusals", invpcid_refusals, CHEAP },
+	{ 0 },
+};

@@ -1,0 +1,165 @@
+/*
+ * Code that changes: in the same page, another page, through another mapping of the same frame, the
+ * very next instruction, by a DMA-like string write. One processor needs no fence but a branch at
+ * most, and real ones not even that (SDM 3A 8.1.3, 11.6).
+ */
+#include "paging.h"
+
+static u8 code[8192] ALIGNED(4096);
+
+/* mov $n, %eax; ret */
+static void write_return(u8 *at, u32 n)
+{
+	volatile u8 *p = at;
+
+	p[0] = 0xb8;
+	for (unsigned i = 0; i < 4; i++)
+		p[1 + i] = (u8)(n >> (8 * i));
+	p[5] = 0xc3;
+}
+
+static u32 call(void *at)
+{
+	u32 v;
+	__asm__ volatile("call *%1" : "=a"(v) : "r"(at) : "memory");
+	return v;
+}
+
+static void rewrite(void)
+{
+	static u32 n;
+
+	for (unsigned i = 0; i < 4; i++) {
+		write_return(code, ++n);
+		CHECK_EQ(call(code), n);
+		CHECK_EQ(call(code), n);
+	}
+}
+
+static void immediate_only(void)
+{
+	/* Linux patches like this: one byte inside an instruction that has run before. */
+	write_return(code + 64, 0x100);
+	for (unsigned i = 0; i < 8; i++) {
+		*(volatile u8 *)(code + 65) = (u8)i;
+		CHECK_EQ(call(code + 64), 0x100 + i);
+	}
+}
+
+static void alias(void)
+{
+	pt_map(TEST_VA, (ulong)code, PTE_P | PTE_W);
+	write_return(code + 128, 1);
+	CHECK_EQ(call(code + 128), 1);
+	write_return((u8 *)TEST_VA + 128, 2);
+	CHECK_EQ(call(code + 128), 2);
+	CHECK_EQ(call((u8 *)TEST_VA + 128), 2);
+	write_return(code + 128, 3);
+	CHECK_EQ(call((u8 *)TEST_VA + 128), 3);
+}
+
+static void other_frame(void)
+{
+	/* The same address maps another frame. */
+	write_return(code + 256, 11);
+	write_return(code + 4096 + 256, 22);
+	pt_map(TEST_VA, (ulong)code, PTE_P | PTE_W);
+	CHECK_EQ(call((u8 *)TEST_VA + 256), 11);
+	pt_map(TEST_VA, (ulong)code + 4096, PTE_P | PTE_W);
+	CHECK_EQ(call((u8 *)TEST_VA + 256), 22);
+}
+
+static void next_instruction(void)
+{
+	u32 v;
+
+	/* The store changes the instruction right behind it. */
+	__asm__ volatile("movb $0x11, 1f+1\n\tjmp 1f\n1:\tmov $0, %%eax" : "=a"(v)::"memory");
+	CHECK_EQ(v, 0x11);
+	__asm__ volatile("movb $0x22, 1f+1\n1:\tmov $0, %%eax" : "=a"(v)::"memory");
+	CHECK_EQ(v, 0x22);
+	__asm__ volatile("movb $0, 1f+1\n\tjmp 1f\n1:\tmov $5, %%eax" : "=a"(v)::"memory");
+	CHECK_EQ(v, 0);
+}
+
+static void by_string(void)
+{
+	static u8 from[6] = { 0xb8, 0x33, 0, 0, 0, 0xc3 };
+	void *s = from, *d = code + 300;
+	ulong n = 6;
+
+	write_return(code + 300, 5);
+	CHECK_EQ(call(code + 300), 5);
+	__asm__ volatile("rep movsb" : "+S"(s), "+D"(d), "+c"(n)::"memory");
+	CHECK_EQ(call(code + 300), 0x33);
+}
+
+static void across_pages(void)
+{
+	/* An instruction over the edge whose second half is rewritten. */
+	u8 *at = code + 4096 - 3;
+
+	write_return(at, 0x01010101);
+	CHECK_EQ(call(at), 0x01010101);
+	*(volatile u8 *)(code + 4096) = 7; /* immediate's third byte */
+	CHECK_EQ(call(at), 0x01070101);
+}
+
+static void in_a_callee(void)
+{
+	/* The caller's return path is rewritten while the callee runs. */
+	u8 *caller = code + 512, *callee = code + 600;
+	volatile u8 *p = caller;
+
+	/* call callee; mov $1, %eax; ret  --  movb $9, caller+6; ret */
+	p[0] = 0xe8;
+	*(volatile s32 *)(caller + 1) = (s32)(callee - caller - 5);
+	write_return(caller + 5, 1);
+	p = callee;
+	p[0] = 0xc6;
+	p[1] = 0x04;
+	p[2] = 0x25;
+	*(volatile u32 *)(callee + 3) = (u32)(ulong)(caller + 6);
+	p[7] = 9;
+	p[8] = 0xc3;
+	CHECK_EQ(call(caller), 9);
+}
+
+static void data_beside(void)
+{
+	/* Data in a code page that changes all the time must stay right, and not crawl. */
+	volatile u32 *count = (u32 *)(code + 1024);
+
+	write_return(code + 1000, 77);
+	*count = 0;
+	for (unsigned i = 0; i < 100; i++) {
+		*count += call(code + 1000);
+		CHECK_EQ(*count, 77 * (i + 1));
+	}
+}
+
+static void loop_body(void)
+{
+	/* inc %eax; loop: after 10 turns the INC becomes a DEC by its own store. */
+	u32 v = 0;
+	ulong c = 20;
+
+	__asm__ volatile("movb $0xc0, 1f+1\n"
+			 "1:\tinc %%eax\n\tcmp $11, %%rcx\n\tjne 2f\n\tmovb $0xc8, 1b+1\n2:\tloop 1b\n\tmovb $0xc0, 1b+1"
+			 : "+a"(v), "+c"(c)::"memory", "cc");
+	CHECK_EQ(v, 0);
+}
+
+const struct test tests[] = {
+	{ "rewritten function", rewrite, CHEAP },
+	{ "one byte", immediate_only, CHEAP },
+	{ "alias", alias, CHEAP },
+	{ "other frame", other_frame, CHEAP },
+	{ "next instruction", next_instruction, CHEAP },
+	{ "string write", by_string, CHEAP },
+	{ "across pages", across_pages, CHEAP },
+	{ "caller rewritten by its callee", in_a_callee, CHEAP },
+	{ "data beside code", data_beside, CHEAP },
+	{ "loop body", loop_body, CHEAP },
+	{ 0 },
+};
