@@ -7,6 +7,14 @@
 
 const struct device_class *const device_classes[] = {
 	&pic_class,
+	&pit_class,
+	&rtc_class,
+	&uart_class,
+	&i8042_class,
+	&acpi_pm_class,
+	&debug_exit_class,
+	&post_port_class,
+	&debugcon_class,
 	&lapic_class,
 	&ioapic_class,
 	&hpet_class,
