@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+"""Lets ACPICA, the interpreter inside Linux and the BSDs, read the ACPI tables.
+
+usage: acpica.py TEST-ACPI
+
+iasl must disassemble each table without complaint and compile the DSDT's source again; acpiexec
+must load them and know the devices by name. Exit status 77 when ACPICA's tools are missing.
+"""
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+DEVICES = ["_SB_.COM1", "_SB_.COM2", "_SB_.RTC_", "_SB_.KBD_", "_SB_.HPET", "_SB_.MBRD", "_SB_.C000",
+           "_SB_.C0FE"]
+
+
+def run(*command, folder):
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout + done.stderr
+
+
+def fail(what, text):
+    print(f"{what}:\n{text}")
+    sys.exit(1)
+
+
+def main():
+    if not shutil.which("iasl") or not shutil.which("acpiexec"):
+        print("iasl or acpiexec is missing (package acpica-tools)")
+        return 77
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.argv[1], folder], check=True, timeout=60)
+        tables = sorted(p.name for p in Path(folder).glob("*.dat"))
+        for table in tables:
+            status, text = run("iasl", "-d", table, folder=folder)
+            if status or re.search(r"error|warning|incorrect|invalid|unknown", text, re.I):
+                fail(f"iasl -d {table}", text)
+        status, text = run("iasl", "-p", "again", "DSDT.dsl", folder=folder)
+        if status or not re.search(r"\b0 Errors, 0 Warnings", text):
+            fail("iasl DSDT.dsl", text)
+        status, text = run("acpiexec", "-b", "namespace,resources \\_SB.COM1,evaluate \\_S5", *tables, folder=folder)
+        missing = [d for d in DEVICES if d.split(".")[1] not in text]
+        if status or missing or re.search(r"ACPI (Error|Warning|BIOS Error)", text):
+            fail(f"acpiexec (missing: {missing})", text)
+    print(f"{len(tables)} tables")
+    return 0
+
+
+sys.exit(main())
