@@ -58,7 +58,9 @@ bench-quick: build
 	@bench/boot --quick
 
 check:
-	@$(MAKE) --no-print-directory test SUITES=rules
+	@tools/deps build test
+	@tools/configure $(MODE) $(WERROR_OPTION)
+	@tools/run-tests build/$(MODE) --suite rules
 
 fmt:
 	@git ls-files '*.c' '*.h' | xargs clang-format-14 -i
