@@ -1,0 +1,63 @@
+/* What the files of the kvm engine share. */
+#pragma once
+#include "cpu/kvm/kvm.h"
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define KVM_MSRS_MAX  64
+#define KVM_CPUID_MAX 160
+
+/* A kvm_cpuid2 or kvm_msrs with room for its entries. */
+struct kvm_cpuid_table {
+	struct kvm_cpuid2 head;
+	struct kvm_cpuid_entry2 entries[KVM_CPUID_MAX];
+};
+
+/* One KVM VM for all vcpus of a machine. */
+struct kvm_vm {
+	struct memory *memory; /* identifies it */
+	unsigned users;
+	int dev, fd;
+	size_t run_size;       /* of a vcpu's shared kvm_run area */
+	u32 slots;             /* given to KVM */
+	bool logging;
+	struct kvm_cpuid_table supported;
+	u32 msrs[KVM_MSRS_MAX]; /* indices into x86_msr_slots that this KVM carries */
+	u32 msr_count;
+	bool tsc_offset_attr;   /* unused until the first vcpu tells */
+};
+
+struct kvm_vcpu {
+	struct kvm_vm *vm;
+	int fd;
+	struct kvm_run *run;
+	bool completing;       /* an access was answered; the next KVM_RUN finishes the instruction */
+	pthread_t thread;      /* in run() */
+	_Atomic bool running;
+};
+
+/* ---- vm.c ---- */
+struct kvm_vm *kvm_vm_get(struct memory *m, struct err *err);
+void kvm_vm_put(struct kvm_vm *vm);
+/* The features of `leaf` that KVM can give; NULL when it does not know the leaf. */
+const struct kvm_cpuid_entry2 *kvm_vm_supported(const struct kvm_vm *vm, u32 leaf, u32 subleaf);
+
+/* ---- cpuid.c ---- */
+int kvm_set_cpuid(struct vcpu *v, struct err *err);
+
+/* ---- state.c ---- */
+int kvm_pull(struct vcpu *v);
+int kvm_push(struct vcpu *v);
+
+/* ---- ops.c: struct x86_ops for x86/ functions called on a pulled state ---- */
+const struct x86_ops *kvm_x86_ops(void);
+
+/* ---- run.c ---- */
+enum cpu_exit kvm_run_vcpu(struct vcpu *v);
+void kvm_kick(struct vcpu *v);
+/* Installs the no-op handler that lets a signal interrupt KVM_RUN; once per process. */
+void kvm_install_kick(void);
+
+/* ---- probe.c ---- */
+int kvm_probe(struct err *why);

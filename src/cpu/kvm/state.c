@@ -1,0 +1,344 @@
+/*
+ * struct x86_state to and from KVM's structures.
+ *
+ * A pulled state is complete: events that KVM accepted but has not delivered (it keeps them outside
+ * the architectural state) are delivered by x86/ on the pulled state, which is then pushed back. So
+ * the state can be saved, or go on in another engine, with nothing lost.
+ *
+ * KVM's mp_state stays RUNNABLE, the only value it allows without an in-kernel local APIC; what the
+ * processor waits for is in x86_state.activity, kept by run().
+ */
+#include "base/bits.h"
+#include "cpu/kvm/kvm_priv.h"
+#include "os/tsc.h"
+#include "x86/exception.h"
+#include "x86/msr.h"
+#include "x86/xsave.h"
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#define EFER_AUTOIBRS BIT64(21)
+
+struct msr_table {
+	struct kvm_msrs head;
+	struct kvm_msr_entry entries[KVM_MSRS_MAX + 1];
+};
+
+static int call(struct vcpu *v, unsigned long request, const char *name, void *arg)
+{
+	struct kvm_vcpu *k = v->engine_data;
+
+	if (ioctl(k->fd, request, arg) >= 0)
+		return 0;
+	return err_set(&v->error, -errno, "vcpu %u: %s: %s", v->index, name, strerror(errno));
+}
+#define CALL(v, request, arg) call(v, request, #request, arg)
+
+/* ---- general registers ---- */
+
+/* struct kvm_regs lists them in alphabetical, struct x86_state in encoding order. */
+#define REGS(X)                                                                                 \
+	X(RAX, rax)                                                                             \
+	X(RCX, rcx) X(RDX, rdx) X(RBX, rbx) X(RSP, rsp) X(RBP, rbp) X(RSI, rsi) X(RDI, rdi)     \
+		X(R8, r8) X(R9, r9) X(R10, r10) X(R11, r11) X(R12, r12) X(R13, r13) X(R14, r14) \
+			X(R15, r15)
+
+static int pull_regs(struct vcpu *v)
+{
+	struct x86_state *s = &v->x86.s;
+	struct kvm_regs r;
+	int ret = CALL(v, KVM_GET_REGS, &r);
+
+	if (ret < 0)
+		return ret;
+#define X(index, name) s->gpr[index] = r.name;
+	REGS(X)
+#undef X
+	s->rip = r.rip;
+	s->rflags = r.rflags;
+	return 0;
+}
+
+static int push_regs(struct vcpu *v)
+{
+	const struct x86_state *s = &v->x86.s;
+	struct kvm_regs r = { .rip = s->rip, .rflags = s->rflags | FLAG_ONE };
+
+#define X(index, name) r.name = s->gpr[index];
+	REGS(X)
+#undef X
+	return CALL(v, KVM_SET_REGS, &r);
+}
+
+/* ---- segments and control registers ---- */
+
+static struct x86_seg seg_in(const struct kvm_segment *k)
+{
+	return (struct x86_seg){
+		.selector = k->selector,
+		.base = k->base,
+		.limit = k->limit,
+		.attr = k->type | (u32)k->s << 4 | (u32)k->dpl << 5 | (u32)k->present << 7 |
+			(u32)k->avl << 12 | (u32)k->l << 13 | (u32)k->db << 14 | (u32)k->g << 15 |
+			(k->unusable ? SEG_UNUSABLE : 0),
+	};
+}
+
+static struct kvm_segment seg_out(const struct x86_seg *s)
+{
+	return (struct kvm_segment){
+		.base = s->base,
+		.limit = s->limit,
+		.selector = s->selector,
+		.type = s->attr & SEG_TYPE,
+		.s = !!(s->attr & SEG_S),
+		.dpl = (u8)SEG_DPL(s->attr),
+		.present = !!(s->attr & SEG_P),
+		.avl = !!(s->attr & SEG_AVL),
+		.l = !!(s->attr & SEG_L),
+		.db = !!(s->attr & SEG_DB),
+		.g = !!(s->attr & SEG_G),
+		.unusable = !!(s->attr & SEG_UNUSABLE),
+	};
+}
+
+#define SEGMENTS(X)                                                                            \
+	X(X86_ES, es)                                                                          \
+	X(X86_CS, cs) X(X86_SS, ss) X(X86_DS, ds) X(X86_FS, fs) X(X86_GS, gs) X(X86_LDTR, ldt) \
+		X(X86_TR, tr)
+
+static int pull_sregs(struct vcpu *v)
+{
+	struct x86_state *s = &v->x86.s;
+	struct kvm_sregs r;
+	int ret = CALL(v, KVM_GET_SREGS, &r);
+
+	if (ret < 0)
+		return ret;
+#define X(index, name) s->seg[index] = seg_in(&r.name);
+	SEGMENTS(X)
+#undef X
+	s->gdt = (struct x86_table){ r.gdt.base, r.gdt.limit };
+	s->idt = (struct x86_table){ r.idt.base, r.idt.limit };
+	s->cr0 = r.cr0;
+	s->cr2 = r.cr2;
+	s->cr3 = r.cr3;
+	s->cr4 = r.cr4;
+	s->efer = r.efer;
+	return 0;
+}
+
+static int push_sregs(struct vcpu *v)
+{
+	const struct x86_state *s = &v->x86.s;
+	struct kvm_sregs r = {
+		.gdt = { .base = s->gdt.base, .limit = s->gdt.limit },
+		.idt = { .base = s->idt.base, .limit = s->idt.limit },
+		.cr0 = s->cr0,
+		.cr2 = s->cr2,
+		.cr3 = s->cr3,
+		.cr4 = s->cr4,
+		/* KVM may refuse the bit; it has no effect that a program could see. */
+		.efer = s->efer & ~EFER_AUTOIBRS,
+		.cr8 = v->ops->cr8_read(v->ops_ctx, v),
+		.apic_base = s->apic_base,
+	};
+
+#define X(index, name) r.name = seg_out(&s->seg[index]);
+	SEGMENTS(X)
+#undef X
+	return CALL(v, KVM_SET_SREGS, &r);
+}
+
+/* ---- MSRs ---- */
+
+static void *slot_field(struct x86_state *s, const struct x86_msr_slot *slot)
+{
+	return (u8 *)s + slot->offset;
+}
+
+/* The guest TSC is read last and turned into an offset; TSC_ADJUST travels with the others. */
+static int pull_msrs(struct vcpu *v)
+{
+	const struct kvm_vm *vm = ((struct kvm_vcpu *)v->engine_data)->vm;
+	struct msr_table t = { .head.nmsrs = 1 };
+	u64 before, after;
+	int ret;
+
+	for (u32 i = 0; i < vm->msr_count; i++) {
+		const struct x86_msr_slot *slot = &x86_msr_slots[vm->msrs[i]];
+
+		t.entries[0] = (struct kvm_msr_entry){ .index = slot->index };
+		ret = call(v, KVM_GET_MSRS, "KVM_GET_MSRS", &t);
+		if (ret < 0)
+			return ret;
+		memcpy(slot_field(&v->x86.s, slot), &t.entries[0].data, slot->size);
+	}
+	t.entries[0] = (struct kvm_msr_entry){ .index = MSR_TSC };
+	before = tsc_read();
+	ret = CALL(v, KVM_GET_MSRS, &t);
+	after = tsc_read();
+	v->x86.s.tsc_offset = t.entries[0].data - (before + (after - before) / 2);
+	return ret;
+}
+
+/* 0 when KVM took it; else the error, unless the register is at its reset value of 0 anyway. */
+static int push_msr(struct vcpu *v, u32 index, u64 value)
+{
+	struct kvm_vcpu *k = v->engine_data;
+	struct msr_table t = { .head.nmsrs = 1, .entries[0] = { .index = index, .data = value } };
+
+	if (ioctl(k->fd, KVM_SET_MSRS, &t) == 1 || !value)
+		return 0;
+	return err_set(&v->error, -EIO, "vcpu %u: KVM refuses 0x%llx in MSR 0x%x (%s)", v->index,
+		(unsigned long long)value, index, x86_msr_name(index) ?: "unnamed");
+}
+
+static int push_msrs(struct vcpu *v)
+{
+	const struct kvm_vm *vm = ((struct kvm_vcpu *)v->engine_data)->vm;
+	int ret = push_msr(v, MSR_TSC, tsc_read() + v->x86.s.tsc_offset);
+
+	for (u32 i = 0; i < vm->msr_count && !ret; i++) {
+		const struct x86_msr_slot *slot = &x86_msr_slots[vm->msrs[i]];
+		u64 value = 0;
+
+		memcpy(&value, slot_field(&v->x86.s, slot), slot->size);
+		ret = push_msr(v, slot->index, value);
+	}
+	return ret;
+}
+
+/* ---- floating point, XCR0, debug registers ---- */
+
+static int pull_fpu(struct vcpu *v)
+{
+	struct kvm_xcrs xcrs;
+	struct kvm_xsave x;
+	int ret = CALL(v, KVM_GET_XSAVE, &x);
+
+	if (ret < 0)
+		return ret;
+	x86_xsave_image_load(&v->x86, (const u8 *)x.region, sizeof(x.region));
+	ret = CALL(v, KVM_GET_XCRS, &xcrs);
+	for (u32 i = 0; !ret && i < xcrs.nr_xcrs && i < KVM_MAX_XCRS; i++)
+		if (xcrs.xcrs[i].xcr == 0)
+			v->x86.s.xcr0 = xcrs.xcrs[i].value;
+	return ret;
+}
+
+static int push_fpu(struct vcpu *v)
+{
+	struct kvm_xcrs xcrs = { .nr_xcrs = 1, .xcrs[0].value = v->x86.s.xcr0 };
+	struct kvm_xsave x;
+	int ret = CALL(v, KVM_SET_XCRS, &xcrs);
+
+	memset(&x, 0, sizeof(x));
+	x86_xsave_image_store(&v->x86, (u8 *)x.region, sizeof(x.region));
+	return ret ?: CALL(v, KVM_SET_XSAVE, &x);
+}
+
+static int pull_debug(struct vcpu *v)
+{
+	struct x86_state *s = &v->x86.s;
+	struct kvm_debugregs d;
+	int ret = CALL(v, KVM_GET_DEBUGREGS, &d);
+
+	if (ret < 0)
+		return ret;
+	for (unsigned i = 0; i < 4; i++)
+		s->dr[i] = d.db[i];
+	s->dr6 = d.dr6;
+	s->dr7 = d.dr7;
+	return 0;
+}
+
+static int push_debug(struct vcpu *v)
+{
+	const struct x86_state *s = &v->x86.s;
+	struct kvm_debugregs d = {
+		.db = { s->dr[0], s->dr[1], s->dr[2], s->dr[3] }, .dr6 = s->dr6, .dr7 = s->dr7
+	};
+
+	return CALL(v, KVM_SET_DEBUGREGS, &d);
+}
+
+/* ---- events ---- */
+
+/* Delivers what KVM holds back; true when something was. Exceptions come before interrupts. */
+static bool deliver_accepted(struct x86_cpu *cpu, const struct kvm_vcpu_events *e)
+{
+	bool exception = e->exception.injected || e->exception.pending;
+
+	if (exception) {
+		cpu->fault = (struct x86_fault){
+			.vector = e->exception.nr,
+			.has_error = e->exception.has_error_code,
+			.error = e->exception.error_code,
+			.address = cpu->s.cr2,
+		};
+		x86_deliver(cpu);
+	}
+	if (e->nmi.injected || e->nmi.pending)
+		x86_interrupt(cpu, X86_NMI);
+	if (e->interrupt.injected && !e->interrupt.soft)
+		x86_interrupt(cpu, e->interrupt.nr);
+	return exception || e->nmi.injected || e->nmi.pending ||
+	       (e->interrupt.injected && !e->interrupt.soft);
+}
+
+static int pull_events(struct vcpu *v, struct kvm_vcpu_events *e)
+{
+	struct x86_state *s = &v->x86.s;
+	int ret = CALL(v, KVM_GET_VCPU_EVENTS, e);
+
+	if (ret < 0)
+		return ret;
+	s->blocking = (e->interrupt.shadow & KVM_X86_SHADOW_INT_STI ? BLOCK_STI : 0) |
+		      (e->interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS ? BLOCK_MOV_SS : 0) |
+		      (e->nmi.masked ? BLOCK_NMI : 0);
+	return 0;
+}
+
+static int push_events(struct vcpu *v)
+{
+	const struct x86_state *s = &v->x86.s;
+	struct kvm_vcpu_events e = {
+		.interrupt.shadow = (s->blocking & BLOCK_STI ? KVM_X86_SHADOW_INT_STI : 0) |
+				    (s->blocking & BLOCK_MOV_SS ? KVM_X86_SHADOW_INT_MOV_SS : 0),
+		.nmi.masked = !!(s->blocking & BLOCK_NMI),
+		.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW,
+	};
+
+	return CALL(v, KVM_SET_VCPU_EVENTS, &e);
+}
+
+/* ---- everything ---- */
+
+int kvm_push(struct vcpu *v)
+{
+	/* CPUID first gates MSRs and CR4 bits; sregs before MSRs, which EFER and CR4 gate. */
+	int ret = push_sregs(v);
+
+	ret = ret ?: push_regs(v);
+	ret = ret ?: push_fpu(v);
+	ret = ret ?: push_msrs(v);
+	ret = ret ?: push_debug(v);
+	return ret ?: push_events(v);
+}
+
+int kvm_pull(struct vcpu *v)
+{
+	struct kvm_vcpu_events events;
+	int ret = pull_regs(v);
+
+	ret = ret ?: pull_sregs(v);
+	ret = ret ?: pull_msrs(v);
+	ret = ret ?: pull_fpu(v);
+	ret = ret ?: pull_debug(v);
+	ret = ret ?: pull_events(v, &events);
+	if (!ret && deliver_accepted(&v->x86, &events))
+		ret = kvm_push(v);
+	return ret;
+}
