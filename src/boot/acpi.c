@@ -243,18 +243,32 @@ static struct gas io(u64 port, u8 bytes)
 	return (struct gas){ GAS_IO, (u8)(bytes * 8), 0, access, port };
 }
 
-/* The PM1 registers: event block at 0, control at 4, timer at 8 from pm_base (4.8.3). */
-static void fill_pm(struct fadt *f, u16 base)
+/* 4.8.3. Each block is given twice, in the old form and in the extended one. */
+static void fill_ports(struct fadt *f, const struct acpi_ports *p)
 {
-	f->pm1a_event = base;
+	f->smi_command = p->smi_command;
+	f->acpi_enable = p->smi_command ? p->enable : 0;
+	f->acpi_disable = p->smi_command ? p->disable : 0;
+	f->pm1a_event = p->event;
 	f->pm1_event_len = 4;
-	f->x_pm1a_event = io(base, 4);
-	f->pm1a_control = base + 4u;
+	f->x_pm1a_event = io(p->event, 4);
+	f->pm1a_control = p->control;
 	f->pm1_control_len = 2;
-	f->x_pm1a_control = io(base + 4u, 2);
-	f->pm_timer = base + 8u;
+	f->x_pm1a_control = io(p->control, 2);
+	f->pm_timer = p->timer;
 	f->pm_timer_len = 4;
-	f->x_pm_timer = io(base + 8u, 4);
+	f->x_pm_timer = io(p->timer, 4);
+	if (p->gpe0) {
+		f->gpe0 = p->gpe0;
+		f->gpe0_len = 4;
+		f->x_gpe0 = io(p->gpe0, 4);
+		f->x_gpe0.access = GAS_BYTE; /* one byte of status at a time, 4.8.4.1 */
+	}
+	if (p->reset) {
+		f->flags |= FADT_RESET;
+		f->reset = io(p->reset, 1);
+		f->reset_value = p->reset_value;
+	}
 }
 
 static u32 add_fadt(struct acpi_image *image, const struct acpi_config *c, u32 facs, u32 dsdt)
@@ -266,24 +280,18 @@ static u32 add_fadt(struct acpi_image *image, const struct acpi_config *c, u32 f
 		.dsdt = (u32)address(dsdt),
 		.x_dsdt = address(dsdt),
 		.sci_irq = c->sci_irq,
-		/* No SMI command port: the machine is always in ACPI mode (4.8.2.5). */
 		.c2_latency = 101, /* above 100 and 1000: no such states */
 		.c3_latency = 1001,
 		.century = 0x32, /* in CMOS memory */
 		.boot_arch = BOOT_LEGACY_DEVICES | (c->i8042 ? BOOT_8042 : 0) |
 			     (c->vga ? 0 : BOOT_NO_VGA),
 		.flags = FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP | FADT_NO_RTC_WAKE |
-			 FADT_TMR_32BIT,
+			 (c->timer_32bit ? FADT_TMR_32BIT : 0),
 		.hypervisor = "Strata",
 	};
 	u32 start = begin(image, 16);
 
-	fill_pm(&f, c->pm_base);
-	if (c->reset_port) {
-		f.flags |= FADT_RESET;
-		f.reset = io(c->reset_port, 1);
-		f.reset_value = c->reset_value;
-	}
+	fill_ports(&f, &c->ports);
 	append(image, &f, sizeof(f));
 	end(image, start, true);
 	return start;

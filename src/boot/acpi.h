@@ -16,13 +16,24 @@
 #define ACPI_CPUS_MAX	255 /* APIC ids 0 to 254; 255 is broadcast */
 #define ACPI_TABLES_MAX 8
 
-struct acpi_config {
-	unsigned cpus;	/* 1 to ACPI_CPUS_MAX; the APIC ids are 0 to cpus - 1 */
-	u16 pm_base;	/* PM1 event block (4 bytes), +4 PM1 control (2), +8 PM timer (4) */
-	u8 sci_irq;	/* level-triggered, active high */
-	u8 s5_type;	/* SLP_TYP that powers off */
-	u16 reset_port; /* 0: no reset register */
+/* Ports of power management; those in parentheses may be 0 for "none". */
+struct acpi_ports {
+	u16 base, len;	    /* what they occupy, side by side */
+	u16 event, control; /* PM1a: 4 bytes (status, enable), 2 bytes */
+	u16 timer;	    /* 4 bytes */
+	u16 gpe0;	    /* (4 bytes: status, enable) */
+	u16 smi_command;    /* (without it the machine is always in ACPI mode) */
+	u8 enable, disable; /* what to write there */
+	u16 reset;	    /* (1 byte) */
 	u8 reset_value;
+};
+
+struct acpi_config {
+	unsigned cpus; /* 1 to ACPI_CPUS_MAX; the APIC ids are 0 to cpus - 1 */
+	struct acpi_ports ports;
+	bool timer_32bit;   /* else 24 */
+	u8 sci_irq;	    /* level-triggered, active high */
+	u8 s5_type;	    /* SLP_TYP that powers off */
 	u32 hpet_id;	    /* low half of the HPET's capability register; 0: no HPET */
 	u16 hpet_min_tick;  /* shortest period it can keep up with, in its ticks */
 	unsigned com_ports; /* 0 to 2 */

@@ -70,9 +70,11 @@ static void platform(struct aml *a, const struct acpi_config *c)
 	aml_device(a, "MBRD");
 	aml_name_eisaid(a, "_HID", "PNP0C02");
 	aml_crs(a);
-	aml_crs_io(a, c->pm_base, 0x0c);
-	if (c->reset_port)
-		aml_crs_io(a, c->reset_port, 1);
+	aml_crs_io(a, c->ports.base, (u8)c->ports.len);
+	if (c->ports.smi_command)
+		aml_crs_io(a, c->ports.smi_command, 1);
+	if (c->ports.reset)
+		aml_crs_io(a, c->ports.reset, 1);
 	aml_crs_memory(a, 0xfec00000, 0x1000);
 	aml_crs_memory(a, 0xfee00000, 0x1000);
 	aml_crs_end(a);

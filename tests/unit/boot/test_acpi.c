@@ -15,11 +15,21 @@ static struct acpi_image image;
 
 static const struct acpi_config pc = {
 	.cpus = 4,
-	.pm_base = 0x600,
+	.ports = {
+		.base = 0x600,
+		.len = 0x40,
+		.event = 0x600,
+		.control = 0x604,
+		.timer = 0x608,
+		.gpe0 = 0x620,
+		.smi_command = 0xb2,
+		.enable = 0xf1,
+		.disable = 0xf0,
+		.reset = 0xcf9,
+		.reset_value = 6,
+	},
 	.sci_irq = 9,
 	.s5_type = 5,
-	.reset_port = 0xcf9,
-	.reset_value = 6,
 	.hpet_id = 0x8086a201,
 	.hpet_min_tick = 5000,
 	.com_ports = 2,
@@ -98,11 +108,14 @@ static void fadt(void **state)
 	assert_int_equal(get_le32(f + 36) % 64, 0);
 	assert_memory_equal(at(get_le64(f + 140)), "DSDT", 4);
 	assert_int_equal(get_le16(f + 46), 9);
+	assert_memory_equal(f + 48, "\xb2\0\0\0\xf1\xf0", 6);
 	assert_int_equal(get_le32(f + 56), 0x600);
 	assert_int_equal(get_le32(f + 64), 0x604);
 	assert_int_equal(get_le32(f + 76), 0x608);
+	assert_int_equal(get_le32(f + 80), 0x620);
+	assert_int_equal(f[92], 4);
 	assert_int_equal(get_le16(f + 109), 7);
-	assert_int_equal(get_le32(f + 112), 0x565);
+	assert_int_equal(get_le32(f + 112), 0x465);
 	assert_memory_equal(f + 116, "\x01\x08\x00\x01\xf9\x0c\0\0\0\0\0\0\x06", 13);
 }
 
@@ -136,13 +149,18 @@ static void options(void **state)
 	struct acpi_config c = pc;
 
 	c.hpet_id = 0;
-	c.reset_port = 0;
+	c.ports.reset = 0;
+	c.ports.smi_command = 0;
+	c.ports.gpe0 = 0;
+	c.timer_32bit = true;
 	c.i8042 = false;
 	c.vga = true;
 	build(&c);
 	assert_null(find("HPET"));
 	assert_int_equal(get_le16(find("FACP") + 109), 1);
-	assert_int_equal(get_le32(find("FACP") + 112) & BIT(10), 0);
+	assert_int_equal(get_le32(find("FACP") + 112), 0x165);
+	assert_int_equal(get_le32(find("FACP") + 48), 0);
+	assert_int_equal(find("FACP")[92], 0);
 }
 
 static void refuses(void **state)
@@ -215,7 +233,7 @@ static void aml_overflow(void **state)
 		aml_close(&a);
 		for (u32 i = size; i < sizeof(room); i++)
 			assert_int_equal(room[i], 0xee);
-		assert_int_equal(a.overflow, size < 56);
+		assert_int_equal(a.overflow, size < 51);
 	}
 }
 
