@@ -94,6 +94,13 @@ void memory_watch(struct memory *m, void (*code_written)(void *, gpa_t, u64), vo
 	m->watchers[m->watcher_count++] = (struct memory_watcher){ .code_written = code_written, .ctx = ctx };
 }
 
+void memory_unwatch(struct memory *m, void *ctx)
+{
+	for (unsigned i = 0; i < m->watcher_count; i++)
+		if (m->watchers[i].ctx == ctx)
+			m->watchers[i--] = m->watchers[--m->watcher_count];
+}
+
 static const struct memory_slot *find_slot(const struct memory *m, u64 at)
 {
 	for (unsigned i = 0; i < m->slot_count; i++)

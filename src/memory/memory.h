@@ -63,6 +63,7 @@ struct memory_region *memory_add_region(struct memory *m, const char *name, u64 
 /* Shows [offset, offset+size) of the region at base. Refuses overlaps and misalignment. */
 NODISCARD int memory_add_slot(struct memory *m, struct memory_region *r, gpa_t base, u64 offset, u64 size, struct err *err);
 void memory_watch(struct memory *m, void (*code_written)(void *, gpa_t, u64), void *ctx);
+void memory_unwatch(struct memory *m, void *ctx);
 
 /* One page as engines cache it; host is NULL when gpa is not RAM or ROM. */
 struct memory_page {

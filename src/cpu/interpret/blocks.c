@@ -1,0 +1,451 @@
+/* See blocks.h for the model. */
+#include "cpu/interpret/blocks.h"
+#include "base/must.h"
+#include "cpu/interpret/decode.h"
+#include "x86/transfer.h"
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define POOL_SIZE    (48 * MiB)
+#define HASH_SIZE    32768u
+#define PAGE_HASH    4096u
+#define QUEUE_SIZE   256u
+#define LINE_SHIFT   6u /* 64 lines of 64 bytes in a page */
+
+/* What is decoded of one physical page. */
+struct code_page {
+	u64 gpa;
+	u64 lines; /* bit n: line n holds decoded bytes */
+	struct block *list;
+	struct code_page *next;
+};
+
+struct blocks {
+	u8 *pool;
+	size_t used;
+	struct block *hash[HASH_SIZE];
+	struct code_page *pages[PAGE_HASH];
+	pthread_mutex_t lock; /* guards the queue */
+	struct { u64 at, len; } queue[QUEUE_SIZE];
+	unsigned queued;
+	bool overflow;
+};
+
+static __thread struct interp *running;
+
+void blocks_owner(struct interp *c) { running = c; }
+
+struct blocks *blocks_new(struct interp *c, struct err *err)
+{
+	struct blocks *b = calloc(1, sizeof(*b));
+
+	if (!b) {
+		err_set(err, -ENOMEM, "interpret: no memory for the block cache");
+		return NULL;
+	}
+	b->pool = mmap(NULL, POOL_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (b->pool == MAP_FAILED) {
+		free(b);
+		err_set(err, -ENOMEM, "interpret: no memory for the block cache");
+		return NULL;
+	}
+	pthread_mutex_init(&b->lock, NULL);
+	return b;
+}
+
+void blocks_free(struct blocks *b)
+{
+	if (!b)
+		return;
+	munmap(b->pool, POOL_SIZE);
+	pthread_mutex_destroy(&b->lock);
+	free(b);
+}
+
+void blocks_clear(struct interp *c)
+{
+	struct blocks *b = c->blocks;
+
+	memset(b->hash, 0, sizeof(b->hash));
+	memset(b->pages, 0, sizeof(b->pages));
+	b->used = 0;
+	c->block_epoch++;
+}
+
+static void *pool_alloc(struct blocks *b, size_t size)
+{
+	size = align_up(size, 16);
+	if (b->used + size > POOL_SIZE)
+		return NULL;
+	void *p = b->pool + b->used;
+	b->used += size;
+	return p;
+}
+
+static u32 hash_block(u64 at, unsigned bits)
+{
+	return (u32)((at ^ (at >> 13) ^ (at >> 26)) * 2 + (bits >> 5)) & (HASH_SIZE - 1);
+}
+
+static struct code_page **page_slot(struct blocks *b, u64 page)
+{
+	struct code_page **p = &b->pages[(page >> PAGE_SHIFT) & (PAGE_HASH - 1)];
+
+	while (*p && (*p)->gpa != page)
+		p = &(*p)->next;
+	return p;
+}
+
+/* ---- writes to code ---- */
+
+static u64 line_mask(u64 offset, u64 len)
+{
+	unsigned first = (unsigned)(offset >> LINE_SHIFT), last = (unsigned)((offset + len - 1) >> LINE_SHIFT);
+
+	return (last == 63 ? ~0ull : BIT64(last + 1) - 1) & ~(BIT64(first) - 1);
+}
+
+/* The bytes of a block within one page: [*from, *to). */
+static void extent_in(const struct block *k, u64 page, u64 *from, u64 *to)
+{
+	u64 first = k->gpa & PAGE_MASK, end = first + k->bytes;
+
+	if ((k->gpa & ~PAGE_MASK) == page) {
+		*from = first;
+		*to = min_u64(end, PAGE_SIZE);
+	} else {
+		*from = 0;
+		*to = end - PAGE_SIZE;
+	}
+}
+
+static int op_leave_block(struct interp *c, const struct op *op)
+{
+	c->retired--; /* the loop counts what it executes; this is nothing */
+	return OP_JUMP;
+}
+
+static void kill_block(struct blocks *b, struct block *k)
+{
+	if (!k->valid)
+		return;
+	k->valid = false;
+	for (unsigned i = 0; i <= k->count; i++)
+		k->ops[i].exec = op_leave_block;
+	struct block **h = &b->hash[hash_block(k->gpa, k->bits)];
+	while (*h && *h != k)
+		h = &(*h)->hash_next;
+	if (*h)
+		*h = k->hash_next;
+}
+
+static void apply_write(struct interp *c, u64 at, u64 len)
+{
+	struct blocks *b = c->blocks;
+	u64 page = at & ~PAGE_MASK, from = at & PAGE_MASK, to = from + len;
+	struct code_page *p = *page_slot(b, page);
+
+	if (p && !(p->lines & line_mask(from, len)))
+		return;
+	u64 lines = 0;
+	struct block **link = p ? &p->list : NULL;
+	while (link && *link) {
+		struct block *k = *link;
+		unsigned which = (k->gpa & ~PAGE_MASK) != page;
+		u64 k_from, k_to;
+
+		extent_in(k, page, &k_from, &k_to);
+		if (k->valid && k_from < to && from < k_to)
+			kill_block(b, k);
+		if (!k->valid) {
+			*link = k->page_next[which];
+			continue;
+		}
+		lines |= line_mask(k_from, k_to - k_from);
+		link = &k->page_next[which];
+	}
+	if (p)
+		p->lines = lines;
+	/* Nothing decoded here any more: stores may be fast again. With several engines on one memory the flag
+	 * is shared, and stays. */
+	struct memory_page mp = memory_page(c->v->memory, gpa(page));
+	if (!lines && mp.flags && c->v->memory->watcher_count == 1)
+		atomic_fetch_and(mp.flags, (u8)~MEM_CODE);
+}
+
+void blocks_written(void *interp, gpa_t at, u64 len)
+{
+	struct interp *c = interp;
+	struct blocks *b = c->blocks;
+
+	if (running == c) {
+		apply_write(c, at.v, len);
+		return;
+	}
+	pthread_mutex_lock(&b->lock);
+	if (b->queued < QUEUE_SIZE) {
+		b->queue[b->queued].at = at.v;
+		b->queue[b->queued].len = len;
+		b->queued++;
+	} else {
+		b->overflow = true;
+	}
+	pthread_mutex_unlock(&b->lock);
+	vcpu_post(c->v, ATTN_CODE);
+}
+
+void blocks_apply(struct interp *c)
+{
+	struct blocks *b = c->blocks;
+
+	pthread_mutex_lock(&b->lock);
+	if (b->overflow)
+		blocks_clear(c);
+	else
+		for (unsigned i = 0; i < b->queued; i++)
+			apply_write(c, b->queue[i].at, b->queue[i].len);
+	b->queued = 0;
+	b->overflow = false;
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* ---- building ---- */
+
+/* Where code bytes come from: one page, or what its physical address reads as on the bus. */
+struct source {
+	u64 gpa;
+	const u8 *host; /* of the byte at gpa; NULL: not RAM */
+	_Atomic u8 *flags;
+};
+
+static int code_source(struct interp *c, u64 linear, struct source *src)
+{
+	int result;
+	struct mmu_entry *e = mmu_fill(&c->mmu, linear, ACCESS_FETCH, &result);
+
+	if (result != X86_OK)
+		return X86_FAULT;
+	if (e) {
+		*src = (struct source){ .gpa = e->gpa | (linear & PAGE_MASK),
+			.host = e->host + (linear & PAGE_MASK), .flags = e->flags };
+		return X86_OK;
+	}
+	/* Data breakpoints keep the TLB empty; or there is no RAM. */
+	struct x86_xlat x;
+	TRY(x86_translate(&c->v->x86, gva(linear), ACCESS_FETCH, &x));
+	struct memory_page p = memory_page(c->v->memory, x.gpa);
+	*src = (struct source){ .gpa = x.gpa.v, .host = p.host ? p.host + (x.gpa.v & PAGE_MASK) : NULL,
+		.flags = p.flags };
+	return X86_OK;
+}
+
+static u64 linear_rip(const struct interp *c)
+{
+	return c->code_bits == 64 ? c->s->rip : (u32)(c->s->rip + c->s->seg[X86_CS].base);
+}
+
+static const struct op sentinel = { .exec = op_leave_block, .base = REG_NONE, .index = REG_NONE };
+
+static void mark_code(struct interp *c, struct block *k, u64 page, unsigned which)
+{
+	struct blocks *b = c->blocks;
+	struct code_page **slot = page_slot(b, page), *p = *slot;
+	u64 from, to;
+
+	if (!p) {
+		p = pool_alloc(b, sizeof(*p));
+		must(p, "block pool without its reserve");
+		*p = (struct code_page){ .gpa = page };
+		*slot = p;
+	}
+	extent_in(k, page, &from, &to);
+	p->lines |= line_mask(from, to - from);
+	k->page_next[which] = p->list;
+	p->list = k;
+}
+
+static void claim(_Atomic u8 *flags)
+{
+	if (flags && !(atomic_load(flags) & MEM_CODE))
+		atomic_fetch_or(flags, MEM_CODE);
+}
+
+/* The limit that code bytes must stay within, relative to RIP; in 64-bit code there is none. */
+static u64 code_room(const struct interp *c)
+{
+	u64 limit = c->s->seg[X86_CS].limit;
+
+	if (c->code_bits == 64)
+		return ~0ull;
+	return c->s->rip <= limit ? limit - c->s->rip + 1 : 0;
+}
+
+static struct block *commit(struct interp *c, const struct op *ops, unsigned count, unsigned bytes,
+	const struct source *src, const struct source *src2)
+{
+	struct blocks *b = c->blocks;
+	size_t reserve = 2 * sizeof(struct code_page) + 64;
+	size_t size = sizeof(struct block) + (count + 1) * sizeof(struct op);
+
+	if (b->used + size + reserve > POOL_SIZE)
+		blocks_clear(c);
+	struct block *k = pool_alloc(b, size);
+	must(k, "block pool empty after clearing");
+	*k = (struct block){ .gpa = src->gpa, .gpa2 = src2 ? src2->gpa & ~PAGE_MASK : NO_PAGE,
+		.bits = c->code_bits, .bytes = (u16)bytes, .valid = true, .count = (u16)count };
+	memcpy(k->ops, ops, count * sizeof(struct op));
+	k->ops[count] = sentinel;
+	struct block **h = &b->hash[hash_block(k->gpa, k->bits)];
+	k->hash_next = *h;
+	*h = k;
+	mark_code(c, k, k->gpa & ~PAGE_MASK, 0);
+	if (src2 && k->gpa2 != (k->gpa & ~PAGE_MASK))
+		mark_code(c, k, k->gpa2, 1);
+	return k;
+}
+
+static struct op fault_op(op_fn *exec)
+{
+	return (struct op){ .exec = exec, .length = 1, .base = REG_NONE, .index = REG_NONE, .flags = OPF_END };
+}
+
+static int op_too_long(struct interp *c, const struct op *op)
+{
+	x86_gp(&c->v->x86, 0);
+	return OP_FAULT;
+}
+
+/* An instruction whose bytes straddle two pages (or that runs into CS's limit). */
+static struct block *build_straddling(struct interp *c, u64 linear, const struct source *src, unsigned avail,
+	u64 room)
+{
+	u8 bytes[15];
+	struct source src2;
+	struct op op;
+
+	if (code_source(c, (linear | PAGE_MASK) + 1, &src2) != X86_OK)
+		return NULL;
+	claim(src2.flags);
+	memcpy(bytes, src->host, avail);
+	if (src2.host)
+		memcpy(bytes + avail, src2.host, 15 - avail);
+	else
+		memset(bytes + avail, 0xff, 15 - avail);
+	enum decode_result r = decode(c, bytes, 15, c->code_bits, &op);
+	if (r == DECODE_FULL) {
+		blocks_clear(c);
+		natives_clear(c->natives);
+		r = decode(c, bytes, 15, c->code_bits, &op);
+	}
+	if (r == DECODE_TOO_LONG)
+		op = fault_op(op_too_long);
+	if (op.length > room) {
+		x86_gp(&c->v->x86, 0);
+		return NULL;
+	}
+	return commit(c, &op, 1, op.length, src, op.length > avail ? &src2 : NULL);
+}
+
+static struct block *build(struct interp *c, u64 linear, const struct source *src)
+{
+	struct op ops[BLOCK_OPS];
+	u64 room = code_room(c);
+	unsigned page_left = (unsigned)(PAGE_SIZE - (linear & PAGE_MASK)), at = 0, n = 0;
+
+	claim(src->flags);
+	while (n < BLOCK_OPS && at < page_left && at < room) {
+		unsigned avail = page_left - at < 15 ? page_left - at : 15;
+		enum decode_result r = decode(c, src->host + at, avail, c->code_bits, &ops[n]);
+
+		if (r == DECODE_FULL) {
+			/* Stubs of this very block would go too: start over with everything empty. */
+			blocks_clear(c);
+			natives_clear(c->natives);
+			n = at = 0;
+			continue;
+		}
+		if (r == DECODE_TRUNCATED) {
+			if (!n)
+				return build_straddling(c, linear, src, avail, room);
+			break;
+		}
+		if (r == DECODE_TOO_LONG)
+			ops[n] = fault_op(op_too_long);
+		if (at + ops[n].length > room)
+			break;
+		at += ops[n].length;
+		if (ops[n++].flags & OPF_END)
+			break;
+	}
+	if (!n) {
+		x86_gp(&c->v->x86, 0); /* beyond CS's limit */
+		return NULL;
+	}
+	return commit(c, ops, n, at, src, NULL);
+}
+
+/* What a jump cache entry depends on besides the address. Both epochs only grow. */
+static u64 context(const struct interp *c)
+{
+	u64 width = c->code_bits >> 5; /* 0, 1, 2 */
+
+	return (c->mmu.epoch + c->block_epoch) << 4 | width << 2 | (u64)c->mmu.space;
+}
+
+static struct block *lookup(struct interp *c, const struct source *src, u64 linear)
+{
+	struct block *k = c->blocks->hash[hash_block(src->gpa, c->code_bits)];
+
+	for (; k; k = k->hash_next) {
+		if (k->gpa != src->gpa || k->bits != c->code_bits)
+			continue;
+		if (k->gpa2 == NO_PAGE)
+			return k;
+		struct source second;
+		if (code_source(c, (linear | PAGE_MASK) + 1, &second) != X86_OK)
+			return NULL; /* the fault stands; build would find it too */
+		if ((second.gpa & ~PAGE_MASK) == k->gpa2)
+			return k;
+	}
+	return NULL;
+}
+
+static struct block *nowhere(struct interp *c)
+{
+	/* Fetching from what is not RAM reads all ones, which is no instruction. */
+	x86_ud(&c->v->x86);
+	return NULL;
+}
+
+struct block *blocks_find(struct interp *c)
+{
+	u64 linear = linear_rip(c), ctx = context(c);
+	struct jump_entry *j = &c->jump[(linear ^ (linear >> 13)) & (JUMP_CACHE - 1)];
+
+	if (likely(j->rip == linear && j->epoch == ctx && j->block->valid)) {
+		if (likely(c->code_bits == 64 || j->block->bytes <= code_room(c)))
+			return j->block;
+	}
+	if (c->code_bits == 64 && !x86_canonical(linear)) {
+		x86_gp(&c->v->x86, 0);
+		return NULL;
+	}
+	struct source src;
+	if (code_source(c, linear, &src) != X86_OK)
+		return NULL;
+	if (!src.host)
+		return nowhere(c);
+	c->v->x86.fault.vector = 0xff;
+	struct block *k = lookup(c, &src, linear);
+	if (!k && c->v->x86.fault.vector != 0xff)
+		return NULL;
+	if (k && k->bytes > code_room(c))
+		k = NULL;
+	if (!k)
+		k = build(c, linear, &src);
+	if (k)
+		*j = (struct jump_entry){ .rip = linear, .epoch = context(c), .block = k };
+	return k;
+}

@@ -1,0 +1,53 @@
+/*
+ * The block cache: straight runs of decoded instructions, found again by guest-physical address.
+ *
+ * A block is one run of at most BLOCK_OPS instructions that ends at a control transfer, at anything that may
+ * change how code decodes, or at the end of its page. Its ops are followed by a sentinel that
+ * leaves the block, so the run loop needs no count. An instruction that straddles two pages is a block of
+ * its own that remembers both physical pages.
+ *
+ * Keys are physical, because kernels write code through another virtual alias than they run it:
+ * (address of the first byte, code width). In front sits the jump cache (interp.jump) keyed by linear address,
+ * valid while no translation was flushed, the code width and the privilege are the same.
+ *
+ * Writes to code. Decoding sets MEM_CODE on the page and remembers which 64-byte lines hold decoded bytes. A write
+ * to such a page comes to blocks_written(): blocks that overlap the written bytes die, others stay. A dead
+ * block's ops all become "leave the block", so that a block which overwrites itself
+ * stops after the store, as the architecture demands for the same linear address (SDM 3A 11.6). Memory of dead
+ * blocks is reclaimed when the pool is full: then everything is dropped.
+ *
+ * Writes by other threads (DMA, other vcpus) are queued and applied by the owner at its next block boundary
+ * (ATTN_CODE).
+ */
+#pragma once
+#include "cpu/interpret/interpret_priv.h"
+
+#define BLOCK_OPS 48u
+
+struct block {
+	u64 gpa;            /* of the first byte */
+	u64 gpa2;           /* of the second page's first byte, or NO_PAGE */
+	u16 bits;
+	u16 bytes;
+	bool valid;
+	struct block *hash_next;
+	struct block *page_next[2]; /* in the lists of its one or two pages */
+	u16 count;
+	struct op ops[];    /* count + sentinel */
+};
+
+#define NO_PAGE (~0ull)
+
+struct blocks *blocks_new(struct interp *c, struct err *err);
+void blocks_free(struct blocks *b);
+void blocks_clear(struct interp *c);
+
+/* The block at the current RIP, decoding it if needed; NULL with a fault prepared. */
+struct block *blocks_find(struct interp *c);
+
+/* A memory_watcher; any thread. */
+void blocks_written(void *interp, gpa_t at, u64 len);
+/* Applies queued writes; the owner's thread. */
+void blocks_apply(struct interp *c);
+/* The calling thread runs this interpreter from now on (NULL: none). */
+void blocks_owner(struct interp *c);

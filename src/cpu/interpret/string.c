@@ -1,0 +1,238 @@
+/*
+ * String instructions. A repeated one runs up to ITERATIONS elements per call and then returns OP_JUMP with RIP
+ * still at the instruction, so that interrupts are taken between elements as the architecture
+ * demands (SDM 2, REP): the registers always say exactly how far it got, also when an element faults.
+ * Single-stepped, it is one element per call.
+ *
+ * MOVS and STOS in 64-bit code going upwards move whole page remainders at once when both sides
+ * are in the TLB.
+ */
+#include "cpu/interpret/string.h"
+#include "cpu/interpret/alu.h"
+#include "x86/control.h"
+
+#define ITERATIONS 4096u
+
+static s64 step(const struct interp *c, unsigned size) { return c->s->rflags & FLAG_DF ? -(s64)size : (s64)size; }
+
+static void advance(struct interp *c, const struct op *op, unsigned reg, s64 by)
+{
+	reg_set(c, GPR_OFF(reg), op->asize, reg_get(c, GPR_OFF(reg), op->asize) + (u64)by);
+}
+
+static int string_get(struct interp *c, const struct op *op, unsigned size, u64 *v)
+{
+	return mem_read_slow(c, op->seg, reg_get(c, GPR_OFF(RSI), op->asize), size, v);
+}
+static int string_put(struct interp *c, const struct op *op, unsigned size, u64 v)
+{
+	return mem_write_slow(c, X86_ES, reg_get(c, GPR_OFF(RDI), op->asize), size, v);
+}
+
+/* One element; *stop set when REPE/REPNE ends by ZF. */
+typedef int element_fn(struct interp *c, const struct op *op, unsigned size, bool *stop);
+
+ALWAYS_INLINE int repeat(struct interp *c, const struct op *op, unsigned size, element_fn *element)
+{
+	bool stop = false;
+
+	if (!(op->flags & (OPF_REP | OPF_REPNE)))
+		return element(c, op, size, &stop) == X86_OK ? OP_NEXT : OP_FAULT;
+
+	unsigned budget = c->slow ? 1 : ITERATIONS;
+	u64 left = reg_get(c, GPR_OFF(RCX), op->asize);
+	while (left && budget--) {
+		TRY_OP(element(c, op, size, &stop));
+		reg_set(c, GPR_OFF(RCX), op->asize, --left);
+		if (stop)
+			return OP_NEXT;
+	}
+	return left ? OP_JUMP : OP_NEXT;
+}
+
+/* ---- movs, stos: with bulk steps ---- */
+
+/* How many elements can go at once from `at` upwards within its page. */
+static u64 room(u64 at, unsigned size) { return (PAGE_SIZE - (at & PAGE_MASK)) / size; }
+
+static bool bulk_allowed(const struct interp *c, const struct op *op)
+{
+	return (op->flags & OPF_CODE64) && (op->flags & OPF_REP) && op->asize == 8 && !c->slow &&
+		!(c->s->rflags & FLAG_DF);
+}
+
+static u64 bulk_movs(struct interp *c, const struct op *op, unsigned size, u64 left)
+{
+	u64 from = c->s->gpr[RSI], to = c->s->gpr[RDI];
+
+	if (op->seg >= X86_FS)
+		from += c->s->seg[op->seg].base;
+	u64 n = min_u64(left, min_u64(room(from, size), room(to, size)));
+	if (n < 2)
+		return 0;
+	struct mmu_entry *src = mmu_find(&c->mmu, from, size, MMU_READ);
+	struct mmu_entry *dst = mmu_find(&c->mmu, to, size, MMU_WRITE);
+	if (!src || !dst)
+		return 0;
+	u8 *d = dst->host + (to & PAGE_MASK);
+	const u8 *s = src->host + (from & PAGE_MASK);
+	u64 bytes = n * size;
+	/* A destination that starts inside the source is filled with a pattern: element by element. */
+	if (d > s && d < s + bytes)
+		return 0;
+	memmove(d, s, bytes);
+	mmu_stored(&c->mmu, dst, to, (unsigned)bytes);
+	c->s->gpr[RSI] += bytes;
+	c->s->gpr[RDI] += bytes;
+	return n;
+}
+
+static u64 bulk_stos(struct interp *c, const struct op *op, unsigned size, u64 left)
+{
+	u64 to = c->s->gpr[RDI], v = c->s->gpr[RAX];
+	u64 n = min_u64(left, room(to, size));
+	struct mmu_entry *dst = n < 2 ? NULL : mmu_find(&c->mmu, to, size, MMU_WRITE);
+
+	if (!dst)
+		return 0;
+	u8 *d = dst->host + (to & PAGE_MASK);
+	if (size == 1 || !v)
+		memset(d, (int)(u8)v, n * size);
+	else
+		for (u64 i = 0; i < n; i++)
+			host_put(d + i * size, size, v);
+	mmu_stored(&c->mmu, dst, to, (unsigned)(n * size));
+	c->s->gpr[RDI] += n * size;
+	return n;
+}
+
+static int movs_element(struct interp *c, const struct op *op, unsigned size, bool *stop)
+{
+	u64 v;
+
+	TRY(string_get(c, op, size, &v));
+	TRY(string_put(c, op, size, v));
+	advance(c, op, RSI, step(c, size));
+	advance(c, op, RDI, step(c, size));
+	return X86_OK;
+}
+
+static int stos_element(struct interp *c, const struct op *op, unsigned size, bool *stop)
+{
+	TRY(string_put(c, op, size, reg_get(c, GPR_OFF(RAX), size)));
+	advance(c, op, RDI, step(c, size));
+	return X86_OK;
+}
+
+ALWAYS_INLINE int with_bulk(struct interp *c, const struct op *op, unsigned size, element_fn *element,
+	u64 (*bulk)(struct interp *, const struct op *, unsigned, u64))
+{
+	if (!bulk_allowed(c, op))
+		return repeat(c, op, size, element);
+	bool stop = false;
+	for (unsigned budget = 64; c->s->gpr[RCX] && budget--;) {
+		u64 n = bulk(c, op, size, c->s->gpr[RCX]);
+
+		if (!n) {
+			TRY_OP(element(c, op, size, &stop));
+			n = 1;
+		}
+		c->s->gpr[RCX] -= n;
+	}
+	return c->s->gpr[RCX] ? OP_JUMP : OP_NEXT;
+}
+
+ALWAYS_INLINE int op_movs(struct interp *c, const struct op *op, unsigned size)
+{
+	return with_bulk(c, op, size, movs_element, bulk_movs);
+}
+SIZED(op_movs);
+
+ALWAYS_INLINE int op_stos(struct interp *c, const struct op *op, unsigned size)
+{
+	return with_bulk(c, op, size, stos_element, bulk_stos);
+}
+SIZED(op_stos);
+
+/* ---- lods, cmps, scas ---- */
+
+static int lods_element(struct interp *c, const struct op *op, unsigned size, bool *stop)
+{
+	u64 v;
+
+	TRY(string_get(c, op, size, &v));
+	reg_set(c, GPR_OFF(RAX), size, v);
+	advance(c, op, RSI, step(c, size));
+	return X86_OK;
+}
+ALWAYS_INLINE int op_lods(struct interp *c, const struct op *op, unsigned size) { return repeat(c, op, size, lods_element); }
+SIZED(op_lods);
+
+/* ZF decides whether a repetition ends: REPE stops at a difference, REPNE at a match. */
+static void compare(struct interp *c, const struct op *op, unsigned size, u64 a, u64 b, bool *stop)
+{
+	compare_flags(c, size, a, b);
+	bool zf = c->s->rflags & FLAG_ZF;
+	*stop = op->flags & OPF_REP ? !zf : zf;
+}
+
+static int cmps_element(struct interp *c, const struct op *op, unsigned size, bool *stop)
+{
+	u64 a, b;
+
+	TRY(string_get(c, op, size, &a));
+	TRY(mem_read_slow(c, X86_ES, reg_get(c, GPR_OFF(RDI), op->asize), size, &b));
+	compare(c, op, size, a, b, stop);
+	advance(c, op, RSI, step(c, size));
+	advance(c, op, RDI, step(c, size));
+	return X86_OK;
+}
+ALWAYS_INLINE int op_cmps(struct interp *c, const struct op *op, unsigned size) { return repeat(c, op, size, cmps_element); }
+SIZED(op_cmps);
+
+static int scas_element(struct interp *c, const struct op *op, unsigned size, bool *stop)
+{
+	u64 b;
+
+	TRY(mem_read_slow(c, X86_ES, reg_get(c, GPR_OFF(RDI), op->asize), size, &b));
+	compare(c, op, size, reg_get(c, GPR_OFF(RAX), size), b, stop);
+	advance(c, op, RDI, step(c, size));
+	return X86_OK;
+}
+ALWAYS_INLINE int op_scas(struct interp *c, const struct op *op, unsigned size) { return repeat(c, op, size, scas_element); }
+SIZED(op_scas);
+
+/* ---- ins, outs ---- */
+
+static int ins_element(struct interp *c, const struct op *op, unsigned size, bool *stop)
+{
+	struct x86_cpu *cpu = &c->v->x86;
+	u16 port = (u16)c->s->gpr[RDX];
+	gva_t at;
+
+	TRY(x86_check_port(cpu, port, size));
+	/* The destination must be writable before the device is read: reading may have consumed data. */
+	TRY(x86_linear(cpu, X86_ES, reg_get(c, GPR_OFF(RDI), op->asize), size, ACCESS_WRITE, &at));
+	TRY(mmu_probe(&c->mmu, at.v, size, ACCESS_WRITE));
+	u32 v = cpu->ops->port_in(cpu, port, size);
+	TRY(string_put(c, op, size, v));
+	advance(c, op, RDI, step(c, size));
+	return X86_OK;
+}
+ALWAYS_INLINE int op_ins(struct interp *c, const struct op *op, unsigned size) { return repeat(c, op, size, ins_element); }
+SIZED(op_ins);
+
+static int outs_element(struct interp *c, const struct op *op, unsigned size, bool *stop)
+{
+	struct x86_cpu *cpu = &c->v->x86;
+	u16 port = (u16)c->s->gpr[RDX];
+	u64 v;
+
+	TRY(x86_check_port(cpu, port, size));
+	TRY(string_get(c, op, size, &v));
+	cpu->ops->port_out(cpu, port, size, (u32)v);
+	advance(c, op, RSI, step(c, size));
+	return X86_OK;
+}
+ALWAYS_INLINE int op_outs(struct interp *c, const struct op *op, unsigned size) { return repeat(c, op, size, outs_element); }
+SIZED(op_outs);

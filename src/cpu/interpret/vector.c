@@ -1,0 +1,136 @@
+/*
+ * Vector instructions that cannot run as themselves: those that address memory by a vector of indices or through an
+ * implicit pointer, and the two that clear every register.
+ */
+#include "cpu/interpret/native.h"
+#include "cpu/interpret/vector.h"
+#include "x86/control.h"
+
+static unsigned vector_registers(const struct interp *c) { return c->code_bits == 64 ? 16 : 8; }
+
+/* VZEROUPPER, VZEROALL: bits from `from` bytes up, of registers 0..15 (0..7 outside 64-bit code). */
+static int clear_from(struct interp *c, unsigned from)
+{
+	if (x86_real_segments(c->s)) {
+		x86_ud(&c->v->x86);
+		return OP_FAULT;
+	}
+	TRY_OP(x86_check_simd(&c->v->x86, X86_SIMD_AVX));
+	for (unsigned i = 0; i < vector_registers(c); i++)
+		memset(c->s->fpu.zmm[i] + from, 0, 64 - from);
+	return OP_NEXT;
+}
+int op_vzeroupper(struct interp *c, const struct op *op) { return clear_from(c, 16); }
+int op_vzeroall(struct interp *c, const struct op *op) { return clear_from(c, 0); }
+
+/* ---- gather and scatter ---- */
+
+static bool lane_active(const struct interp *c, const struct op *op, const struct vsib *v, unsigned i)
+{
+	if (v->evex)
+		return c->s->fpu.k[op->src] >> i & 1;
+	return c->s->fpu.zmm[op->src][(i + 1) * v->data - 1] & 0x80;
+}
+
+static void lane_done(struct interp *c, const struct op *op, const struct vsib *v, unsigned i)
+{
+	if (v->evex)
+		c->s->fpu.k[op->src] &= ~BIT64(i);
+	else
+		memset(&c->s->fpu.zmm[op->src][i * v->data], 0, v->data);
+}
+
+static int lane_address(struct interp *c, const struct op *op, const struct vsib *v, unsigned i,
+	unsigned access, u64 *at)
+{
+	u64 index = 0;
+	gva_t lin;
+
+	memcpy(&index, &c->s->fpu.zmm[v->index_reg][i * v->index], v->index);
+	u64 ea = op_ea(c, op) + (sign_extend(index, v->index) << v->shift);
+	if (op->asize == 4)
+		ea = (u32)ea;
+	TRY(x86_linear(&c->v->x86, (enum x86_segreg)op->seg, ea, v->data, access, &lin));
+	*at = lin.v;
+	return X86_OK;
+}
+
+static int vsib_check(struct interp *c, const struct vsib *v)
+{
+	if (x86_real_segments(c->s))
+		return x86_ud(&c->v->x86);
+	return x86_check_simd(&c->v->x86, v->evex ? X86_SIMD_AVX512 : X86_SIMD_AVX);
+}
+
+/* A fault in the middle leaves the lanes done so far done and their mask bits clear (SDM 2, VPGATHERDD). */
+int op_gather(struct interp *c, const struct op *op)
+{
+	struct vsib v = vsib_unpack(op->imm);
+	u8 *dst = c->s->fpu.zmm[op->dst];
+	u64 at;
+
+	TRY_OP(vsib_check(c, &v));
+	for (unsigned i = 0; i < v.count; i++) {
+		u64 value = 0;
+
+		if (!lane_active(c, op, &v, i))
+			continue;
+		TRY_OP(lane_address(c, op, &v, i, ACCESS_READ, &at));
+		TRY_OP(mmu_read(&c->mmu, at, &value, v.data, ACCESS_READ));
+		memcpy(dst + i * v.data, &value, v.data);
+		lane_done(c, op, &v, i);
+	}
+	unsigned bytes = v.count * v.data;
+	memset(dst + bytes, 0, 64 - bytes);
+	if (v.evex)
+		c->s->fpu.k[op->src] = 0;
+	else
+		memset(c->s->fpu.zmm[op->src], 0, 64);
+	return OP_NEXT;
+}
+
+int op_scatter(struct interp *c, const struct op *op)
+{
+	struct vsib v = vsib_unpack(op->imm);
+	u64 at;
+
+	TRY_OP(vsib_check(c, &v));
+	for (unsigned i = 0; i < v.count; i++) {
+		if (!lane_active(c, op, &v, i))
+			continue;
+		TRY_OP(lane_address(c, op, &v, i, ACCESS_WRITE, &at));
+		TRY_OP(mmu_write(&c->mmu, at, c->s->fpu.zmm[op->dst] + i * v.data, v.data, ACCESS_WRITE));
+		lane_done(c, op, &v, i);
+	}
+	c->s->fpu.k[op->src] = 0;
+	return OP_NEXT;
+}
+
+/* MASKMOVQ, MASKMOVDQU, VMASKMOVDQU to [rDI]: op->extra bytes; op->dst data, op->src mask registers;
+ * op->imm 1 for MMX registers. */
+int op_maskmov(struct interp *c, const struct op *op)
+{
+	bool mmx = op->imm & 1, vex = op->imm & 2;
+	const u8 *data = mmx ? c->s->fpu.st[op->dst] : c->s->fpu.zmm[op->dst];
+	const u8 *mask = mmx ? c->s->fpu.st[op->src] : c->s->fpu.zmm[op->src];
+	u64 ea = reg_get(c, GPR_OFF(RDI), op->asize);
+	gva_t at;
+
+	if (vex && x86_real_segments(c->s)) {
+		x86_ud(&c->v->x86);
+		return OP_FAULT;
+	}
+	TRY_OP(x86_check_simd(&c->v->x86, mmx ? X86_SIMD_MMX : vex ? X86_SIMD_AVX : X86_SIMD_SSE));
+	TRY_OP(x86_linear(&c->v->x86, (enum x86_segreg)op->seg, ea, op->extra, ACCESS_WRITE, &at));
+	for (unsigned i = 0; i < op->extra; i++)
+		if (mask[i] & 0x80)
+			TRY_OP(mmu_probe(&c->mmu, at.v + i, 1, ACCESS_WRITE));
+	for (unsigned i = 0; i < op->extra; i++)
+		if (mask[i] & 0x80)
+			TRY_OP(mmu_write(&c->mmu, at.v + i, data + i, 1, ACCESS_WRITE));
+	if (mmx) {
+		c->s->fpu.fsw &= (u16)~0x3800; /* MMX use: TOP = 0, all registers valid */
+		c->s->fpu.ftw = 0xff;
+	}
+	return OP_NEXT;
+}

@@ -1,0 +1,268 @@
+/* See mmu.h for the model. */
+#include "cpu/mmu.h"
+#include "base/bits.h"
+#include "base/must.h"
+#include "x86/exception.h"
+#include "x86/mode.h"
+#include <x86intrin.h>
+
+void mmu_init(struct mmu *m, struct vcpu *v)
+{
+	memset(m, 0, sizeof(*m));
+	m->v = v;
+	m->generation[0] = m->generation[1] = 1;
+	mmu_refresh(m);
+}
+
+/* DR7: any enabled slot whose R/W field is not 00 (execution). */
+static bool data_breakpoints_armed(u64 dr7)
+{
+	for (unsigned i = 0; i < 4; i++)
+		if ((dr7 >> (2 * i) & 3) && (dr7 >> (16 + 4 * i) & 3))
+			return true;
+	return false;
+}
+
+void mmu_refresh(struct mmu *m)
+{
+	const struct x86_state *s = &m->v->x86.s;
+
+	if (x86_cpl(s) == 3)
+		m->space = MMU_USER;
+	else if ((s->rflags & FLAG_AC) && (s->cr4 & CR4_SMAP))
+		m->space = MMU_OPEN;
+	else
+		m->space = MMU_SYSTEM;
+
+	m->align = m->space == MMU_USER && (s->cr0 & CR0_AM) && (s->rflags & FLAG_AC);
+	bool watch = data_breakpoints_armed(s->dr7) || m->align;
+	if (unlikely(watch != m->watch)) {
+		m->watch = watch;
+		mmu_flush(m, X86_FLUSH_ALL, 0);
+	}
+}
+
+static void bump(struct mmu *m, unsigned half)
+{
+	if (++m->generation[half] <= MMU_GEN_MAX)
+		return;
+	for (unsigned space = 0; space < MMU_SPACES; space++)
+		memset(m->table[space][half], 0, sizeof(m->table[space][half]));
+	m->generation[half] = 1;
+}
+
+void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at)
+{
+	m->epoch++;
+	m->flushes++;
+	if (kind == X86_FLUSH_PAGE || kind == X86_FLUSH_PCID_PAGE) {
+		for (unsigned space = 0; space < MMU_SPACES; space++) {
+			struct mmu_entry *e =
+				&m->table[space][at >> 63][(at >> PAGE_SHIFT) & (MMU_ENTRIES - 1)];
+			memset(e->tag, 0, sizeof(e->tag));
+		}
+		return;
+	}
+	/* Entries are not tagged with a PCID: every flush of some PCID's entries drops all non-global ones,
+	 * which the architecture allows at any time. */
+	bump(m, 0);
+	if (kind == X86_FLUSH_ALL || m->upper_nonglobal) {
+		bump(m, 1);
+		m->upper_nonglobal = false;
+	}
+}
+
+static enum mmu_space space_of(const struct mmu *m, unsigned access)
+{
+	if (access & ACCESS_SYSTEM)
+		return MMU_SYSTEM;
+	if (access & ACCESS_USER)
+		return MMU_USER;
+	return m->space;
+}
+
+static enum mmu_kind kind_of(unsigned access)
+{
+	if (access & ACCESS_WRITE)
+		return MMU_WRITE;
+	return access & ACCESS_FETCH ? MMU_FETCH : MMU_READ;
+}
+
+static const unsigned space_access[MMU_SPACES] = { ACCESS_SYSTEM, ACCESS_USER, 0 };
+static const unsigned kind_access[MMU_KINDS] = { ACCESS_READ, ACCESS_WRITE, ACCESS_FETCH };
+
+/* Where an access goes: RAM behind an entry, or a bus address. */
+struct target {
+	struct mmu_entry *e;
+	struct mmu_entry uncached; /* e points here when the translation may not be cached */
+	gpa_t gpa;
+};
+
+static int lookup(struct mmu *m, u64 at, unsigned access, struct target *t)
+{
+	struct x86_cpu *cpu = &m->v->x86;
+	enum mmu_space space = space_of(m, access);
+	enum mmu_kind kind = kind_of(access);
+	unsigned half = (unsigned)(at >> 63);
+	struct mmu_entry *e = &m->table[space][half][(at >> PAGE_SHIFT) & (MMU_ENTRIES - 1)];
+	u64 tag = (at & ~PAGE_MASK) | m->generation[half];
+
+	if (e->tag[kind] == tag) {
+		t->e = e;
+		t->gpa = gpa(e->gpa | (at & PAGE_MASK));
+		return X86_OK;
+	}
+
+	struct x86_xlat x;
+	TRY(x86_translate(cpu, gva(at), kind_access[kind] | space_access[space], &x));
+	m->fills++;
+	t->gpa = x.gpa;
+
+	struct memory_page page = memory_page(m->v->memory, x.gpa);
+	if (!page.host || (page.rom && kind == MMU_WRITE)) {
+		t->e = NULL;
+		return X86_OK;
+	}
+	struct mmu_entry fresh = { .host = page.host, .flags = page.flags, .gpa = x.gpa.v & ~PAGE_MASK };
+	if (m->watch) {
+		t->uncached = fresh;
+		t->e = &t->uncached;
+		return X86_OK;
+	}
+	for (unsigned k = 0; k < MMU_KINDS; k++) {
+		bool side_effect = k == MMU_WRITE && (!x.dirty || page.rom);
+		if (!side_effect && !x86_check_rights(&cpu->s, &x, kind_access[k] | space_access[space]))
+			fresh.tag[k] = tag;
+	}
+	if (half && !x.global && x86_paging(&cpu->s))
+		m->upper_nonglobal = true;
+	*e = fresh;
+	t->e = e;
+	return X86_OK;
+}
+
+struct mmu_entry *mmu_fill(struct mmu *m, u64 at, unsigned access, int *result)
+{
+	struct target t;
+
+	*result = lookup(m, at, access, &t);
+	return *result == X86_OK && t.e != &t.uncached ? t.e : NULL;
+}
+
+void mmu_report_store(struct mmu *m, struct mmu_entry *e, u64 at, unsigned size)
+{
+	memory_written(m->v->memory, gpa(e->gpa | (at & PAGE_MASK)), size);
+}
+
+/* The bus sees naturally sized pieces: the largest power of two that fits and is aligned. */
+static unsigned bus_piece(u64 at, unsigned len)
+{
+	unsigned n = 8;
+
+	while (n > len || (at & (n - 1)))
+		n >>= 1;
+	return n;
+}
+
+static void bus_copy(struct vcpu *v, gpa_t at, u8 *in, const u8 *out, unsigned len)
+{
+	v->stats.mmios++;
+	while (len) {
+		/* An unaligned access of a legal size goes out whole: devices may care. */
+		unsigned n = len == 1 || len == 2 || len == 4 || len == 8 ? len : bus_piece(at.v, len);
+
+		if (in) {
+			u64 value = v->ops->mmio_read(v->ops_ctx, v, at, n);
+			memcpy(in, &value, n);
+			in += n;
+		} else {
+			u64 value = 0;
+			memcpy(&value, out, n);
+			out += n;
+			v->ops->mmio_write(v->ops_ctx, v, at, n, value);
+		}
+		at.v += n;
+		len -= n;
+	}
+}
+
+/* Addresses wrap at 4 GiB outside 64-bit code; in 64-bit code the caller checked canonical form. */
+static u64 next_page(const struct mmu *m, u64 at)
+{
+	u64 next = (at | PAGE_MASK) + 1;
+
+	return x86_long_mode(&m->v->x86.s) ? next : next & 0xffffffffu;
+}
+
+static void note_watch(struct mmu *m, u64 at, unsigned len, bool write)
+{
+	if (unlikely(m->watch) && m->v->x86.s.dr7 & 0xff)
+		m->watch_hits |= x86_data_breakpoints(&m->v->x86.s, at, len, write);
+}
+
+static void store_piece(struct mmu *m, struct target *t, u64 at, const u8 *from, unsigned n)
+{
+	if (t->e) {
+		u8 *to = t->e->host + (at & PAGE_MASK);
+
+		/* A naturally sized piece is one store, as other processors must see it. */
+		switch (n) {
+		case 1: *(volatile u8 *)to = *from; break;
+		case 2: *(volatile u16 *)(void *)to = get_le16(from); break;
+		case 4: *(volatile u32 *)(void *)to = get_le32(from); break;
+		case 8: *(volatile u64 *)(void *)to = get_le64(from); break;
+		default: memcpy(to, from, n); break;
+		}
+		mmu_stored(m, t->e, at, n);
+	} else {
+		bus_copy(m->v, t->gpa, NULL, from, n);
+	}
+}
+
+int mmu_read(struct mmu *m, u64 at, void *buf, unsigned len, unsigned access)
+{
+	unsigned first = (unsigned)min_u64(len, PAGE_SIZE - (at & PAGE_MASK));
+	unsigned part[2] = { first, len - first };
+	u64 where[2] = { at, next_page(m, at) };
+	struct target t[2];
+
+	for (unsigned i = 0; i < 2 && part[i]; i++)
+		TRY(lookup(m, where[i], access & ~ACCESS_WRITE, &t[i]));
+	for (unsigned i = 0; i < 2 && part[i]; i++) {
+		if (t[i].e)
+			memcpy(buf, t[i].e->host + (where[i] & PAGE_MASK), part[i]);
+		else
+			bus_copy(m->v, t[i].gpa, buf, NULL, part[i]);
+		buf = (u8 *)buf + part[i];
+	}
+	note_watch(m, at, len, false);
+	return X86_OK;
+}
+
+int mmu_write(struct mmu *m, u64 at, const void *buf, unsigned len, unsigned access)
+{
+	unsigned first = (unsigned)min_u64(len, PAGE_SIZE - (at & PAGE_MASK));
+	unsigned part[2] = { first, len - first };
+	u64 where[2] = { at, next_page(m, at) };
+	struct target t[2];
+	const u8 *from = buf;
+
+	for (unsigned i = 0; i < 2 && part[i]; i++)
+		TRY(lookup(m, where[i], access | ACCESS_WRITE, &t[i]));
+	for (unsigned i = 0; i < 2 && part[i]; i++) {
+		store_piece(m, &t[i], where[i], from, part[i]);
+		from += part[i];
+	}
+	note_watch(m, at, len, true);
+	return X86_OK;
+}
+
+int mmu_probe(struct mmu *m, u64 at, unsigned len, unsigned access)
+{
+	struct target t;
+
+	TRY(lookup(m, at, access, &t));
+	if ((at & PAGE_MASK) + len > PAGE_SIZE)
+		TRY(lookup(m, next_page(m, at), access, &t));
+	return X86_OK;
+}
