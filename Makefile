@@ -44,6 +44,7 @@ test:
 	@tools/deps build run test
 	@for mode in $(MODES); do tools/configure $$mode $(WERROR_OPTION) -Dtests=enabled && ninja -C build/$$mode || exit 1; done
 	@[ ! -d build/release ] || ln -sfn release/src/bin/strata build/strata
+	@$(if $(filter boot,$(or $(SUITES),boot)),for flavour in cloud generic; do tools/kernel $$flavour >/dev/null || true; done)
 	@tools/run-tests $(MODES:%=build/%) $(SUITES:%=--suite %)
 
 test-long:
@@ -63,7 +64,7 @@ check:
 	@tools/run-tests build/$(MODE) --suite rules
 
 fmt:
-	@git ls-files '*.c' '*.h' | xargs clang-format-14 -i
+	@git ls-files '*.c' '*.h' | xargs $$(command -v clang-format-14 || echo clang-format) -i
 
 clean:
 	rm -rf build

@@ -11,7 +11,7 @@ CLANG = tree.tool("clang-14", "clang")
 
 def compile_source(path):
     command = [CLANG, "-std=gnu17", "-O1", "-c", "-o", "/dev/null", "-Wall", "-Wextra", "-Wthread-safety", "-Werror",
-               "-Wno-unknown-warning-option", "-Wno-gnu-zero-variadic-macro-arguments", *FLAGS, "-Isrc", path]
+               "-Wno-unknown-warning-option", *tree.GNU, *FLAGS, "-Isrc", path]
     done = subprocess.run(command, cwd=tree.ROOT, capture_output=True, text=True)
     return None if done.returncode == 0 else f"{path}:\n{done.stderr}"
 

@@ -11,7 +11,7 @@ def compile_alone(job):
     compiler, header = job
     command = [compiler, "-std=gnu17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", *FLAGS, "-Isrc", "-x", "c", "-"]
     if "clang" in compiler:
-        command.insert(1, "-Wno-unknown-warning-option")
+        command[1:1] = ["-Wno-unknown-warning-option", *tree.GNU]
     inner = header.removeprefix("src/")
     # Twice: an include guard that does not work shows at the second.
     text = f'#include "{inner}"\n#include "{inner}"\nstatic int used __attribute__((unused));\n'

@@ -1,5 +1,5 @@
-"""Each global symbol of a layer's library starts with the name of its folder, of one of its headers, or of an object
-that prefixes.txt lists for the layer. Argument: the build folder."""
+"""Each global symbol of a layer's library starts with the name of its folder, of one of its files, or of an object that
+prefixes.txt lists for the layer. Argument: the build folder."""
 import os
 import re
 import subprocess
@@ -38,12 +38,12 @@ for layer in layers_table.table():
     library = os.path.join(BUILD, "src", f"lib{short}.a")
     if not os.path.exists(library):
         continue
-    headers = [os.path.splitext(os.path.basename(path))[0].removesuffix("_priv") for path in tree.files(".h", under=f"src/{layer}/")]
-    prefixes = [short, *headers, *extra.get(layer, [])]
+    stems = {os.path.splitext(os.path.basename(path))[0].removesuffix("_priv") for path in tree.files(".c", ".h", under=f"src/{layer}/")}
+    prefixes = {short, *stems, *extra.get(layer, [])}
     for symbol in symbols(library):
         seen += 1
         if not starts(symbol, prefixes):
-            problems.append(f"{layer}: {symbol} starts with none of {' '.join(sorted(set(prefixes)))}")
+            problems.append(f"{layer}: {symbol} starts with the name of no file of its layer and of no object in prefixes.txt")
 if not seen:
     sys.exit(tree.SKIP)
 tree.finish(problems, "names")
