@@ -15,6 +15,7 @@ bool log_enabled(enum log_level level)
 	return (int)level <= atomic_load_explicit(&threshold, memory_order_relaxed);
 }
 
+PRINTF(3, 0)
 static void vline(enum log_level level, const char *subject, const char *fmt, va_list ap)
 {
 	static const char *const names[] = { "error", "warning", "info", "guest", "debug" };
