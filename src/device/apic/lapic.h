@@ -1,9 +1,12 @@
 /*
  * The local APIC, one per vcpu, and the bus that joins all of a machine's (SDM 3A chapter 10).
  *
- * The machine makes each with device_new(&lapic_class), fills `wiring`, and adds it to its
- * lapic_bus. The register page is private to each processor, so the class claims no window: the
- * machine asks lapic_decodes() of the accessing vcpu's APIC first and uses lapic_mmio_*() then.
+ * To assemble one: device_new(&lapic_class), fill `wiring`, set properties id and bsp, call the
+ * class's reset (which derives registers from them), lapic_bus_add(). The machine then forwards
+ *   - accesses for which lapic_decodes() of the accessing vcpu's own APIC says yes to
+ *     lapic_mmio_read/write: the page is private to each processor, so the class claims no window;
+ *   - the 8259's output to lapic_set_lint(l, 0), on the bootstrap processor at least;
+ *   - MSI writes and the I/O APIC's env.msi to lapic_bus_msi(), bus->eoi to ioapic_eoi().
  */
 #pragma once
 #include "device/device.h"

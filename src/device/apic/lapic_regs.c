@@ -37,9 +37,9 @@ enum {
 	REG_COUNT = 0x40,
 };
 
-#define MSR_BASE	  0x01bu
-#define MSR_TSC_DEADLINE_ 0x6e0u
-#define MSR_REGISTERS	  0x800u
+#define MSR_BASE      0x01bu
+#define MSR_DEADLINE  0x6e0u
+#define MSR_REGISTERS 0x800u
 
 #define SVR_VALID 0x13ffu
 #define ICR_VALID 0xcdfffu
@@ -272,7 +272,7 @@ bool lapic_msr_read(struct lapic *l, u32 index, u64 *value)
 		*value = l->base;
 		return true;
 	}
-	if (index == MSR_TSC_DEADLINE_ && l->wiring.tsc_hz) {
+	if (index == MSR_DEADLINE && l->wiring.tsc_hz) {
 		*value = l->tsc_deadline;
 		return true;
 	}
@@ -286,7 +286,7 @@ bool lapic_msr_write(struct lapic *l, u32 index, u64 value)
 {
 	if (index == MSR_BASE)
 		return write_base(l, value);
-	if (index == MSR_TSC_DEADLINE_ && l->wiring.tsc_hz) {
+	if (index == MSR_DEADLINE && l->wiring.tsc_hz) {
 		lapic_timer_set_deadline(l, value);
 		return true;
 	}
