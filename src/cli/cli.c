@@ -1,0 +1,133 @@
+/* Dispatch: finds the verb, fills its options, runs it. */
+#include "cli/cli.h"
+#include "base/log.h"
+#include "base/scope.h"
+#include "cli/verbs.h"
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct verb *const verbs[] = { &verbs_run, &verbs_host, &verbs_version };
+
+static void usage(FILE *to)
+{
+	fprintf(to, "usage: strata VERB [--option value]...\n\n");
+	for (unsigned i = 0; i < ARRAY_LEN(verbs); i++)
+		fprintf(to, "  %-8s  %s\n", verbs[i]->name, verbs[i]->doc);
+	fprintf(to, "  %-8s  %s\n", "help", "explain a verb and its options: strata help run");
+}
+
+static void verb_help(const struct verb *v, FILE *to)
+{
+	fprintf(to, "usage: strata %s%s\n\n%s\n", v->name,
+		v->options->name ? " [--option value]..." : "", v->doc);
+	if (v->options->name)
+		fprintf(to, "\n");
+	options_help(v->options, to);
+}
+
+static const struct verb *find(const char *name)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(verbs); i++)
+		if (!strcmp(verbs[i]->name, name))
+			return verbs[i];
+	return NULL;
+}
+
+static int unknown_verb(const char *name)
+{
+	const char *names[ARRAY_LEN(verbs) + 1] = { "help" };
+
+	for (unsigned i = 0; i < ARRAY_LEN(verbs); i++)
+		names[i + 1] = verbs[i]->name;
+	const char *near = options_nearest(name, names, ARRAY_LEN(names), sizeof(names[0]));
+
+	if (near)
+		fprintf(stderr, "strata: unknown verb %.64s; did you mean %s?\n", name, near);
+	else
+		fprintf(stderr, "strata: unknown verb %.64s; `strata help` lists them\n", name);
+	return CLI_USAGE;
+}
+
+static int help(int argc, char **argv)
+{
+	const struct verb *v = argc ? find(argv[0]) : NULL;
+
+	if (argc && !v)
+		return unknown_verb(argv[0]);
+	if (v)
+		verb_help(v, stdout);
+	else
+		usage(stdout);
+	return CLI_OK;
+}
+
+static bool asks_help(int argc, char **argv)
+{
+	for (int i = 0; i < argc; i++)
+		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
+			return true;
+	return false;
+}
+
+static int run(const struct verb *v, int argc, char **argv)
+{
+	AUTO_FREE void *values = calloc(1, v->size + 1);
+	struct err err = { 0 };
+
+	if (!values) {
+		fprintf(stderr, "strata: no memory\n");
+		return CLI_FAILED;
+	}
+	if (asks_help(argc, argv)) {
+		verb_help(v, stdout);
+		return CLI_OK;
+	}
+	if (v->defaults)
+		v->defaults(values);
+	if (options_parse(v->options, argc, argv, values, &err)) {
+		fprintf(stderr, "strata: %s: %s\n", v->name, err.text);
+		return CLI_USAGE;
+	}
+	return v->run(values);
+}
+
+/* A descriptor that the parent has closed would otherwise become some file of ours, and be written
+ * to. */
+static void fill_standard_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
+static int dispatch(int argc, char **argv)
+{
+	if (argc < 2) {
+		usage(stderr);
+		return CLI_USAGE;
+	}
+	if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+		return help(argc - 2, argv + 2);
+	if (!strcmp(argv[1], "--version"))
+		return verbs_version.run(NULL);
+
+	const struct verb *v = find(argv[1]);
+
+	return v ? run(v, argc - 2, argv + 2) : unknown_verb(argv[1]);
+}
+
+int cli_main(int argc, char **argv)
+{
+	fill_standard_descriptors();
+	int status = dispatch(argc, argv);
+
+	/* What stdio still holds may not fit on a full disk; that is a failure, too. */
+	if (fflush(stdout) && !status)
+		status = CLI_FAILED;
+	return status;
+}

@@ -1,0 +1,142 @@
+/*
+ * strata host: what this host offers. Probing an engine may run a tiny guest program, so this shows
+ * what
+ * --engine auto would find, and why.
+ */
+#include "base/scope.h"
+#include "cli/verbs.h"
+#include "machine/engines.h"
+#include "os/tsc.h"
+#include "x86/cpuid.h"
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+struct values {
+	bool json;
+};
+
+struct facts {
+	char cpu[64], kernel[128];
+	long cpus;
+	u64 memory, free;
+	u64 tsc_hz;
+	const char *tsc_source;
+};
+
+/* Leaves 0x80000002 to 0x80000004: 48 characters (SDM 2A, CPUID), often padded with blanks. */
+static void cpu_name(char name[64])
+{
+	char text[49] = "";
+	u32 highest = x86_native_cpuid(0x80000000u, 0).eax;
+
+	for (u32 i = 0; i < 3 && highest >= 0x80000004u; i++) {
+		struct x86_cpuid c = x86_native_cpuid(0x80000002u + i, 0);
+
+		memcpy(text + 16 * i, &c, 16);
+	}
+	char *from = text + strspn(text, " ");
+	size_t len = strlen(from);
+
+	while (len && from[len - 1] == ' ')
+		len--;
+	snprintf(name, 64, "%.*s", (int)len, len ? from : "unknown");
+}
+
+static struct facts gather(void)
+{
+	u64 page = (u64)sysconf(_SC_PAGESIZE);
+	struct facts f = {
+		.cpus = sysconf(_SC_NPROCESSORS_ONLN),
+		.memory = (u64)sysconf(_SC_PHYS_PAGES) * page,
+		.free = (u64)sysconf(_SC_AVPHYS_PAGES) * page,
+		.tsc_hz = tsc_hz(),
+		.tsc_source = tsc_source(),
+	};
+	struct utsname u;
+
+	cpu_name(f.cpu);
+	if (uname(&u) == 0)
+		snprintf(f.kernel, sizeof(f.kernel), "%.40s %.80s", u.sysname, u.release);
+	return f;
+}
+
+static void put_string(const char *text)
+{
+	putchar('"');
+	for (const char *c = text; *c; c++)
+		if (*c == '"' || *c == '\\')
+			printf("\\%c", *c);
+		else if ((unsigned char)*c < 0x20)
+			printf("\\u%04x", *c);
+		else
+			putchar(*c);
+	putchar('"');
+}
+
+static void show_json(const struct facts *f)
+{
+	printf("{\"cpu\":");
+	put_string(f->cpu);
+	printf(",\"cpus\":%ld,\"memory\":%llu,\"memory_free\":%llu,\"kernel\":", f->cpus,
+		(unsigned long long)f->memory, (unsigned long long)f->free);
+	put_string(f->kernel);
+	printf(",\"tsc_hz\":%llu,\"tsc_source\":\"%s\",\"engines\":[",
+		(unsigned long long)f->tsc_hz, f->tsc_source);
+	for (unsigned i = 0; i < engines_count; i++) {
+		struct err why = { 0 };
+		bool usable = !engines[i]->probe(&why);
+
+		printf("%s{\"name\":\"%s\",\"usable\":%s,\"doc\":", i ? "," : "", engines[i]->name,
+			usable ? "true" : "false");
+		put_string(engines[i]->doc);
+		if (!usable) {
+			printf(",\"reason\":");
+			put_string(why.text);
+		}
+		printf("}");
+	}
+	printf("]}\n");
+}
+
+static void show_text(const struct facts *f)
+{
+	printf("processor  %s, %ld online\n", f->cpu, f->cpus);
+	printf("TSC        %.3f MHz (%s)\n", (double)f->tsc_hz / 1e6, f->tsc_source);
+	printf("memory     %llu MiB, %llu MiB free\n", (unsigned long long)(f->memory / MiB),
+		(unsigned long long)(f->free / MiB));
+	printf("kernel     %s\n", f->kernel);
+	for (unsigned i = 0; i < engines_count; i++) {
+		struct err why = { 0 };
+		bool usable = !engines[i]->probe(&why);
+
+		printf("engine     %-10s %s%s\n", engines[i]->name,
+			usable ? "usable" : "not usable: ", usable ? "" : why.text);
+	}
+}
+
+static int run(const void *values)
+{
+	const struct values *v = values;
+	struct facts f = gather();
+
+	if (v->json)
+		show_json(&f);
+	else
+		show_text(&f);
+	return CLI_OK;
+}
+
+static const struct option_row options[] = {
+	{ "json", NULL, "as one JSON object", OPTION_SWITCH, offsetof(struct values, json) },
+	{ 0 },
+};
+
+const struct verb verbs_host = {
+	.name = "host",
+	.doc = "show what this host offers: processor, memory, and which engines work here",
+	.options = options,
+	.size = sizeof(struct values),
+	.run = run,
+};

@@ -1,0 +1,43 @@
+/*
+ * Options of the command line, as tables: each verb has one, and parsing, --help, the manual pages
+ * and shell completion come from it. An option is written `--name value`, `--name=value`, or, a
+ * switch, `--name`.
+ */
+#pragma once
+#include "base/err.h"
+#include "base/types.h"
+#include <stdio.h>
+
+enum option_kind {
+	OPTION_SWITCH,	/* bool */
+	OPTION_TEXT,	/* const char * */
+	OPTION_NUMBER,	/* u64 */
+	OPTION_SIZE,	/* u64 bytes; K, M, G or T may follow the number */
+	OPTION_SECONDS, /* u64 nanoseconds; written in seconds, with decimals if need be */
+	OPTION_CHOICE,	/* unsigned: index into `choices` */
+};
+
+struct option_row {
+	const char *name;  /* without the dashes; NULL ends the table */
+	const char *value; /* what --help calls the value: "FILE" */
+	const char *doc;
+	enum option_kind kind;
+	size_t offset;		    /* of the value in the verb's struct */
+	u64 min, max;		    /* numbers, sizes */
+	const char *const *choices; /* NULL-terminated */
+	bool required;
+};
+
+/* Fills `values` from argv[0..argc); what is not mentioned keeps its value. -EINVAL with err:
+ * usage. */
+NODISCARD int options_parse(
+	const struct option_row *table, int argc, char **argv, void *values, struct err *err);
+/* One line and its explanation per option. */
+void options_help(const struct option_row *table, FILE *to);
+
+/* The name most like `text`, or NULL when none is near. names: count strings, stride bytes apart.
+ */
+const char *options_nearest(
+	const char *text, const char *const *names, size_t count, size_t stride);
+
+NODISCARD int options_size(const char *text, u64 *value); /* "512M"; 0 or -EINVAL */

@@ -1,0 +1,138 @@
+/*
+ * Power-on and reset: everything back to its reset state, the tables a firmware would have made,
+ * the kernel from the copies of its files that the machine keeps, and processor 0 at the kernel's
+ * first instruction. The other processors wait for a start-up IPI.
+ *
+ * A reset also empties RAM. Real RAM would keep its contents, but a guest that starts the same way
+ * each time is worth more, and giving pages back to the host costs less than loading does.
+ */
+#include "base/scope.h"
+#include "boot/acpi.h"
+#include "boot/e820.h"
+#include "boot/smbios.h"
+#include "device/legacy/acpi_pm.h"
+#include "device/legacy/hpet.h"
+#include "machine/machine_priv.h"
+#include "x86/msr.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+int load_images(struct machine *m, struct err *err)
+{
+	const struct machine_config *c = &m->config;
+
+	if (c->kernel && boot_image_read(&m->kernel, "kernel", c->kernel, c->memory, err))
+		return err->code;
+	if (c->initrd && boot_image_read(&m->initrd, "initrd", c->initrd, c->memory, err))
+		return err->code;
+	return 0;
+}
+
+static void empty_memory(struct machine *m)
+{
+	for (unsigned i = 0; i < m->memory.region_count; i++) {
+		struct memory_region *r = &m->memory.regions[i];
+
+		if (!r->rom && madvise(r->host, r->size, MADV_REMOVE))
+			memset(r->host, 0, r->size);
+	}
+	for (unsigned i = 0; i < m->memory.slot_count; i++)
+		memory_written(&m->memory, gpa(m->memory.slots[i].base), m->memory.slots[i].size);
+}
+
+/* One TSC for all: x86_reset() reads the host's for each. */
+static void reset_cpus(struct machine *m)
+{
+	for (unsigned i = 0; i < m->config.cpus; i++) {
+		struct machine_cpu *c = &m->cpus[i];
+		struct x86_state *s = &c->v.x86.s;
+
+		s->apic_base = c->lapic->base;
+		x86_reset(&c->v.x86);
+		s->tsc_offset = m->cpus[0].v.x86.s.tsc_offset;
+		if (i)
+			s->activity = X86_WAIT_SIPI;
+		c->v.attention = 0;
+		lapic_virtual_wire(c->lapic);
+	}
+}
+
+static int load_tables(struct machine *m, u64 *rsdp, struct err *err)
+{
+	AUTO_FREE struct acpi_image *acpi = calloc(1, sizeof(*acpi));
+	AUTO_FREE struct smbios_image *smbios = calloc(1, sizeof(*smbios));
+	const struct acpi_config config = {
+		.cpus = m->config.cpus,
+		.ports = {
+			.base = ACPI_PM_BASE,
+			.len = ACPI_PM_LEN,
+			.event = ACPI_PM1A_EVT,
+			.control = ACPI_PM1A_CNT,
+			.timer = ACPI_PM_TMR,
+			.gpe0 = ACPI_PM_GPE0,
+			.reset = ACPI_PM_RESET,
+			.reset_value = ACPI_PM_RESET_ON,
+		},
+		.timer_32bit = true,
+		.sci_irq = ACPI_PM_SCI_IRQ,
+		.s5_type = ACPI_PM_S5_TYPE,
+		.hpet_id = HPET_ID,
+		.hpet_min_tick = HPET_MIN_TICK,
+		.com_ports = 2,
+		.i8042 = true,
+	};
+	const struct smbios_config about = { .cpus = m->config.cpus };
+
+	if (!acpi || !smbios)
+		return err_set(err, -ENOMEM, "no memory for the firmware tables");
+	smbios_build(smbios, &about, &m->memory);
+	if (acpi_build(acpi, &config, err) || acpi_load(acpi, &m->memory, err) ||
+		smbios_load(smbios, &m->memory, err))
+		return err->code;
+	*rsdp = acpi->rsdp.v;
+	return 0;
+}
+
+static int load_kernel(struct machine *m, u64 rsdp, struct err *err)
+{
+	struct e820_map map;
+
+	e820_build(&map, &m->memory);
+	return boot_load(
+		&(struct boot_request){
+			.memory = &m->memory,
+			.map = &map,
+			.rsdp = rsdp,
+			.kernel = m->kernel,
+			.initrd = m->initrd,
+			.cmdline = m->config.append,
+			.format = BOOT_AUTO,
+			.unpack = true,
+		},
+		&m->cpus[0].v.x86.s, err);
+}
+
+int load_guest(struct machine *m, struct err *err)
+{
+	u64 rsdp;
+
+	pthread_mutex_lock(&m->lock);
+	parts_reset(m);
+	reset_cpus(m);
+	pthread_mutex_unlock(&m->lock);
+
+	if (m->used)
+		empty_memory(m);
+	m->used = true;
+	if (load_tables(m, &rsdp, err))
+		return err->code;
+	if (m->kernel.size && load_kernel(m, rsdp, err))
+		return err->code;
+	for (unsigned i = 0; i < m->config.cpus; i++)
+		if (m->cpus[i].v.engine->push(&m->cpus[i].v))
+			return err_set(err, -EIO, "engine %s: cannot take the processor's state",
+				m->config.engine->name);
+	return 0;
+}

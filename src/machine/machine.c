@@ -1,0 +1,179 @@
+/* A machine from its first allocation to its last free. Construction runs in stages that each need
+ * the ones before; machine_free() undoes whatever has been reached. */
+#include "machine/machine.h"
+#include "machine/machine_priv.h"
+#include "os/fd.h"
+#include "os/tsc.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static u64 host_ns(void *ctx) { return fd_monotonic_ns(); }
+
+static void rearm(void *ctx, u64 deadline)
+{
+	struct machine *m = ctx;
+	u64 now = clock_now(&m->clock);
+
+	fd_timer_set(m->timer_fd, deadline == ~0ull ? deadline
+				  : deadline > now  ? deadline - now
+						    : 0);
+}
+
+static void input_arrived(void *ctx)
+{
+	struct machine *m = ctx;
+
+	pthread_mutex_lock(&m->lock);
+	parts_input(m);
+	pthread_mutex_unlock(&m->lock);
+}
+
+static void escaped(void *ctx) { machine_end(ctx, MACHINE_ESCAPE, 0, "left by the user"); }
+static void drained(void *ctx) { fd_event_set(((struct machine *)ctx)->wake_fd); }
+
+static void init_locked_parts(struct machine *m)
+{
+	pthread_mutex_init(&m->lock, NULL);
+	pthread_mutex_init(&m->gate, NULL);
+	pthread_cond_init(&m->gate_changed, NULL);
+	memory_init(&m->memory);
+	bus_init(&m->bus);
+	clock_init(&m->clock);
+	m->clock.host_ns = host_ns;
+	m->clock.rearm = rearm;
+	m->clock.ctx = m;
+	m->console = (struct console){
+		.input = m->config.input,
+		.output = m->config.output,
+		.escape = m->config.escape,
+		.arrived = input_arrived,
+		.escaped = escaped,
+		.drained = drained,
+		.ctx = m,
+	};
+}
+
+static int open_descriptors(struct machine *m, struct err *err)
+{
+	if ((m->timer_fd = fd_timer(err)) < 0)
+		return err->code;
+	if ((m->wake_fd = fd_event(err)) < 0)
+		return err->code;
+	return 0;
+}
+
+static int make_cpus(struct machine *m, struct err *err)
+{
+	/* The vector registers want their alignment. */
+	size_t size = m->config.cpus * sizeof(*m->cpus);
+
+	m->cpus = aligned_alloc(_Alignof(struct machine_cpu), size);
+	if (!m->cpus)
+		return err_set(err, -ENOMEM, "no memory for %u processors", m->config.cpus);
+	memset(m->cpus, 0, size);
+	for (unsigned i = 0; i < m->config.cpus; i++) {
+		struct machine_cpu *c = &m->cpus[i];
+
+		c->machine = m;
+		c->v.index = i;
+		c->v.engine = m->config.engine;
+		c->v.memory = &m->memory;
+		c->v.ops = &access_ops;
+		c->v.ops_ctx = m;
+		c->v.trace = m->config.trace;
+		c->v.x86.model = &m->model;
+		c->v.x86.ctx = &c->v;
+	}
+	return 0;
+}
+
+static int open_engine(struct machine *m, struct err *err)
+{
+	for (unsigned i = 0; i < m->config.cpus; i++) {
+		if (m->config.engine->open(&m->cpus[i].v, err)) {
+			err_wrap(err, "engine %s", m->config.engine->name);
+			return err->code = MACHINE_CANNOT;
+		}
+		m->cpus[i].opened = true;
+	}
+	return 0;
+}
+
+static void note_wall_clock(struct machine *m)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	m->wall_base = (s64)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+struct machine *machine_new(const struct machine_config *config, struct err *err)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+
+	if (!m) {
+		err_set(err, -ENOMEM, "no memory for a machine");
+		return NULL;
+	}
+	m->config = *config;
+	m->timer_fd = m->wake_fd = -1;
+	init_locked_parts(m);
+	note_wall_clock(m);
+	x86_model_build(&m->model, x86_native_cpuid, tsc_hz(), config->cpus);
+	if (open_descriptors(m, err) || load_images(m, err) || layout_memory(m, err) ||
+		make_cpus(m, err) || open_engine(m, err) || parts_make(m, err) ||
+		load_guest(m, err)) {
+		machine_free(m);
+		return NULL;
+	}
+	return m;
+}
+
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+void machine_free(struct machine *m)
+{
+	if (!m)
+		return;
+	parts_free(m);
+	for (unsigned i = 0; m->cpus && i < m->config.cpus; i++)
+		if (m->cpus[i].opened)
+			m->config.engine->close(&m->cpus[i].v);
+	free(m->cpus);
+	boot_image_free(&m->kernel);
+	boot_image_free(&m->initrd);
+	memory_fini(&m->memory);
+	close_fd(m->timer_fd);
+	close_fd(m->wake_fd);
+	pthread_cond_destroy(&m->gate_changed);
+	pthread_mutex_destroy(&m->gate);
+	pthread_mutex_destroy(&m->lock);
+	free(m);
+}
+
+struct vcpu_stats machine_stats(const struct machine *m)
+{
+	struct vcpu_stats sum = { 0 };
+
+	for (unsigned i = 0; i < m->config.cpus; i++) {
+		const struct vcpu_stats *s = &m->cpus[i].v.stats;
+
+		sum.instructions += s->instructions;
+		sum.port_ios += s->port_ios;
+		sum.mmios += s->mmios;
+		sum.interrupts += s->interrupts;
+		sum.exceptions += s->exceptions;
+		for (unsigned e = 0; e < ARRAY_LEN(sum.exits); e++)
+			sum.exits[e] += s->exits[e];
+	}
+	return sum;
+}
+
+u64 machine_run_ns(const struct machine *m) { return clock_now(&m->clock); }

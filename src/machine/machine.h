@@ -1,0 +1,86 @@
+/*
+ * A PC: memory, processors, devices and their wiring, and its life from power-on to its end.
+ *
+ * Threads. The thread that calls machine_run() turns the event loop: guest timers, requests to
+ * reset or end. Each vcpu has a thread of its own that runs guest code and, when the guest halts,
+ * sleeps. The console has a reading and a writing thread, so that a slow terminal stops nobody but
+ * the guest that writes to it.
+ *
+ * Locks, in this order:
+ *   lock      the machine's lock: devices, bus, interrupt controllers, guest timers. Every vcpu_ops
+ *             function takes it; device callbacks run under it.
+ *   gate      who may run: phase, the number of parked vcpus (run.c). A leaf.
+ *   console   the two byte queues (console.c). A leaf.
+ * Nothing that holds one of them waits for guest progress.
+ *
+ * Ending. Anybody may ask for an end with machine_end(), also while holding the lock and from any
+ * thread; the first asker decides. vcpus then leave guest code at the next instruction boundary.
+ */
+#pragma once
+#include "base/err.h"
+#include "base/types.h"
+#include "cpu/vcpu.h"
+#include "os/loop.h"
+#include "state/field.h"
+#include <errno.h>
+
+#define MACHINE_CPUS_MAX   8
+#define MACHINE_MEMORY_MIN (2 * MiB)
+#define MACHINE_MEMORY_MAX (1024 * GiB)
+#define MACHINE_CANNOT \
+	(-ENOSYS) /* err.code of machine_new(): the engine does not work on this host */
+
+struct machine;
+
+struct machine_config {
+	const struct cpu_engine *engine;
+	u64 memory; /* bytes; rounded up to pages */
+	unsigned cpus;
+	const char *kernel; /* paths; initrd and append may be NULL. kernel NULL: the processor
+			       starts */
+	const char *initrd; /* at the reset vector with nothing there: for tests */
+	const char *append;
+	bool reset_ends;	 /* a reset by the guest ends the machine */
+	int input, output;	 /* COM1's descriptors, borrowed; -1: none */
+	int escape;		 /* this input byte ends the machine; -1: none */
+	struct vcpu_trace trace; /* to is borrowed */
+};
+
+enum machine_why {
+	MACHINE_RUNS,
+	MACHINE_POWER_OFF,
+	MACHINE_RESET,	   /* with reset_ends */
+	MACHINE_EXIT_CODE, /* debug-exit; code is what was written */
+	MACHINE_SHUTDOWN,  /* triple fault; text says where */
+	MACHINE_ERROR,	   /* the engine or the monitor cannot go on; text says why */
+	MACHINE_ESCAPE,	   /* the user typed the escape byte */
+	MACHINE_TIMEOUT,   /* these two are asked for by the caller */
+	MACHINE_SIGNAL,	   /* code is the signal */
+};
+
+struct machine_result {
+	enum machine_why why;
+	u32 code;
+	char text[800];
+};
+
+/* Assembles, loads the kernel and sets the processors to their first instruction; runs nothing.
+ * NULL with err. */
+struct machine *machine_new(const struct machine_config *config, struct err *err);
+void machine_free(struct machine *m);
+
+/* Powers on and turns `loop` (to which the caller may have added sources of its own) until the end.
+ */
+NODISCARD int machine_run(
+	struct machine *m, struct loop *loop, struct machine_result *result, struct err *err);
+/* Any thread, any lock held. A second call hurries an end that waits for the output to drain. */
+void machine_end(struct machine *m, enum machine_why why, u32 code, const char *text);
+
+/* Sums over the vcpus; after machine_run(). */
+struct vcpu_stats machine_stats(const struct machine *m);
+u64 machine_run_ns(const struct machine *m); /* guest time since power-on */
+
+/* Everything but memory, of a machine that does not run: what snapshots and migration carry. A
+ * refused stream changes nothing. */
+NODISCARD int machine_save(struct machine *m, struct blob *out, struct err *err);
+NODISCARD int machine_load(struct machine *m, const u8 *data, size_t len, struct err *err);

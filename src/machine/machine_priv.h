@@ -1,0 +1,99 @@
+/* What the machine's files share: its struct, and who does what. */
+#pragma once
+#include "boot/boot.h"
+#include "bus/bus.h"
+#include "bus/clock.h"
+#include "device/apic/ioapic.h"
+#include "device/apic/lapic.h"
+#include "machine/console.h"
+#include "machine/machine.h"
+#include <pthread.h>
+
+#define MACHINE_PARTS_MAX 24
+#define ISA_LINES	  16
+
+struct machine_cpu {
+	struct vcpu v;
+	struct machine *machine;
+	struct lapic *lapic;
+	pthread_t thread;
+	bool opened, started;
+};
+
+/* A device in its place. Its output lines end here: ctx of struct irq_line is this. */
+struct machine_part {
+	struct machine *machine;
+	struct device *device;
+	const struct machine_place *place; /* the row of parts.c */
+	u32 bit;			   /* of this part in machine.isa_levels[] */
+};
+
+/* run.c */
+enum machine_phase {
+	PHASE_HOLD, /* vcpus park */
+	PHASE_RUN,
+	PHASE_QUIT, /* vcpu threads return */
+};
+
+struct machine {
+	struct machine_config config;
+	struct x86_model model;
+	struct memory memory;
+	struct machine_cpu *cpus; /* config.cpus of them */
+	struct boot_image kernel, initrd;
+	struct console console;
+	u64 tsc_base;  /* host TSC at guest time 0, for kvmclock */
+	bool used;     /* memory may hold something */
+	s64 wall_base; /* nanoseconds since 1970 at guest time 0 */
+
+	pthread_mutex_t lock; /* guards what follows, up to the next lock */
+	struct bus bus;
+	struct guest_clock clock;
+	struct lapic_bus apics;
+	struct machine_part parts[MACHINE_PARTS_MAX];
+	unsigned part_count;
+	struct device *pic, *ioapic, *com1; /* parts the machine itself talks to */
+	bool replaced;			    /* the HPET stands in for the 8254 and the RTC */
+	u32 isa_levels[ISA_LINES];	    /* which parts hold the line up */
+	u32 pin_levels[IOAPIC_PINS];
+
+	pthread_mutex_t gate; /* guards what follows */
+	pthread_cond_t gate_changed;
+	enum machine_phase phase;
+	unsigned running; /* vcpus between the gate and the next park */
+	bool reset_asked;
+	struct machine_result result;
+
+	int timer_fd, wake_fd;
+	struct loop *loop; /* while machine_run() */
+	struct loop_source on_timer, on_wake;
+	_Atomic bool hurry; /* do not wait for output */
+};
+
+/* layout.c: RAM at its guest-physical addresses. */
+NODISCARD int layout_memory(struct machine *m, struct err *err);
+
+/* parts.c: the devices and their places. */
+NODISCARD int parts_make(struct machine *m, struct err *err);
+void parts_free(struct machine *m);
+void parts_reset(struct machine *m); /* lock held */
+void parts_input(struct machine *m); /* lock held: COM1 takes what the console has */
+
+/* irq.c: interrupt routing. All with the lock held. */
+void irq_isa(void *part, unsigned n, bool level);	  /* struct irq_line.set of ISA lines */
+void irq_pin(void *part, unsigned n, bool level);	  /* of the I/O APIC's pins */
+void irq_intr(void *part, unsigned n, bool level);	  /* of the 8259 pair's output */
+void irq_replaceable(void *part, unsigned n, bool level); /* of the 8254 and the RTC */
+void irq_replace(void *part, unsigned n, bool level);	  /* the HPET replaces those two */
+void irq_msi(void *machine, u64 address, u32 data);
+void irq_wire_cpu(struct machine_cpu *c);
+
+/* access.c: what vcpus ask of the machine. */
+extern const struct vcpu_ops access_ops;
+
+/* load.c: the state at the kernel's first instruction, from kept copies of its files. */
+NODISCARD int load_images(struct machine *m, struct err *err);
+NODISCARD int load_guest(struct machine *m, struct err *err); /* power-on and reset; no vcpu runs */
+
+/* run.c */
+void run_ask_reset(struct machine *m); /* any thread */

@@ -1,0 +1,198 @@
+/*
+ * The devices of the PC and where each one sits. Adding one adds a row.
+ *
+ * `wires` says where a device's output lines go. Most are ISA lines; the machine's own wires have
+ * functions of their own: the 8259 pair's INTR, and what the HPET uses instead of the 8254 and the
+ * real-time clock.
+ */
+#include "device/legacy/acpi_pm.h"
+#include "device/legacy/hpet.h"
+#include "device/legacy/legacy.h"
+#include "machine/machine_priv.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef void (*line_fn)(void *part, unsigned n, bool level);
+
+struct wire {
+	line_fn set; /* NULL ends the list */
+	u8 first;    /* the device's output line */
+	u8 count;    /* of lines in a row */
+	u8 to;	     /* the number `first` gets at the other end */
+};
+
+#define WIRES_MAX 4
+#define ISA(line, to)                \
+	{                            \
+		irq_isa, line, 1, to \
+	}
+
+struct machine_place {
+	const struct device_class *class;
+	const char *name;
+	u64 base;     /* of window 0; 0: where the class says */
+	size_t known; /* offset of the machine's own pointer to it; 0: none */
+	bool console; /* COM1: the console is its backend */
+	struct wire wires[WIRES_MAX];
+};
+
+#define KNOWN(member) offsetof(struct machine, member)
+
+/* The 8259 pair and the I/O APIC come first: resetting any other part may move a line. */
+static const struct machine_place places[] = {
+	{ &pic_class, "pic", .known = KNOWN(pic), .wires = { { irq_intr, 0, 1, 0 } } },
+	{ &ioapic_class, "ioapic", .known = KNOWN(ioapic) },
+	{ &pit_class, "pit", .wires = { { irq_replaceable, 0, 1, 0 } } },
+	{ &rtc_class, "rtc", .wires = { { irq_replaceable, 0, 1, 8 } } },
+	{ &hpet_class, "hpet",
+		.wires = { { irq_pin, 0, IOAPIC_PINS, 0 }, ISA(HPET_LINE_IRQ0, 0),
+			ISA(HPET_LINE_IRQ8, 8), { irq_replace, HPET_LINE_LEGACY, 1, 0 } } },
+	{ &uart_class, "uart0", .known = KNOWN(com1), .console = true, .wires = { ISA(0, 4) } },
+	{ &uart_class, "uart1", .base = 0x2f8, .wires = { ISA(0, 3) } },
+	{ &i8042_class, "i8042", .wires = { ISA(0, 1), ISA(1, 12) } },
+	{ &acpi_pm_class, "acpi-pm", .wires = { ISA(0, ACPI_PM_SCI_IRQ) } },
+	{ &debug_exit_class, "debug-exit" },
+	{ &post_port_class, "post-port" },
+	{ &debugcon_class, "debugcon" },
+};
+
+_Static_assert(ARRAY_LEN(places) + MACHINE_CPUS_MAX <= MACHINE_PARTS_MAX, "MACHINE_PARTS_MAX");
+
+/* What devices ask of the machine, with the lock held */
+
+static void power_off(void *machine) { machine_end(machine, MACHINE_POWER_OFF, 0, "power off"); }
+static void reset(void *machine) { run_ask_reset(machine); }
+
+static void exit_code(void *machine, u32 value)
+{
+	machine_end(machine, MACHINE_EXIT_CODE, value, "debug exit");
+}
+
+static u64 wall_clock(void *machine)
+{
+	return (u64)((struct machine *)machine)->wall_base / 1000000000u;
+}
+
+static size_t console_write(void *ctx, const u8 *data, size_t len)
+{
+	return console_put(ctx, data, len);
+}
+
+void parts_input(struct machine *m)
+{
+	u8 bytes[64];
+	size_t n, taken;
+
+	do {
+		n = console_peek(&m->console, bytes, sizeof(bytes));
+		taken = n ? m->com1->class->input(m->com1, bytes, n) : 0;
+		console_take(&m->console, taken);
+	} while (n && taken == n);
+}
+
+static void console_room(void *ctx) { parts_input(container_of(ctx, struct machine, console)); }
+
+static const struct console_ops console_backend = { .write = console_write, .room = console_room };
+
+/* Making them */
+
+static void connect(struct machine_part *p, struct device_env *env)
+{
+	for (const struct wire *w = p->place->wires; w < p->place->wires + WIRES_MAX && w->set; w++)
+		for (unsigned i = 0; i < w->count; i++)
+			env->lines[w->first + i] = (struct irq_line){ w->set, p, w->to + i };
+}
+
+static struct machine_part *new_part(struct machine *m, const struct machine_place *place)
+{
+	struct machine_part *p = &m->parts[m->part_count];
+
+	*p = (struct machine_part){ .machine = m, .place = place, .bit = BIT(m->part_count) };
+	return p;
+}
+
+static struct device_env common_env(struct machine *m)
+{
+	return (struct device_env){
+		.memory = &m->memory,
+		.clock = &m->clock,
+		.msi = { irq_msi, m },
+		.machine = m,
+		.power_off = power_off,
+		.reset = reset,
+		.exit_code = exit_code,
+		.wall_clock = wall_clock,
+	};
+}
+
+static int make(struct machine *m, const struct machine_place *place, struct err *err)
+{
+	struct machine_part *p = new_part(m, place);
+	struct device_env env = common_env(m);
+
+	connect(p, &env);
+	if (place->console) {
+		env.console = &console_backend;
+		env.console_ctx = &m->console;
+	}
+	p->device = device_new(place->class, place->name, &env, err);
+	if (!p->device)
+		return err->code;
+	m->part_count++;
+	if (place->base)
+		device_move(p->device, 0, place->base);
+	if (place->known)
+		*(struct device **)(void *)((u8 *)m + place->known) = p->device;
+	return device_attach(p->device, &m->bus, err);
+}
+
+/* The local APICs have no window of their own: each processor sees its own at the same address. */
+static int make_lapic(struct machine *m, struct machine_cpu *c, struct err *err)
+{
+	struct machine_part *p = new_part(m, NULL);
+	struct device_env env = common_env(m);
+	char name[16], id[16];
+
+	snprintf(name, sizeof(name), "lapic%u", c->v.index);
+	snprintf(id, sizeof(id), "%u", c->v.index);
+	p->device = device_new(&lapic_class, name, &env, err);
+	if (!p->device)
+		return err->code;
+	m->part_count++;
+	c->lapic = container_of(p->device, struct lapic, dev);
+	irq_wire_cpu(c);
+	if (device_set(p->device, "id", id, err) ||
+		device_set(p->device, "bsp", c->v.index ? "0" : "1", err))
+		return err->code;
+	snprintf(id, sizeof(id), "%u", m->model.phys_bits);
+	return device_set(p->device, "phys-bits", id, err);
+}
+
+int parts_make(struct machine *m, struct err *err)
+{
+	for (unsigned i = 0; i < m->config.cpus; i++)
+		if (make_lapic(m, &m->cpus[i], err))
+			return err->code;
+	for (unsigned i = 0; i < ARRAY_LEN(places); i++)
+		if (make(m, &places[i], err))
+			return err->code;
+	return 0;
+}
+
+/* Backwards: what drives a line goes before what the line leads to. */
+void parts_free(struct machine *m)
+{
+	while (m->part_count)
+		device_free(m->parts[--m->part_count].device);
+}
+
+void parts_reset(struct machine *m)
+{
+	m->replaced = false;
+	memset(m->isa_levels, 0, sizeof(m->isa_levels));
+	memset(m->pin_levels, 0, sizeof(m->pin_levels));
+	for (unsigned i = 0; i < m->part_count; i++)
+		if (m->parts[i].device->class->reset)
+			m->parts[i].device->class->reset(m->parts[i].device);
+}

@@ -1,0 +1,317 @@
+/*
+ * Running, pausing and ending.
+ *
+ * The gate. A vcpu thread passes it before each stay in guest code and is counted in `running`
+ * until it comes back to park. PHASE_HOLD makes them park: set it, post ATTN_STOP to every vcpu,
+ * wait for running to become 0. Whoever asks for a reset or an end sets PHASE_HOLD himself, so that
+ * no guest instruction after the one that asked is executed on that processor; the main thread then
+ * does the work.
+ *
+ *   machine_run()      HOLD -> RUN
+ *   ask (any thread)   RUN -> HOLD, wakes the main thread
+ *   on_wake, reset     (all parked) reload, HOLD -> RUN
+ *   on_wake, end       HOLD -> QUIT, threads return
+ *
+ * A vcpu clears ATTN_STOP at the gate, with the gate's lock held and the phase being RUN; askers
+ * set the phase before they post. So a post is never lost.
+ */
+#include "machine/machine_priv.h"
+#include "os/fd.h"
+#include "os/thread.h"
+#include "os/tsc.h"
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+/* An engine that does not come back within this time has failed; a process asked to end has a
+ * second. */
+#define PARK_MS 700
+
+/* true: run guest code. */
+static bool gate_enter(struct machine *m, struct vcpu *v)
+{
+	pthread_mutex_lock(&m->gate);
+	while (m->phase == PHASE_HOLD)
+		pthread_cond_wait(&m->gate_changed, &m->gate);
+	bool enter = m->phase == PHASE_RUN;
+	if (enter) {
+		atomic_fetch_and(&v->attention, ~ATTN_STOP);
+		m->running++;
+	}
+	pthread_mutex_unlock(&m->gate);
+	return enter;
+}
+
+static void gate_leave(struct machine *m)
+{
+	pthread_mutex_lock(&m->gate);
+	m->running--;
+	pthread_cond_broadcast(&m->gate_changed);
+	pthread_mutex_unlock(&m->gate);
+}
+
+static void set_phase(struct machine *m, enum machine_phase phase)
+{
+	pthread_mutex_lock(&m->gate);
+	m->phase = phase;
+	pthread_cond_broadcast(&m->gate_changed);
+	pthread_mutex_unlock(&m->gate);
+}
+
+/* After PHASE_HOLD: makes everybody look. */
+static void stop_cpus(struct machine *m)
+{
+	for (unsigned i = 0; i < m->config.cpus; i++)
+		vcpu_post(&m->cpus[i].v, ATTN_STOP);
+	console_release(&m->console, true);
+	fd_event_set(m->wake_fd);
+}
+
+static int wait_parked(struct machine *m)
+{
+	struct timespec until;
+	int rc = 0;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += PARK_MS * 1000000l;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_mutex_lock(&m->gate);
+	while (m->running && !rc)
+		rc = pthread_cond_timedwait(&m->gate_changed, &m->gate, &until);
+	rc = m->running ? -ETIMEDOUT : 0;
+	pthread_mutex_unlock(&m->gate);
+	return rc;
+}
+
+/* vcpu threads */
+
+static void end_by_cpu(struct machine *m, struct vcpu *v, enum machine_why why)
+{
+	char where[160], text[sizeof(m->result.text)];
+
+	v->engine->pull(v);
+	x86_describe(&v->x86, where, sizeof(where));
+	if (why == MACHINE_SHUTDOWN)
+		snprintf(text, sizeof(text), "cpu%u: triple fault: %s", v->index, where);
+	else
+		snprintf(text, sizeof(text), "cpu%u: %s engine: %s; %s", v->index, v->engine->name,
+			v->error.text, where);
+	machine_end(m, why, 0, text);
+}
+
+/* What can end HLT: an interrupt only with IF set, an NMI only outside an NMI's handler (SDM 2A,
+ * HLT; SDM 3A 6.7.1). Those that wait although the engine has seen them are the case worth asking
+ * for. */
+static u32 halt_wakers(struct vcpu *v)
+{
+	const u32 events = ATTN_NMI | ATTN_INTR;
+	u32 wake = events | ATTN_INIT | ATTN_STOP;
+
+	if (!(atomic_load(&v->attention) & events))
+		return wake;
+	v->engine->pull(v);
+	if (!(v->x86.s.rflags & FLAG_IF))
+		wake &= ~ATTN_INTR;
+	if (v->x86.s.blocking & BLOCK_NMI)
+		wake &= ~ATTN_NMI;
+	return wake;
+}
+
+/* false: park. */
+static bool run_once(struct machine *m, struct vcpu *v)
+{
+	switch (v->engine->run(v)) {
+	case CPU_EXIT_KICK: return false;
+	case CPU_EXIT_HALT: vcpu_sleep(v, halt_wakers(v)); break;
+	case CPU_EXIT_WAIT: vcpu_sleep(v, ATTN_INIT | ATTN_SIPI | ATTN_STOP); break;
+	case CPU_EXIT_SHUTDOWN: end_by_cpu(m, v, MACHINE_SHUTDOWN); return false;
+	case CPU_EXIT_ERROR: end_by_cpu(m, v, MACHINE_ERROR); return false;
+	}
+	return !(atomic_load(&v->attention) & ATTN_STOP);
+}
+
+static void *cpu_thread(void *ctx)
+{
+	struct machine_cpu *c = ctx;
+	struct machine *m = c->machine;
+
+	while (gate_enter(m, &c->v)) {
+		while (run_once(m, &c->v))
+			;
+		gate_leave(m);
+	}
+	return NULL;
+}
+
+/* Requests */
+
+/* The gate's lock held: the phase that stops guest code, unless the threads are on their way out.
+ */
+static void hold_locked(struct machine *m)
+{
+	if (m->phase == PHASE_RUN)
+		m->phase = PHASE_HOLD;
+}
+
+void run_ask_reset(struct machine *m)
+{
+	if (m->config.reset_ends) {
+		machine_end(m, MACHINE_RESET, 0, "reset by the guest");
+		return;
+	}
+	pthread_mutex_lock(&m->gate);
+	m->reset_asked = true;
+	hold_locked(m);
+	pthread_mutex_unlock(&m->gate);
+	stop_cpus(m);
+}
+
+void machine_end(struct machine *m, enum machine_why why, u32 code, const char *text)
+{
+	pthread_mutex_lock(&m->gate);
+	if (m->result.why == MACHINE_RUNS) {
+		m->result.why = why;
+		m->result.code = code;
+		snprintf(m->result.text, sizeof(m->result.text), "%s", text);
+	} else {
+		atomic_store(&m->hurry, true);
+	}
+	hold_locked(m);
+	pthread_mutex_unlock(&m->gate);
+	stop_cpus(m);
+}
+
+/* Main thread */
+
+static void reset(struct machine *m)
+{
+	struct err err = { 0 };
+
+	if (wait_parked(m)) {
+		machine_end(m, MACHINE_ERROR, 0, "reset: a processor does not stop");
+		return;
+	}
+	if (load_guest(m, &err)) {
+		machine_end(m, MACHINE_ERROR, 0, err.text);
+		return;
+	}
+	console_release(&m->console, false);
+
+	pthread_mutex_lock(&m->gate);
+	m->reset_asked = false;
+	if (m->result.why == MACHINE_RUNS)
+		m->phase = PHASE_RUN;
+	pthread_cond_broadcast(&m->gate_changed);
+	pthread_mutex_unlock(&m->gate);
+}
+
+/* These are the user's or the caller's wish; what the guest has said until now can wait no longer.
+ */
+static bool is_hasty(enum machine_why why)
+{
+	return why == MACHINE_SIGNAL || why == MACHINE_TIMEOUT || why == MACHINE_ESCAPE;
+}
+
+static void on_wake(void *ctx)
+{
+	struct machine *m = ctx;
+
+	fd_event_clear(m->wake_fd);
+	pthread_mutex_lock(&m->gate);
+	enum machine_why why = m->result.why;
+	bool reset_asked = m->reset_asked;
+	pthread_mutex_unlock(&m->gate);
+
+	if (why != MACHINE_RUNS) {
+		if (is_hasty(why) || atomic_load(&m->hurry) || console_idle(&m->console))
+			loop_stop(m->loop);
+	} else if (reset_asked) {
+		reset(m);
+	}
+}
+
+static void on_timer(void *ctx)
+{
+	struct machine *m = ctx;
+
+	fd_timer_clear(m->timer_fd);
+	pthread_mutex_lock(&m->lock);
+	u64 next = clock_run(&m->clock);
+	u64 now = clock_now(&m->clock);
+	fd_timer_set(m->timer_fd, next == ~0ull ? next : next > now ? next - now : 0);
+	pthread_mutex_unlock(&m->lock);
+}
+
+static int start_cpus(struct machine *m, struct err *err)
+{
+	for (unsigned i = 0; i < m->config.cpus; i++) {
+		struct machine_cpu *c = &m->cpus[i];
+		char name[16];
+
+		snprintf(name, sizeof(name), "cpu%u", i);
+		if (thread_start(&c->thread, name, cpu_thread, c, err))
+			return err->code;
+		c->started = true;
+	}
+	return 0;
+}
+
+/* The vcpus' threads end; -ETIMEDOUT when one is lost in its engine, which the process must not
+ * wait for. */
+static int stop_threads(struct machine *m, struct err *err)
+{
+	set_phase(m, PHASE_QUIT);
+	stop_cpus(m);
+	if (wait_parked(m))
+		return err_set(err, -ETIMEDOUT, "a processor does not stop");
+	for (unsigned i = 0; i < m->config.cpus; i++)
+		if (m->cpus[i].started)
+			pthread_join(m->cpus[i].thread, NULL);
+	return 0;
+}
+
+static int add_sources(struct machine *m, struct err *err)
+{
+	m->on_timer = (struct loop_source){ .fd = m->timer_fd, .ready = on_timer, .ctx = m };
+	m->on_wake = (struct loop_source){ .fd = m->wake_fd, .ready = on_wake, .ctx = m };
+	if (loop_add(m->loop, &m->on_timer, err) || loop_add(m->loop, &m->on_wake, err))
+		return err->code;
+	return 0;
+}
+
+int machine_run(
+	struct machine *m, struct loop *loop, struct machine_result *result, struct err *err)
+{
+	*err = (struct err){ 0 };
+	m->loop = loop;
+	if (add_sources(m, err))
+		goto remove;
+	if (console_open(&m->console, err))
+		goto remove;
+	if (start_cpus(m, err) == 0) {
+		pthread_mutex_lock(&m->lock);
+		m->tsc_base = tsc_read() - clock_ticks(clock_now(&m->clock), m->model.tsc_hz);
+		clock_resume(&m->clock);
+		pthread_mutex_unlock(&m->lock);
+		pthread_mutex_lock(&m->gate);
+		if (m->result.why == MACHINE_RUNS)
+			m->phase = PHASE_RUN;
+		pthread_cond_broadcast(&m->gate_changed);
+		pthread_mutex_unlock(&m->gate);
+		loop_run(loop);
+		pthread_mutex_lock(&m->lock);
+		clock_pause(&m->clock);
+		pthread_mutex_unlock(&m->lock);
+	}
+	if (stop_threads(m, err))
+		return err->code;
+	console_close(&m->console);
+	*result = m->result;
+remove:
+	loop_remove(loop, &m->on_timer);
+	loop_remove(loop, &m->on_wake);
+	return err->code;
+}

@@ -1,0 +1,142 @@
+/*
+ * Everything but memory, as a stream of named sections: the clock, each processor, each device.
+ * Names and order are the machine's own, so a stream of a machine with other parts is refused by
+ * the first name that differs.
+ *
+ * Loading one section is all or nothing (state.h), loading all of them is made so here: the present
+ * state is saved first and put back when a section is refused.
+ */
+#include "machine/cpu_state.h"
+#include "machine/machine_priv.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NAME_SIZE 24
+
+struct section {
+	char name[NAME_SIZE]; /* zero-padded */
+	u64 len;
+};
+
+static const struct field clock_fields[] = {
+	FIELD(struct guest_clock, frozen_at),
+	FIELD_END,
+};
+
+/* The sections of a machine by index; false past the last. */
+static bool section_name(const struct machine *m, unsigned i, char name[NAME_SIZE])
+{
+	memset(name, 0, NAME_SIZE);
+	if (i == 0)
+		snprintf(name, NAME_SIZE, "clock");
+	else if (i - 1 < m->config.cpus)
+		snprintf(name, NAME_SIZE, "cpu%u", i - 1);
+	else if (i - 1 - m->config.cpus < m->part_count)
+		snprintf(name, NAME_SIZE, "%s", m->parts[i - 1 - m->config.cpus].device->name);
+	else
+		return false;
+	return true;
+}
+
+static int save_body(struct machine *m, unsigned i, struct blob *out)
+{
+	if (i == 0)
+		return state_save(out, clock_fields, &m->clock);
+	if (i - 1 < m->config.cpus)
+		return cpu_state_save(&m->cpus[i - 1].v.x86.s, out);
+	return device_save(m->parts[i - 1 - m->config.cpus].device, out);
+}
+
+static int load_body(
+	struct machine *m, unsigned i, const u8 *data, size_t len, size_t *used, struct err *err)
+{
+	if (i == 0)
+		return state_load(data, len, used, clock_fields, &m->clock, sizeof(m->clock), err);
+	if (i - 1 < m->config.cpus) {
+		struct vcpu *v = &m->cpus[i - 1].v;
+
+		if (cpu_state_load(&v->x86.s, data, len, used, err))
+			return err->code;
+		v->x86.ops->flush(&v->x86, X86_FLUSH_ALL, 0, 0);
+		v->x86.ops->mode_changed(&v->x86);
+		return v->engine->push(v) ? err_set(err, -EIO, "the engine refuses the state") : 0;
+	}
+	return device_load(m->parts[i - 1 - m->config.cpus].device, data, len, used, err);
+}
+
+static int save_sections(struct machine *m, struct blob *out)
+{
+	struct section head;
+
+	for (unsigned i = 0; section_name(m, i, head.name); i++) {
+		size_t at = out->len;
+
+		head.len = 0;
+		if (blob_put(out, &head, sizeof(head)) || save_body(m, i, out))
+			return -ENOMEM;
+		head.len = out->len - at - sizeof(head);
+		memcpy(out->data + at, &head, sizeof(head));
+	}
+	return 0;
+}
+
+static int load_section(struct machine *m, unsigned i, const char *name, const u8 **data,
+	size_t *len, struct err *err)
+{
+	struct section head;
+	size_t used;
+
+	if (*len < sizeof(head))
+		return err_set(err, -EINVAL, "%s: the stream ends", name);
+	memcpy(&head, *data, sizeof(head));
+	if (memcmp(head.name, name, NAME_SIZE))
+		return err_set(err, -EINVAL, "%s expected, found %.*s", name, NAME_SIZE, head.name);
+	if (head.len > *len - sizeof(head))
+		return err_set(err, -EINVAL, "%s: the stream ends", name);
+	if (load_body(m, i, *data + sizeof(head), head.len, &used, err))
+		return err_wrap(err, "%s", name);
+	if (used != head.len)
+		return err_set(
+			err, -EINVAL, "%s: %zu bytes too many", name, (size_t)head.len - used);
+	*data += sizeof(head) + head.len;
+	*len -= sizeof(head) + head.len;
+	return 0;
+}
+
+static int load_sections(struct machine *m, const u8 *data, size_t len, struct err *err)
+{
+	char name[NAME_SIZE];
+
+	for (unsigned i = 0; section_name(m, i, name); i++)
+		if (load_section(m, i, name, &data, &len, err))
+			return err->code;
+	return len ? err_set(err, -EINVAL, "%zu bytes after the last section", len) : 0;
+}
+
+int machine_save(struct machine *m, struct blob *out, struct err *err)
+{
+	for (unsigned i = 0; i < m->config.cpus; i++)
+		if (m->config.engine->pull(&m->cpus[i].v))
+			return err_set(err, -EIO, "cpu%u: the engine does not give its state", i);
+	pthread_mutex_lock(&m->lock);
+	int rc = save_sections(m, out);
+	pthread_mutex_unlock(&m->lock);
+	return rc ? err_set(err, rc, "no memory for the machine's state") : 0;
+}
+
+int machine_load(struct machine *m, const u8 *data, size_t len, struct err *err)
+{
+	struct blob before = { 0 };
+	int rc = machine_save(m, &before, err);
+
+	if (!rc) {
+		pthread_mutex_lock(&m->lock);
+		rc = load_sections(m, data, len, err);
+		if (rc && load_sections(m, before.data, before.len, NULL))
+			err_wrap(err, "the machine is unusable now");
+		pthread_mutex_unlock(&m->lock);
+	}
+	blob_free(&before);
+	return rc;
+}
