@@ -246,7 +246,8 @@ static void pm_reset(struct device *d)
 	struct acpi_pm *p = pm_of(d);
 
 	p->seen = ticks_now(p);
-	p->pm1_sts = p->pm1_en = p->pm1_cnt = p->gpe_sts = p->gpe_en = 0;
+	p->pm1_sts = p->pm1_en = p->gpe_sts = p->gpe_en = 0;
+	p->pm1_cnt = CNT_SCI_EN;
 	p->smi_cmd = p->smi_data = p->reset_control = 0;
 	/* Any width but the two that exist is the nearer one. */
 	p->timer_bits = p->timer_bits > 24 ? 32 : 24;
@@ -275,7 +276,7 @@ static void pm_loaded(struct device *d)
 
 static const struct prop pm_props[] = {
 	{ "timer_bits", "width of the PM timer, 24 or 32", PROP_U64,
-		offsetof(struct acpi_pm, timer_bits), 24, 24, 32 },
+		offsetof(struct acpi_pm, timer_bits), 32, 24, 32 },
 	PROP_END,
 };
 

@@ -20,7 +20,11 @@
 #define ACPI_PM_S5_TYPE	 0u /* \_S5's first two elements; no other sleep state */
 #define ACPI_PM_SCI_IRQ	 9u /* level, active high; lines[0] */
 
-/* The timer is 24 bits wide (FADT flag TMR_VAL_EXT clear) unless property timer_bits says 32. */
+/*
+ * The timer is 32 bits wide (FADT flag TMR_VAL_EXT) unless property timer_bits says 24. The
+ * hardware starts in ACPI mode (SCI_EN set), so the FADT need not name the SMI command port; it
+ * works for firmware that wants a legacy mode.
+ */
 
 /* The fixed power button was pressed. Machine's lock held. */
 void acpi_pm_power_button(struct device *d);

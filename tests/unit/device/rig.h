@@ -1,0 +1,151 @@
+/*
+ * A bench for one device: a bus, a manual clock, and lines, a console and callbacks that remember
+ * what was done to them. Two rigs that saw the same compare equal.
+ */
+#pragma once
+#include "base/bits.h"
+#include "device/device.h"
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h> /* needs the above */
+
+#define RIG_CONSOLE 256u
+#define RIG_WALL    946684800ull /* 2000-01-01 00:00:00, a Saturday */
+
+struct rig {
+	struct device *dev;
+	struct bus bus;
+	struct guest_clock clock;
+	bool level[DEVICE_LINES_MAX];
+	unsigned rises[DEVICE_LINES_MAX];
+	u8 console[RIG_CONSOLE];
+	size_t console_len, console_room; /* room: bytes the backend will still take */
+	unsigned rooms, power_offs, resets, exits;
+	u32 exit_value;
+};
+
+static void rig_line(void *ctx, unsigned n, bool level)
+{
+	struct rig *r = ctx;
+
+	r->rises[n] += level && !r->level[n];
+	r->level[n] = level;
+}
+
+static size_t rig_write(void *ctx, const u8 *data, size_t len)
+{
+	struct rig *r = ctx;
+	size_t n = min_u64(min_u64(len, r->console_room), RIG_CONSOLE - r->console_len);
+
+	memcpy(r->console + r->console_len, data, n);
+	r->console_len += n;
+	r->console_room -= n;
+	return n;
+}
+
+static void rig_room(void *ctx) { ((struct rig *)ctx)->rooms++; }
+static void rig_power_off(void *ctx) { ((struct rig *)ctx)->power_offs++; }
+static void rig_reset(void *ctx) { ((struct rig *)ctx)->resets++; }
+static u64 rig_wall(void *ctx) { return RIG_WALL; }
+
+static void rig_exit(void *ctx, u32 value)
+{
+	struct rig *r = ctx;
+
+	r->exits++;
+	r->exit_value = value;
+}
+
+static const struct console_ops rig_console = { .write = rig_write, .room = rig_room };
+
+static void rig_open(struct rig *r, const struct device_class *class)
+{
+	struct device_env env = {
+		.clock = &r->clock,
+		.machine = r,
+		.power_off = rig_power_off,
+		.reset = rig_reset,
+		.exit_code = rig_exit,
+		.console = &rig_console,
+		.console_ctx = r,
+		.wall_clock = rig_wall,
+	};
+
+	*r = (struct rig){ .console_room = RIG_CONSOLE };
+	bus_init(&r->bus);
+	clock_init(&r->clock);
+	for (unsigned i = 0; i < DEVICE_LINES_MAX; i++)
+		env.lines[i] = (struct irq_line){ rig_line, r, i };
+	r->dev = device_new(class, class->name, &env, NULL);
+	assert_non_null(r->dev);
+	assert_int_equal(device_attach(r->dev, &r->bus, NULL), 0);
+}
+
+static void rig_close(struct rig *r)
+{
+	device_free(r->dev);
+	assert_null(r->clock.timers);
+	assert_int_equal(r->bus.count[BUS_PORT] + r->bus.count[BUS_MMIO], 0);
+}
+
+static inline u8 in8(struct rig *r, u16 port) { return (u8)bus_read(&r->bus, BUS_PORT, port, 1); }
+static inline u16 in16(struct rig *r, u16 port)
+{
+	return (u16)bus_read(&r->bus, BUS_PORT, port, 2);
+}
+static inline u32 in32(struct rig *r, u16 port)
+{
+	return (u32)bus_read(&r->bus, BUS_PORT, port, 4);
+}
+static inline void out8(struct rig *r, u16 port, u8 v) { bus_write(&r->bus, BUS_PORT, port, 1, v); }
+static inline void out16(struct rig *r, u16 port, u16 v)
+{
+	bus_write(&r->bus, BUS_PORT, port, 2, v);
+}
+static inline void out32(struct rig *r, u16 port, u32 v)
+{
+	bus_write(&r->bus, BUS_PORT, port, 4, v);
+}
+
+static void assert_same_state(struct rig *a, struct rig *b)
+{
+	char text[64];
+	const char *name = state_diff(a->dev->class->state, a->dev, b->dev, text, sizeof(text));
+
+	if (name)
+		fail_msg("%s differs", name);
+	assert_memory_equal(a->level, b->level, sizeof(a->level));
+}
+
+/*
+ * Saves the device, loads it into a second one, lets both do the same, and expects the same of
+ * both: state, lines, interrupts and output. Also that every truncation of the stream is refused.
+ */
+static void rig_check_migration(struct rig *r, void (*script)(struct rig *))
+{
+	struct blob b = { 0 };
+	struct rig other;
+	size_t used = 0;
+
+	rig_open(&other, r->dev->class);
+	other.clock.frozen_at = r->clock.frozen_at;
+	assert_int_equal(device_save(r->dev, &b), 0);
+	for (size_t len = 0; len < b.len; len += 1 + len / 7)
+		assert_true(device_load(other.dev, b.data, len, &used, NULL) < 0);
+	assert_int_equal(device_load(other.dev, b.data, b.len, &used, NULL), 0);
+	assert_int_equal(used, b.len);
+	assert_same_state(r, &other);
+	memset(r->rises, 0, sizeof(r->rises));
+	memset(other.rises, 0, sizeof(other.rises));
+	r->console_len = other.console_len = 0;
+	r->console_room = other.console_room = RIG_CONSOLE;
+	script(r);
+	script(&other);
+	assert_same_state(r, &other);
+	assert_memory_equal(r->rises, other.rises, sizeof(r->rises));
+	assert_int_equal(r->console_len, other.console_len);
+	assert_memory_equal(r->console, other.console, r->console_len);
+	blob_free(&b);
+	rig_close(&other);
+}
