@@ -28,16 +28,17 @@ int x86_check_return(struct x86_cpu *cpu, struct x86_return *r)
 /* A 16-bit stack receives SP only: the rest of ESP is the inner level's. */
 static void commit_stack(struct x86_state *s, const struct x86_return *r)
 {
-	struct x86_stack stack = { .sp = r->sp };
+	struct x86_stack stack = x86_current_stack(s);
 
-	if (!r->switch_stack) {
-		stack = x86_current_stack(s);
+	if (!r->switch_stack)
 		stack.sp = r->sp;
-	} else if (desc_is_code64(s, &r->cs_desc)) {
-		stack.mask = ~0ull;
-	} else {
-		stack.mask = r->ss_desc.attr & SEG_DB ? 0xffffffff : 0xffff;
-	}
+	else if (desc_is_code64(s, &r->cs_desc))
+		stack = (struct x86_stack){ .sp = r->sp, .mask = ~0ull };
+	else if (r->ss_desc.attr & SEG_DB)
+		stack = (struct x86_stack){ .sp = r->sp, .mask = 0xffffffff };
+	else
+		stack = (struct x86_stack){ .sp = (s->gpr[RSP] & ~0xffffull) | (u16)r->sp,
+			.mask = 0xffff };
 	x86_commit_sp(s, &stack);
 }
 

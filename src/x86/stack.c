@@ -20,6 +20,12 @@ static int stack_linear(
 	return X86_OK;
 }
 
+/* Moves within the stack's width: what lies above it in the register stays. */
+void x86_stack_skip(struct x86_stack *st, s64 bytes)
+{
+	st->sp = (st->sp & ~st->mask) | ((st->sp + (u64)bytes) & st->mask);
+}
+
 static bool wraps(const struct x86_stack *st, u64 at, unsigned size)
 {
 	return !st->flat && at + size - 1 > st->mask;
@@ -33,7 +39,7 @@ static int push_slots(struct x86_cpu *cpu, struct x86_stack *st, const struct x8
 
 		TRY(stack_linear(cpu, st, sp, f->slot, &at));
 		TRY(x86_store(cpu, at, f->slot, st->access, f->value[i]));
-		st->sp = sp;
+		x86_stack_skip(st, -(s64)f->slot);
 	}
 	return X86_OK;
 }
@@ -51,7 +57,7 @@ int x86_stack_push(struct x86_cpu *cpu, struct x86_stack *st, const struct x86_f
 	for (unsigned i = 0; i < f->count; i++)
 		memcpy(image + size - (i + 1) * f->slot, &f->value[i], f->slot);
 	TRY(cpu->ops->store(cpu, at, image, size, st->access | ACCESS_WRITE));
-	st->sp = sp;
+	x86_stack_skip(st, -(s64)size);
 	return X86_OK;
 }
 
@@ -63,7 +69,7 @@ static int pop_slots(
 
 		TRY(stack_linear(cpu, st, st->sp & st->mask, slot, &at));
 		TRY(x86_load(cpu, at, slot, st->access, &value[i]));
-		st->sp = (st->sp + slot) & st->mask;
+		x86_stack_skip(st, slot);
 	}
 	return X86_OK;
 }
@@ -84,7 +90,7 @@ int x86_stack_pop(
 		value[i] = 0;
 		memcpy(&value[i], image + i * slot, slot);
 	}
-	st->sp = (sp + size) & st->mask;
+	x86_stack_skip(st, size);
 	return X86_OK;
 }
 
@@ -120,9 +126,7 @@ struct x86_stack x86_other_stack(
 
 void x86_commit_sp(struct x86_state *s, const struct x86_stack *st)
 {
-	u64 sp = st->sp & st->mask;
-
-	s->gpr[RSP] = st->mask == 0xffff ? (s->gpr[RSP] & ~st->mask) | sp : sp;
+	s->gpr[RSP] = st->mask == 0xffffffff ? (u32)st->sp : st->sp;
 }
 
 /* `size` bytes at `offset` in the current TSS; #TS(TR) when it is too short. */

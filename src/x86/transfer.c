@@ -276,7 +276,7 @@ int x86_call_far(struct x86_cpu *cpu, u16 selector, u64 offset, unsigned size, u
 
 static int ret_real(struct x86_cpu *cpu, struct x86_stack *stack, const u64 *image, u16 release)
 {
-	stack->sp += release;
+	x86_stack_skip(stack, release);
 	TRY(x86_jump_real(cpu, (u16)image[1], image[0]));
 	x86_commit_sp(&cpu->s, stack);
 	return X86_OK;
@@ -294,7 +294,7 @@ int x86_ret_far(struct x86_cpu *cpu, unsigned size, u16 release)
 		return ret_real(cpu, &stack, image, release);
 	r = (struct x86_return){ .cs = (u16)image[1], .rip = image[0] };
 	TRY(x86_fetch_return_desc(cpu, r.cs, &r.cs_desc));
-	stack.sp += release;
+	x86_stack_skip(&stack, release);
 	r.switch_stack = selector_rpl(r.cs) > x86_cpl(s);
 	if (r.switch_stack) {
 		TRY(x86_stack_pop(cpu, &stack, size, 2, outer));

@@ -125,7 +125,9 @@ int x86_stack_push(struct x86_cpu *cpu, struct x86_stack *stack, const struct x8
 /* Reads `count` slots (at most POP_SLOTS) and raises stack->sp. */
 int x86_stack_pop(
 	struct x86_cpu *cpu, struct x86_stack *stack, unsigned slot, unsigned count, u64 *value);
-/* RSP := stack->sp as far as the stack's width reaches. */
+/* Moves the stack pointer within its width. */
+void x86_stack_skip(struct x86_stack *stack, s64 bytes);
+/* RSP := stack->sp; writing ESP clears the upper half. */
 void x86_commit_sp(struct x86_state *s, const struct x86_stack *stack);
 /* SS:ESP for an inner privilege level from a 16- or 32-bit TSS (SDM 3A 7.2.1), fully checked. */
 int x86_inner_stack(struct x86_cpu *cpu, unsigned cpl, struct x86_stack *stack);

@@ -157,6 +157,35 @@ static void gate16_pushes_words(void **state)
 	fake_free(f);
 }
 
+static void inner_16bit_stack_takes_all_of_esp(void **state)
+{
+	struct fake *f = fake_new();
+
+	fake_protected(f, 3);
+	fake_idt32(f, 0x80, SEL_CODE0, HANDLER, INT32 | USER);
+	fake_put(f, FAKE_TSS + 4, 4, 0x12340008);
+	fake_put(f, FAKE_TSS + 8, 2, SEL_DATA16);
+	assert_ok(x86_software_interrupt(&f->cpu, 0x80, X86_EVENT_INT_N, FAKE_CODE));
+	assert_int_equal(f->cpu.s.gpr[RSP], 0x1234fff4); /* wrapped within 64 KiB */
+	assert_int_equal(fake_get(f, 4, 4), SEL_DATA3 | 3);
+	assert_int_equal(fake_get(f, 0xfff4, 4), FAKE_CODE);
+	fake_free(f);
+}
+
+static void inner_stack_from_a_16bit_tss(void **state)
+{
+	struct fake *f = fake_new();
+
+	fake_protected(f, 3);
+	fake_idt32(f, 0x80, SEL_CODE0, HANDLER, INT32 | USER);
+	f->cpu.s.seg[X86_TR].attr = SEG_P | 3;
+	fake_put(f, FAKE_TSS + 2, 2, FAKE_SP1);
+	fake_put(f, FAKE_TSS + 4, 2, SEL_DATA0);
+	assert_ok(x86_software_interrupt(&f->cpu, 0x80, X86_EVENT_INT_N, FAKE_CODE));
+	assert_int_equal(f->cpu.s.gpr[RSP], FAKE_SP1 - 20);
+	fake_free(f);
+}
+
 static void interrupt_to_conforming_code_stays_on_its_level(void **state)
 {
 	struct fake *f = fake_new();
@@ -566,6 +595,8 @@ int main(void)
 		cmocka_unit_test(protected_same_level_round_trip),
 		cmocka_unit_test(protected_inner_level_round_trip),
 		cmocka_unit_test(gate16_pushes_words),
+		cmocka_unit_test(inner_16bit_stack_takes_all_of_esp),
+		cmocka_unit_test(inner_stack_from_a_16bit_tss),
 		cmocka_unit_test(interrupt_to_conforming_code_stays_on_its_level),
 		cmocka_unit_test(gate_faults_name_gate_segment_or_stack),
 		cmocka_unit_test(external_events_set_ext),

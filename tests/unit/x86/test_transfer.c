@@ -390,6 +390,49 @@ static void task16_has_words(void **state)
 	fake_free(f);
 }
 
+static void task16_can_be_left_and_resumed(void **state)
+{
+	struct fake *f = fake_new();
+	struct x86_state *s = &f->cpu.s;
+
+	fake_protected(f, 0);
+	make_task(f);
+	fake_desc(f, SEL_TSS, FAKE_TSS, 43, SEG_P | 3);
+	s->seg[X86_TR] = (struct x86_seg){ SEL_TSS, SEG_P | 3, 43, FAKE_TSS };
+	fake_put(f, FAKE_TSS + 42, 2, 0); /* no LDT */
+	s->gpr[RBX] = 0x1234b0b0;
+	assert_ok(x86_call_far(&f->cpu, SEL_TSS2, 0, 4, 0xc007));
+	assert_int_equal(fake_get(f, FAKE_TSS + 14, 2), 0xc007);
+	assert_ok(x86_iret(&f->cpu, 4));
+	assert_int_equal(s->rip, 0xc007);
+	assert_int_equal(s->gpr[RBX] & 0xffff, 0xb0b0);
+	fake_free(f);
+}
+
+static void task_in_v86_mode_with_its_own_cr3(void **state)
+{
+	struct fake *f = fake_new();
+	struct x86_state *s = &f->cpu.s;
+
+	fake_protected(f, 0);
+	make_task(f);
+	for (unsigned i = 0; i < 2; i++) /* two directories that map low memory one to one */
+		fake_put(f, 0x20000 + 0x1000 * i, 4, 0x87);
+	s->cr3 = 0x20000;
+	s->cr4 = CR4_PSE;
+	s->cr0 |= CR0_PG;
+	fake_put(f, FAKE_TSS2 + 28, 4, 0x21000);
+	fake_put(f, FAKE_TSS2 + 36, 4, FLAG_ONE | FLAG_VM);
+	fake_put(f, FAKE_TSS2 + 76, 2, 0x1234);
+	f->flushes = 0;
+	assert_ok(x86_task_switch(&f->cpu, SEL_TSS2, X86_TASK_JMP, 0xc007, false, 0));
+	assert_int_equal(s->cr3, 0x21000);
+	assert_int_equal(f->flushes, 1);
+	assert_true(x86_v86(s));
+	assert_int_equal(s->seg[X86_CS].base, 0x12340);
+	fake_free(f);
+}
+
 static void task_gate_in_the_idt_pushes_the_error_code(void **state)
 {
 	struct fake *f = fake_new();
@@ -570,6 +613,8 @@ int main(void)
 		cmocka_unit_test(task_call_and_iret_round_trip),
 		cmocka_unit_test(task_jump_releases_the_old_task),
 		cmocka_unit_test(task16_has_words),
+		cmocka_unit_test(task16_can_be_left_and_resumed),
+		cmocka_unit_test(task_in_v86_mode_with_its_own_cr3),
 		cmocka_unit_test(task_gate_in_the_idt_pushes_the_error_code),
 		cmocka_unit_test(task_faults_before_and_after_the_switch),
 		cmocka_unit_test(task_with_trap_bit_reports_a_debug_trap),
