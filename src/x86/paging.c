@@ -94,9 +94,12 @@ struct walk {
 	unsigned depth; /* entries read */
 	unsigned size;	/* bytes of an entry */
 	bool bare_root;
+	bool accessed; /* A is set at every level */
 	gpa_t at[LEVELS_MAX];
 	u64 entry[LEVELS_MAX];
 };
+
+#define WALK_OK (~0u)
 
 static bool maps_page(const struct x86_cpu *cpu, const struct level *l, u64 entry)
 {
@@ -154,37 +157,32 @@ static void found_page(
 	w->x.global = (entry & PTE_G) && (s->cr4 & CR4_PGE);
 }
 
-/* Fills w. Returns 0, or the #PF error bits that the tables alone decide, with *present false when
- * an entry was not present. */
-static u32 walk(struct x86_cpu *cpu, u64 va, struct walk *w, bool *present)
+/* Fills w and returns WALK_OK, or the #PF error bits that the tables alone decide: none when an
+ * entry is not present. */
+static u32 walk(struct x86_cpu *cpu, u64 va, struct walk *w)
 {
 	const struct format *f = current_format(&cpu->s);
 	u64 table = cpu->s.cr3 & f->root;
 	u64 reserved = reserved_bits(cpu, f);
-	u64 rights = PTE_W | PTE_U, nx = 0;
+	u64 all = ~0ull, any = 0; /* of the entries that carry rights */
 
 	w->size = f->entry_size;
 	w->bare_root = f->level[0].bare;
-	*present = true;
 	for (unsigned i = 0;; i++) {
 		const struct level *l = &f->level[i];
-		gpa_t at = gpa(
-			table + bits(va, l->shift + l->index_bits - 1, l->shift) * f->entry_size);
+		u64 index = bits(va, l->shift + l->index_bits - 1, l->shift);
+		gpa_t at = gpa(table + index * f->entry_size);
 		u64 entry = cpu->ops->phys_load(cpu, at, f->entry_size);
 
-		if (!(entry & PTE_P)) {
-			*present = false;
+		if (!(entry & PTE_P))
 			return 0;
-		}
+		if (entry & (l->reserved | reserved))
+			return PF_PRESENT | PF_RSVD;
 		w->at[i] = at;
 		w->entry[i] = entry;
 		w->depth = i + 1;
-		if (entry & (l->reserved | reserved))
-			return PF_PRESENT | PF_RSVD;
-		if (!l->bare) {
-			rights &= entry;
-			nx |= entry;
-		}
+		all &= l->bare ? ~0ull : entry;
+		any |= l->bare ? 0 : entry;
 		if (maps_page(cpu, l, entry)) {
 			if (leaf_reserved(cpu, w, l, entry))
 				return PF_PRESENT | PF_RSVD;
@@ -195,10 +193,11 @@ static u32 walk(struct x86_cpu *cpu, u64 va, struct walk *w, bool *present)
 			return PF_PRESENT | PF_RSVD;
 		table = entry & MASK(51, 12);
 	}
-	w->x.writable = rights & PTE_W;
-	w->x.user = rights & PTE_U;
-	w->x.executable = f->entry_size == 4 || !(nx & PTE_NX);
-	return 0;
+	w->accessed = all & PTE_A;
+	w->x.writable = all & PTE_W;
+	w->x.user = all & PTE_U;
+	w->x.executable = f->entry_size == 4 || !(any & PTE_NX);
+	return WALK_OK;
 }
 
 /* One entry: true unless it changed under us. */
@@ -217,6 +216,8 @@ static bool mark(struct x86_cpu *cpu, struct walk *w, bool write)
 {
 	unsigned leaf = w->depth - 1;
 
+	if (likely(w->accessed && (w->x.dirty || !write)))
+		return true;
 	for (unsigned i = w->bare_root ? 1 : 0; i < leaf; i++)
 		if (unlikely(!mark_entry(cpu, w, i, PTE_A)))
 			return false;
@@ -290,16 +291,15 @@ int x86_translate(struct x86_cpu *cpu, gva_t at, unsigned access, struct x86_xla
 {
 	u64 va = effective_linear(&cpu->s, at);
 	struct walk w;
-	bool present;
 
 	if (!x86_paging(&cpu->s)) {
 		*out = untranslated(va);
 		return X86_OK;
 	}
 	do {
-		u32 error = walk(cpu, va, &w, &present);
+		u32 error = walk(cpu, va, &w);
 
-		if (!present || error)
+		if (error != WALK_OK)
 			return page_fault(cpu, gva(va), error | access_bits(&cpu->s, access));
 		error = x86_check_rights(&cpu->s, &w.x, access);
 		if (error)
@@ -313,13 +313,12 @@ bool x86_peek(struct x86_cpu *cpu, gva_t at, struct x86_xlat *out)
 {
 	u64 va = effective_linear(&cpu->s, at);
 	struct walk w;
-	bool present;
 
 	if (!x86_paging(&cpu->s)) {
 		*out = untranslated(va);
 		return true;
 	}
-	if (walk(cpu, va, &w, &present) || !present)
+	if (walk(cpu, va, &w) != WALK_OK)
 		return false;
 	*out = w.x;
 	return true;
