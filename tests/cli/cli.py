@@ -1,0 +1,424 @@
+#!/usr/bin/env python3
+"""The command line's promises: exit statuses, messages, standard input and output, signals, the terminal.
+
+    cli.py STRATA [NAME...]     runs the cases (or those whose name contains NAME)
+"""
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+
+import sectors
+
+STRATA = os.path.abspath(sys.argv[1])
+WORK = tempfile.TemporaryDirectory()
+ESCAPE = b"\x1d"
+
+
+def image(content, name="kernel"):
+    path = os.path.join(WORK.name, name)
+    with open(path, "wb") as f:
+        f.write(content)
+    return path
+
+
+def command(kernel, *options):
+    return [STRATA, "run", "--engine", "interpret", "--memory", "16M", "--kernel", image(kernel), *options]
+
+
+def strata(*args, **kwargs):
+    kwargs.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.run([STRATA, *args], capture_output=True, timeout=20, **kwargs)
+
+
+def run(kernel, *options, **kwargs):
+    kwargs.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.run(command(kernel, *options), capture_output=True, timeout=20, **kwargs)
+
+
+def expect(value, wanted):
+    assert value == wanted, f"got {value!r}, want {wanted!r}"
+
+
+def one_line(done, status, *words):
+    """An error: that status and one line on standard error that has all the words."""
+    expect(done.returncode, status)
+    text = done.stderr.decode()
+    assert text.count("\n") == 1 and text.startswith("strata: "), f"not one line: {text!r}"
+    for word in words:
+        assert word in text, f"{word!r} is not in {text!r}"
+
+
+def ends_within(process, seconds, status):
+    start = time.monotonic()
+    try:
+        got = process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise AssertionError("did not end") from None
+    took = time.monotonic() - start
+    expect(got, status)
+    assert took < seconds, f"took {took:.2f} s"
+
+
+# Usage
+
+
+def usage_without_verb_is_refused():
+    expect(strata().returncode, 2)
+
+
+def usage_errors_name_the_culprit():
+    for args, words in [
+        (["rnu"], ["rnu", "did you mean run"]),
+        (["frobnicate"], ["frobnicate", "help"]),
+        (["run", "--kernle", "x"], ["--kernle", "did you mean --kernel"]),
+        (["run", "--wibble"], ["--wibble"]),
+        (["run", "kernel"], ["kernel"]),
+        (["run"], ["--kernel"]),
+        (["run", "--kernel"], ["--kernel", "needs a value"]),
+        (["run", "--kernel", "x", "--memory", "lots"], ["--memory", "lots"]),
+        (["run", "--kernel", "x", "--memory", "1K"], ["--memory", "between"]),
+        (["run", "--kernel", "x", "--memory", "99999999999999999999G"], ["--memory"]),
+        (["run", "--kernel", "x", "--cpus", "0"], ["--cpus"]),
+        (["run", "--kernel", "x", "--cpus", "9999"], ["--cpus"]),
+        (["run", "--kernel", "x", "--timeout", "-3"], ["--timeout"]),
+        (["run", "--kernel", "x", "--timeout", "soon"], ["--timeout"]),
+        (["run", "--kernel", "x", "--engine", "warp"], ["warp", "engine"]),
+        (["run", "--kernel", "x", "--log", "loud"], ["loud", "warning"]),
+        (["run", "--kernel", "x", "--no-reboot=yes"], ["--no-reboot"]),
+        (["run", "--kernel", "x", "--trace", "exits"], ["--trace", "file"]),
+        (["run", "--kernel", "x", "--trace", "dreams=/tmp/x"], ["dreams"]),
+        (["host", "--jsno"], ["did you mean --json"]),
+    ]:
+        one_line(strata(*args), 2, *words)
+
+
+def help_is_printed_on_request():
+    for args in (["help"], ["--help"], ["help", "run"], ["run", "--help"], ["host", "-h"]):
+        done = strata(*args)
+        expect((done.returncode, done.stderr), (0, b""))
+        assert done.stdout.startswith(b"usage: strata")
+
+
+def version_is_a_number():
+    done = strata("version")
+    assert re.fullmatch(rb"strata \d+\.\d+\.\d+\n", done.stdout), done.stdout
+    expect(strata("--version").stdout, done.stdout)
+
+
+def host_names_every_engine():
+    text = strata("host").stdout.decode()
+    facts = json.loads(strata("host", "--json").stdout)
+    engines = {engine["name"]: engine for engine in facts["engines"]}
+    expect(engines["interpret"]["usable"], True)
+    assert engines["kvm"]["usable"] or engines["kvm"]["reason"]
+    assert all(name in text for name in engines)
+    assert facts["memory"] > 0 and facts["cpu"] and 1e8 < facts["tsc_hz"] < 2e10
+
+
+# Images
+
+
+def image_missing_is_one_line():
+    one_line(strata("run", "--kernel", "/nonexistent/kernel"), 1, "/nonexistent/kernel", "No such file")
+    one_line(run(sectors.exits_with(1), "--initrd", "/nonexistent/initrd"), 1, "initrd")
+
+
+def image_that_is_none_is_refused():
+    for content in (b"", b"hello\n", b"\x7fELF", os.urandom(4096), b"\0" * 100000):
+        one_line(run(content), 1, "kernel")
+    one_line(strata("run", "--kernel", "/"), 1, "kernel")
+    one_line(strata("run", "--kernel", "/dev/zero"), 1, "kernel")
+
+
+def initrd_larger_than_memory_is_refused():
+    one_line(run(sectors.exits_with(1), "--initrd", image(b"\0" * (17 << 20), "initrd")), 1, "initrd")
+
+
+# Ends
+
+
+def exit_code_is_odd():
+    for value in (0, 1, 5, 16, 127):
+        expect(run(sectors.exits_with(value)).returncode, value << 1 | 1)
+
+
+def power_off_is_success():
+    done = run(sectors.sector(sectors.say(b"bye\r\n") + sectors.power_off() + sectors.HALT))
+    expect((done.returncode, done.stdout, done.stderr), (0, b"bye\r\n", b""))
+
+
+def reset_ends_with_no_reboot():
+    expect(run(sectors.sector(sectors.reset() + sectors.HALT), "--no-reboot").returncode, 0)
+
+
+def reset_starts_again():
+    expect(run(sectors.resets_once()).returncode, 5 << 1 | 1)
+
+
+def triple_fault_names_place_and_exception():
+    done = run(sectors.triple_fault())
+    one_line(done, 1, "triple fault", "rip 0x7c06", "exception")
+
+
+def nowhere_ends_or_runs_on_but_never_crashes():
+    assert run(sectors.jumps_nowhere(), "--timeout", "1").returncode in (1, 124)
+
+
+def timeout_is_124():
+    for kernel in (sectors.sector(sectors.SPIN), sectors.sector(sectors.HALT), sectors.flood()):
+        start = time.monotonic()
+        expect(run(kernel, "--timeout", "0.3").returncode, 124)
+        took = time.monotonic() - start
+        assert 0.3 <= took < 2, f"{took:.2f} s"
+
+
+def sigterm_ends_any_guest_within_a_second():
+    for kernel in (sectors.sector(sectors.SPIN), sectors.sector(sectors.HALT), sectors.flood(), sectors.echo()):
+        # Nobody reads: the flood fills the pipe.
+        with subprocess.Popen(command(kernel), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+            time.sleep(0.4)
+            process.terminate()
+            ends_within(process, 1, 128 + signal.SIGTERM)
+
+
+def sighup_and_sigint_end_too():
+    for number in (signal.SIGHUP, signal.SIGINT):
+        with subprocess.Popen(command(sectors.sector(sectors.SPIN)), stdin=subprocess.DEVNULL) as process:
+            time.sleep(0.3)
+            process.send_signal(number)
+            ends_within(process, 1, 128 + number)
+
+
+# Standard input and output
+
+
+def input_from_a_pipe_reaches_the_guest():
+    done = run(sectors.echo(), stdin=None, input=b"HAL" + b"q")
+    expect((done.returncode, done.stdout), (7, b"IBM"))
+
+
+def input_longer_than_any_buffer_arrives_whole():
+    text = b"abc" * 50000
+    done = run(sectors.echo(), stdin=None, input=text + b"q")
+    expect((done.returncode, done.stdout), (7, text.translate(bytes.maketrans(b"abc", b"bcd"))))
+
+
+def input_may_be_closed_or_a_file():
+    kernel = sectors.exits_with(2)
+    expect(run(kernel, stdin=None, preexec_fn=lambda: os.close(0)).returncode, 5)
+    expect(run(kernel, stdin=None, preexec_fn=lambda: (os.close(0), os.close(1))).returncode, 5)
+    with open(image(b"xyzq", "typed"), "rb") as typed:
+        expect(run(sectors.echo(), stdin=typed).stdout, b"yz{")
+
+
+def output_to_a_slow_reader_is_complete():
+    count = 300000
+    with subprocess.Popen(command(sectors.numbers(count)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        time.sleep(0.5)  # long enough to fill every buffer
+        out = process.stdout.read()
+        expect(process.wait(timeout=10), 0)
+    expect(len(out), count)
+    assert out == (bytes(range(251)) * (count // 251 + 1))[:count]
+
+
+def output_to_nobody_does_not_matter():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command(sectors.numbers(200000)), stdin=subprocess.DEVNULL, stdout=writer,
+                          stderr=subprocess.PIPE, timeout=20)
+    os.close(writer)
+    expect((done.returncode, done.stderr), (0, b""))
+
+
+def output_to_a_nonblocking_pipe_is_complete():
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    got = []
+    with subprocess.Popen(command(sectors.numbers(200000)), stdin=subprocess.DEVNULL, stdout=writer) as process:
+        os.close(writer)
+        time.sleep(0.3)
+        while chunk := os.read(reader, 65536):
+            got.append(chunk)
+        expect(process.wait(timeout=10), 0)
+    os.close(reader)
+    expect(len(b"".join(got)), 200000)
+
+
+# The terminal
+
+
+class Terminal:
+    """strata on a pseudo-terminal."""
+
+    def __init__(self, *args):
+        self.master, self.slave = pty.openpty()
+        self.before = termios.tcgetattr(self.slave)
+        self.process = subprocess.Popen(args, stdin=self.slave, stdout=self.slave, stderr=self.slave,
+                                        start_new_session=True, preexec_fn=self.take_terminal)
+
+    @staticmethod
+    def take_terminal():
+        import fcntl
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    def is_raw(self):
+        return not termios.tcgetattr(self.slave)[3] & termios.ICANON
+
+    def wait_raw(self):
+        limit = time.monotonic() + 5
+        while not self.is_raw():
+            assert time.monotonic() < limit, "the terminal is not in raw mode"
+            time.sleep(0.01)
+
+    def type(self, data):
+        os.write(self.master, data)
+
+    def read(self, length):
+        data = b""
+        while len(data) < length and select.select([self.master], [], [], 5)[0]:
+            data += os.read(self.master, length - len(data))
+        return data
+
+    def drain(self):
+        def loop():
+            try:
+                while os.read(self.master, 65536):
+                    pass
+            except OSError:
+                pass
+        threading.Thread(target=loop, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.slave)
+        os.close(self.master)
+
+    def check_restored(self):
+        expect(termios.tcgetattr(self.slave), self.before)
+
+
+def terminal_is_raw_and_escape_leaves():
+    with Terminal(*command(sectors.echo())) as t:
+        t.wait_raw()
+        t.type(b"A\x03")  # Ctrl-C is the guest's
+        expect(t.read(2), b"B\x04")
+        t.type(ESCAPE)
+        ends_within(t.process, 1, 0)
+        t.check_restored()
+
+
+def terminal_is_restored_after_each_end():
+    for kernel, after, status in [
+        (sectors.echo(), lambda t: t.type(b"q"), 7),
+        (sectors.echo(), lambda t: t.process.terminate(), 143),
+        (sectors.sector(sectors.SPIN), lambda t: t.process.send_signal(signal.SIGHUP), 129),
+        (sectors.sector(sectors.SPIN), lambda t: t.process.send_signal(signal.SIGSEGV), -signal.SIGSEGV),
+        (sectors.sector(sectors.HALT), lambda t: t.process.send_signal(signal.SIGABRT), -signal.SIGABRT),
+        (sectors.sector(sectors.HALT), lambda t: t.process.send_signal(signal.SIGBUS), -signal.SIGBUS),
+    ]:
+        with Terminal(*command(kernel)) as t:
+            t.wait_raw()
+            after(t)
+            ends_within(t.process, 1.5, status)
+            t.check_restored()
+
+
+def terminal_that_floods_can_be_left():
+    with Terminal(*command(sectors.flood())) as t:
+        t.wait_raw()
+        time.sleep(0.3)
+        t.type(ESCAPE)  # nobody has read the terminal until now
+        t.drain()
+        ends_within(t.process, 1.5, 0)
+        t.check_restored()
+
+
+# Options that report
+
+
+def trace_is_written():
+    path = os.path.join(WORK.name, "trace")
+    expect(run(sectors.exits_with(3), "--trace", f"exits,instructions={path}").returncode, 7)
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    assert "out 0xf4" in text, text
+    one_line(run(sectors.exits_with(3), "--trace", "exits=/nonexistent/x"), 1, "/nonexistent/x")
+
+
+def trace_to_a_full_disk_fails():
+    done = run(sectors.exits_with(3), "--trace", "instructions=/dev/full")
+    one_line(done, 7, "trace")
+
+
+def stats_count_instructions():
+    done = run(sectors.exits_with(3), "--stats")
+    assert re.search(rb"[1-9]\d* instructions", done.stderr), done.stderr
+
+
+CASES = [
+    usage_without_verb_is_refused,
+    usage_errors_name_the_culprit,
+    help_is_printed_on_request,
+    version_is_a_number,
+    host_names_every_engine,
+    image_missing_is_one_line,
+    image_that_is_none_is_refused,
+    initrd_larger_than_memory_is_refused,
+    exit_code_is_odd,
+    power_off_is_success,
+    reset_ends_with_no_reboot,
+    reset_starts_again,
+    triple_fault_names_place_and_exception,
+    nowhere_ends_or_runs_on_but_never_crashes,
+    timeout_is_124,
+    sigterm_ends_any_guest_within_a_second,
+    sighup_and_sigint_end_too,
+    input_from_a_pipe_reaches_the_guest,
+    input_longer_than_any_buffer_arrives_whole,
+    input_may_be_closed_or_a_file,
+    output_to_a_slow_reader_is_complete,
+    output_to_nobody_does_not_matter,
+    output_to_a_nonblocking_pipe_is_complete,
+    terminal_is_raw_and_escape_leaves,
+    terminal_is_restored_after_each_end,
+    terminal_that_floods_can_be_left,
+    trace_is_written,
+    trace_to_a_full_disk_fails,
+    stats_count_instructions,
+]
+
+
+def main():
+    passed = failed = 0
+    for case in CASES:
+        if len(sys.argv) > 2 and not any(part in case.__name__ for part in sys.argv[2:]):
+            continue
+        try:
+            case()
+            passed += 1
+            print("ok  ", case.__name__, flush=True)
+        except (AssertionError, subprocess.TimeoutExpired, OSError, ValueError, KeyError) as problem:
+            failed += 1
+            print("FAIL", case.__name__, f"{type(problem).__name__}: {problem}", flush=True)
+    print(f"cases: {passed} passed, {failed} failed, 0 skipped")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
