@@ -168,7 +168,7 @@ static int check_values(struct reader *r, const struct field *f, const u8 *p)
 
 		if (v > max)
 			return err_set(r->err, -EINVAL,
-				"state field %s[%u]: %llu is larger than %llu", f->name, i,
+				"state field %s, element %u: %llu is larger than %llu", f->name, i,
 				(unsigned long long)v, (unsigned long long)max);
 	}
 	return 0;

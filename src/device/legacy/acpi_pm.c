@@ -271,6 +271,9 @@ static void pm_loaded(struct device *d)
 	struct acpi_pm *p = pm_of(d);
 
 	p->seen = min_u64(p->seen, ticks_now(p));
+	p->pm1_sts &= PM1_STS_ALL;
+	p->pm1_en &= PM1_EN_ALL;
+	p->pm1_cnt &= CNT_WRITABLE | CNT_SCI_EN;
 	plan(p);
 }
 
@@ -282,9 +285,9 @@ static const struct prop pm_props[] = {
 
 static const struct field pm_state[] = {
 	FIELD(struct acpi_pm, seen),
-	FIELD_MAX(struct acpi_pm, pm1_sts, PM1_STS_ALL),
-	FIELD_MAX(struct acpi_pm, pm1_en, PM1_EN_ALL),
-	FIELD_MAX(struct acpi_pm, pm1_cnt, CNT_WRITABLE | CNT_SCI_EN),
+	FIELD(struct acpi_pm, pm1_sts),
+	FIELD(struct acpi_pm, pm1_en),
+	FIELD(struct acpi_pm, pm1_cnt),
 	FIELD(struct acpi_pm, gpe_sts),
 	FIELD(struct acpi_pm, gpe_en),
 	FIELD(struct acpi_pm, smi_cmd),

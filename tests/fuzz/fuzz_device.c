@@ -1,0 +1,275 @@
+/*
+ * Every class of device_classes[] under a hostile guest, a hostile saved state and a late host. The
+ * input's first byte chooses the class; what follows is a program of operations on it. Whatever
+ * happens, the device must neither crash nor hang, its saved state must load again and be equal,
+ * and freeing it must leave no timer or window behind.
+ */
+#include "base/bits.h"
+#include "base/must.h"
+#include "device/apic/ioapic.h"
+#include "device/apic/lapic.h"
+#include "device/legacy/acpi_pm.h"
+#include "device/legacy/i8042.h"
+#include "device/legacy/i8259.h"
+#include "device/legacy/legacy.h"
+
+/* Registers outside any window: the local APIC's page, which its class serves directly. */
+#define PAGE_LEN 0x1000u
+
+struct input {
+	const u8 *at, *end;
+};
+
+struct bench {
+	struct guest_clock clock;
+	struct bus bus;
+	struct lapic_bus apics;
+	struct device *dev;
+	struct device_env env;
+	u8 backend; /* bytes the console takes at once */
+	bool in_room;
+};
+
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
+
+static u8 take8(struct input *in) { return in->at < in->end ? *in->at++ : 0; }
+
+static u64 take(struct input *in, unsigned bytes)
+{
+	u64 v = 0;
+
+	for (unsigned i = 0; i < bytes; i++)
+		v |= (u64)take8(in) << (8 * i);
+	return v;
+}
+
+/* ---- the outside world ---- */
+
+static void on_line(void *ctx, unsigned n, bool level) {}
+static void on_msi(void *ctx, u64 address, u32 data) {}
+static void on_event(void *ctx) {}
+static void on_exit_code(void *ctx, u32 value) {}
+static u64 wall(void *ctx) { return 1700000000; }
+
+static size_t console_write(void *ctx, const u8 *data, size_t len)
+{
+	struct bench *b = ctx;
+	volatile u8 sum = 0;
+
+	for (size_t i = 0; i < len; i++)
+		sum = (u8)(sum + data[i]);
+	return min_u64(len, b->backend);
+}
+
+/* A backend that answers the news of room with input at once, as its contract allows. */
+static void console_room(void *ctx)
+{
+	struct bench *b = ctx;
+	const u8 text[40] = "as much as there is room for, and more";
+
+	if (b->in_room)
+		return;
+	b->in_room = true;
+	b->dev->class->input(b->dev, text, sizeof(text));
+	b->in_room = false;
+}
+
+static const struct console_ops console = { console_write, console_room };
+
+/* ---- operations ---- */
+
+static const struct device_port *choose_port(struct bench *b, struct input *in)
+{
+	return &b->dev->ports[take8(in) % DEVICE_WINDOWS_MAX];
+}
+
+/* Offsets near the start are where registers are. */
+static u64 choose_offset(struct input *in, u64 len)
+{
+	u64 v = take(in, 2);
+
+	return (v & 0x8000 ? v : v & 0x3ff) % len;
+}
+
+static void op_write(struct bench *b, struct input *in)
+{
+	const struct device_port *p = choose_port(b, in);
+	unsigned size = 1u << (take8(in) & (p->at.space == BUS_PORT ? 1 : 3));
+	u64 value = take(in, size);
+
+	if (p->at.len)
+		bus_write(&b->bus, p->at.space, p->at.base + choose_offset(in, p->at.len), size,
+			value);
+	else if (!p->window && b->dev->class->write)
+		b->dev->class->write(b->dev, 0, choose_offset(in, PAGE_LEN) & ~3ull, 4, value);
+}
+
+static void op_read(struct bench *b, struct input *in)
+{
+	const struct device_port *p = choose_port(b, in);
+	unsigned size = 1u << (take8(in) & (p->at.space == BUS_PORT ? 1 : 3));
+
+	if (p->at.len)
+		bus_read(&b->bus, p->at.space, p->at.base + choose_offset(in, p->at.len), size);
+	else if (!p->window && b->dev->class->read)
+		b->dev->class->read(b->dev, 0, choose_offset(in, PAGE_LEN) & ~3ull, 4);
+}
+
+/* Time passes with everyone watching: each timer at its moment. */
+static void op_advance(struct bench *b, struct input *in)
+{
+	clock_advance(&b->clock, take8(in) * 1000ull);
+}
+
+/* The host was away: all that is due is due at once. Up to hours, and rarely years. */
+static void op_jump(struct bench *b, struct input *in)
+{
+	u8 exponent = take8(in);
+	u64 ns = (u64)take8(in) << (exponent == 255 ? 48 : exponent % 38);
+
+	b->clock.frozen_at += min_u64(ns, (1ull << 62) - min_u64(b->clock.frozen_at, 1ull << 62));
+	clock_run(&b->clock);
+}
+
+static void op_input(struct bench *b, struct input *in)
+{
+	size_t len = min_u64(take8(in) % 32, (u64)(in->end - in->at));
+	const u8 *text = in->at;
+
+	in->at += len;
+	b->backend = take8(in) & 15;
+	if (b->dev->class->input)
+		must(b->dev->class->input(b->dev, text, len) <= len, "took more than given");
+}
+
+static void op_reset(struct bench *b, struct input *in)
+{
+	if (b->dev->class->reset)
+		b->dev->class->reset(b->dev);
+}
+
+/* A second device that loads what the first saved must be equal to it. */
+static void op_migrate(struct bench *b, struct input *in)
+{
+	struct device *other = device_new(b->dev->class, "copy", &b->env, NULL);
+	struct blob saved = { 0 }, again = { 0 };
+	struct err err = { 0 };
+
+	must(other, "second device");
+	must(!device_save(b->dev, &saved), "save");
+	must(!device_load(other, saved.data, saved.len, NULL, &err), "%s", err.text);
+	must(!device_save(other, &again), "save");
+	must(saved.len == again.len, "lengths differ");
+	blob_free(&saved);
+	blob_free(&again);
+	device_free(other);
+}
+
+/* A damaged stream is refused or makes some device; the following operations must survive that. */
+static void op_damage(struct bench *b, struct input *in)
+{
+	struct blob saved = { 0 };
+	struct err err;
+
+	must(!device_save(b->dev, &saved), "save");
+	for (unsigned edits = take8(in) % 4; edits; edits--) {
+		size_t at = take(in, 2) % saved.len;
+
+		saved.data[at] = take8(in);
+	}
+	if (device_load(b->dev, saved.data, saved.len, NULL, &err) < 0)
+		must(err.text[0], "refused without a reason");
+	blob_free(&saved);
+}
+
+/* What reaches a device by other ways than its registers. */
+static void op_outside(struct bench *b, struct input *in)
+{
+	const struct device_class *class = b->dev->class;
+	u8 what = take8(in), n = take8(in);
+
+	if (class == &pic_class && what & 1)
+		pic_ack(b->dev);
+	else if (class == &pic_class)
+		pic_set_irq(b->dev, n & 15, what & 2);
+	else if (class == &ioapic_class && what & 1)
+		ioapic_eoi(b->dev, n);
+	else if (class == &ioapic_class)
+		ioapic_set_irq(b->dev, n % IOAPIC_PINS, what & 2);
+	else if (class == &acpi_pm_class)
+		acpi_pm_event(b->dev, n & 15);
+	else if (class == &i8042_class && i8042_send(b->dev, what & 1, n))
+		(void)take8(in);
+}
+
+static void op_local_apic(struct bench *b, struct input *in)
+{
+	struct lapic *l = container_of(b->dev, struct lapic, dev);
+	u64 value;
+
+	if (b->dev->class != &lapic_class)
+		return;
+	switch (take8(in) % 5) {
+	case 0: lapic_msr_write(l, 0x800 + take8(in), take(in, 8)); break;
+	case 1: lapic_msr_write(l, 0x1b, take(in, 8)); break;
+	case 2: lapic_msr_read(l, 0x800 + take8(in), &value); break;
+	case 3: lapic_ack(l); break;
+	default: lapic_bus_msi(&b->apics, 0xfee00000 | take(in, 2), (u32)take(in, 2)); break;
+	}
+}
+
+static void (*const ops[])(struct bench *, struct input *) = {
+	op_write,
+	op_write,
+	op_write,
+	op_write,
+	op_read,
+	op_read,
+	op_advance,
+	op_advance,
+	op_jump,
+	op_input,
+	op_reset,
+	op_migrate,
+	op_damage,
+	op_outside,
+	op_local_apic,
+};
+
+static void open_bench(struct bench *b, const struct device_class *class)
+{
+	*b = (struct bench){ .backend = 16 };
+	bus_init(&b->bus);
+	clock_init(&b->clock);
+	b->env = (struct device_env){
+		.clock = &b->clock,
+		.msi = { on_msi, b },
+		.machine = b,
+		.power_off = on_event,
+		.reset = on_event,
+		.exit_code = on_exit_code,
+		.console = &console,
+		.console_ctx = b,
+		.wall_clock = wall,
+	};
+	for (unsigned i = 0; i < DEVICE_LINES_MAX; i++)
+		b->env.lines[i] = (struct irq_line){ on_line, b, i };
+	b->dev = device_new(class, class->name, &b->env, NULL);
+	must(b->dev && !device_attach(b->dev, &b->bus, NULL), "class %s", class->name);
+	if (class == &lapic_class)
+		lapic_bus_add(&b->apics, container_of(b->dev, struct lapic, dev));
+}
+
+int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
+{
+	struct input in = { data, data + size };
+	struct bench b;
+
+	open_bench(&b, device_classes[take8(&in) % device_class_count]);
+	while (in.at < in.end)
+		ops[take8(&in) % ARRAY_LEN(ops)](&b, &in);
+	device_free(b.dev);
+	must(!b.clock.timers, "a timer is left");
+	must(!b.bus.count[BUS_PORT] && !b.bus.count[BUS_MMIO], "a window is left");
+	return 0;
+}
