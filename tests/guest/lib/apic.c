@@ -12,6 +12,9 @@ void pic_init(u8 master_vector, u8 slave_vector)
 	outb(0x21, 1); /* 8086 mode */
 	outb(0xa1, 1);
 	pic_mask(0xffff);
+	/* Virtual wire mode (MP 1.4, 3.6.2.2): the pair's output comes in through LINT0. */
+	lapic_write(APIC_SPURIOUS, 0x100 | APIC_SPURIOUS_VECTOR);
+	lapic_write(APIC_LINT0, 0x700);
 }
 
 void pic_mask(u16 mask)

@@ -138,9 +138,11 @@ extern volatile u32 trap_counts[256];
 #define ATTEMPT(insn, ...)                                                                         \
 	do {                                                                                       \
 		trap.vector = NO_TRAP;                                                             \
+		__asm__ volatile("" ::: "memory");                                                 \
 		__asm__ volatile(MOVP "$7770f, trap_at\n\t" MOVP "$7771f, trap_resume\n"           \
 				      "7770: " insn "\n7771:\n\t" MOVP "$0, trap_resume"           \
 				 __VA_ARGS__);                                                     \
+		__asm__ volatile("" ::: "memory");                                                 \
 	} while (0)
 
 void check_trap(int line, const char *what, u32 vector, u32 error, ulong offset);
@@ -278,8 +280,8 @@ static inline u64 rdtsc(void)
 /* -- descriptors (32- and 64-bit programs) -------------------------------------------------------- */
 
 #ifndef GUEST16
-extern u64 gdt[GDT_SLOTS];
-extern u64 idt[];
+extern volatile u64 gdt[GDT_SLOTS]; /* the processor reads them behind the compiler's back */
+extern volatile u64 idt[];
 
 /* access is byte 5 (P DPL S type); flags the high nibble of byte 6 (G D/B L AVL). */
 static inline u64 descriptor(u32 base, u32 limit, u8 access, u8 flags)

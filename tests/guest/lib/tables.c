@@ -20,7 +20,7 @@ void arch_init(void)
 #else
 #define SLOT (sizeof(ulong) / 4) /* IDT entries are 8 bytes, 16 in long mode */
 
-u64 idt[256 * SLOT] ALIGNED(16);
+volatile u64 idt[256 * SLOT] ALIGNED(16);
 struct tss tss ALIGNED(16);
 u8 ring0_stack[8192] ALIGNED(16);
 u8 user_stack[8192] ALIGNED(16);
@@ -67,6 +67,7 @@ void arch_init(void)
 	idt_set(4, trap_stubs + 4 * 16, 0xee);
 	idt_set(VECTOR_BACK, user_back, 0xee);
 	__asm__ volatile("lidt %0" ::"m"(pointer));
+	__asm__ volatile("lldt %w0" ::"r"(0)); /* after reset it holds a usable segment at 0 */
 	tss_init();
 	outb(0x21, 0xff);
 	outb(0xa1, 0xff);

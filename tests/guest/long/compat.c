@@ -172,18 +172,6 @@ static void iret_errors(void)
 	IRET(V_NP, FREE0, KDATA, FREE0);
 }
 
-static void long_and_default(void)
-{
-	struct {
-		u32 offset;
-		u16 selector;
-	} __attribute__((packed)) to = { 0, FREE0 };
-
-	/* L and D together are reserved (SDM 3A 3.4.5). */
-	gdt[FREE0 / 8] = 0x006f9b000000ffff;
-	EXPECT(V_GP, FREE0, "ljmp *%0", : : "m"(to));
-}
-
 static void segment_bases(void)
 {
 	u32 v;
@@ -211,7 +199,6 @@ const struct test tests[] = {
 	{ "ring 3, 32-bit", ring3_32bit, CHEAP },
 	{ "iret with a null SS", iret_ss, CHEAP },
 	{ "iret refusals", iret_errors, CHEAP },
-	{ "L and D", long_and_default, CHEAP },
 	{ "segment bases", segment_bases, CHEAP },
 	{ 0 },
 };

@@ -89,6 +89,18 @@ static void non_canonical(void)
 	CHECK_EQ(trap.vector, V_GP);
 }
 
+static void long_and_default(void)
+{
+	struct {
+		u32 offset;
+		u16 selector;
+	} __attribute__((packed)) to = { 0, FREE0 };
+
+	/* L and D together are reserved (SDM 3A 3.4.5). */
+	gdt[FREE0 / 8] = 0x006f9b000000ffff;
+	EXPECT(V_GP, FREE0, "ljmp *%0", : : "m"(to));
+}
+
 const struct test tests[] = {
 	{ "CR0", cr0, CHEAP },
 	{ "CR4", cr4, CHEAP },
@@ -96,6 +108,7 @@ const struct test tests[] = {
 	{ "EFER", efer, CHEAP },
 	{ "debug registers", debug_registers, CHEAP },
 	{ "lock prefix", lock_prefix, CHEAP },
+	{ "L and D", long_and_default, CHEAP },
 	{ "non-canonical", non_canonical, CHEAP },
 	{ 0 },
 };

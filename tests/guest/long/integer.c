@@ -254,13 +254,13 @@ static void stack_forms(void)
 	__asm__ volatile("mov %%rsp, %1\n\tpush %%rsp\n\tpop %0" : "=&r"(a), "=&r"(before)::"memory");
 	CHECK_EQ(a, before);
 	__asm__ volatile("mov %%rsp, %1\n\tpushw $0x1234\n\tpopw %%ax\n\tmov %%rsp, %2\n\tmovzwl %%ax, %%eax"
-			 : "=&a"(a), "=&r"(before), "=&r"(after)::"memory");
+			 : "=&a"(a), "=&c"(before), "=&d"(after)::"memory");
 	CHECK_EQ(a, 0x1234);
 	CHECK_EQ(before, after);
 	__asm__ volatile("push $-2\n\tpop %0" : "=r"(a)::"memory");
 	CHECK_EQ(a, (u64)-2);
 	__asm__ volatile("push %%rbp\n\tmov %%rsp, %1\n\tenter $32, $1\n\tmov %%rbp, %0\n\tmov %%rsp, %2\n\tleave\n\tpop %%rbp"
-			 : "=&r"(a), "=&r"(before), "=&r"(after)::"memory");
+			 : "=&a"(a), "=&c"(before), "=&d"(after)::"memory");
 	CHECK_EQ(a, before - 8);
 	CHECK_EQ(after, before - 8 - 8 - 32);
 	/* POP to RSP-based memory uses the RSP after the pop. */

@@ -1,0 +1,96 @@
+/* Limits and types at each access: expand-up, expand-down, read-only, execute-only (SDM 3A 5.3-5.5). */
+#include "guest.h"
+
+#define SLOT(n) (FREE0 / 8 + (n))
+#define SEL(n)  (FREE0 + (n) * 8)
+
+static u8 data[8192] ALIGNED(4096);
+
+static void use(u64 d)
+{
+	gdt[SLOT(0)] = d;
+	__asm__ volatile("mov %0, %%fs" ::"r"(SEL(0)));
+}
+
+static void expand_up(void)
+{
+	use(descriptor((u32)data, 15, 0x93, 4));
+	EXPECT_OK("movb %%fs:15, %%al", : : : "eax");
+	EXPECT(V_GP, 0, "movb %%fs:16, %%al", : : : "eax");
+	EXPECT_OK("movl %%fs:12, %%eax", : : : "eax");
+	EXPECT(V_GP, 0, "movl %%fs:13, %%eax", : : : "eax");
+	EXPECT(V_GP, 0, "movl %%fs:0xfffffffe, %%eax", : : : "eax");
+	EXPECT(V_GP, 0, "movw $1, %%fs:15", : : : "memory");
+	use(descriptor((u32)data, 0, 0x93, 0xc)); /* in pages: 4096 bytes */
+	EXPECT_OK("movb %%fs:4095, %%al", : : : "eax");
+	EXPECT(V_GP, 0, "movb %%fs:4096, %%al", : : : "eax");
+}
+
+static void expand_down(void)
+{
+	use(descriptor((u32)data, 15, 0x97, 4));
+	EXPECT(V_GP, 0, "movb %%fs:15, %%al", : : : "eax");
+	EXPECT_OK("movb %%fs:16, %%al", : : : "eax");
+	EXPECT(V_GP, 0, "movl %%fs:15, %%eax", : : : "eax");
+	EXPECT_OK("movl %%fs:4096, %%eax", : : : "eax");
+	/* B clear: the top is 0xffff. */
+	use(descriptor((u32)data, 15, 0x97, 0));
+	EXPECT(V_GP, 0, "movb %%fs:0x10000, %%al", : : : "eax");
+	EXPECT(V_GP, 0, "movl %%fs:0xfffe, %%eax", : : : "eax");
+}
+
+static void types(void)
+{
+	use(descriptor((u32)data, 0xfff, 0x91, 4));
+	EXPECT_OK("movl %%fs:0, %%eax", : : : "eax");
+	EXPECT(V_GP, 0, "movl $1, %%fs:0", : : : "memory");
+	use(descriptor((u32)data, 0xfff, 0x9b, 4)); /* readable code */
+	EXPECT_OK("movl %%fs:0, %%eax", : : : "eax");
+	EXPECT(V_GP, 0, "movl $1, %%fs:0", : : : "memory");
+	EXPECT(V_GP, 0, "movl $1, %%cs:data", : : : "memory");
+}
+
+static void stack(void)
+{
+	/* Through SS the fault is #SS(0). The stack segment ends right above the word. */
+	ulong sp;
+
+	gdt[SLOT(1)] = descriptor(0, (u32)&data[4095], 0x93, 4);
+	if ((ulong)&data[4095] > 0xfffff) /* too far for a byte limit: count in pages */
+		gdt[SLOT(1)] = descriptor(0, (u32)&data[4095] >> 12, 0x93, 0xc);
+	__asm__ volatile("mov %%esp, %0" : "=r"(sp));
+	trap.vector = NO_TRAP;
+	__asm__ volatile("mov %%ss, %%ebx\n\tmovl $1f, trap_resume\n\tmov %1, %%ss\n\tmovl %%ss:(%0), %%eax\n1:\tmov %%ebx, %%ss"
+			 ::"r"(&data[4096]), "r"(SEL(1)) : "eax", "ebx", "memory");
+	CHECK_EQ(trap.vector, V_SS);
+	CHECK_EQ(trap.error, 0);
+	trap_resume = 0;
+}
+
+static void descriptor_tables(void)
+{
+	struct {
+		u16 limit;
+		u32 base;
+	} __attribute__((packed)) old, small;
+
+	/* A selector one byte beyond the table is outside. */
+	__asm__ volatile("sgdt %0" : "=m"(old));
+	small = old;
+	small.limit = SEL(0) + 6;
+	__asm__ volatile("lgdt %0" ::"m"(small));
+	EXPECT(V_GP, SEL(0), "mov %0, %%fs", : : "r"(SEL(0)));
+	small.limit = SEL(0) + 7;
+	__asm__ volatile("lgdt %0" ::"m"(small));
+	EXPECT_OK("mov %0, %%fs", : : "r"(SEL(0)));
+	__asm__ volatile("lgdt %0" ::"m"(old));
+}
+
+const struct test tests[] = {
+	{ "expand up", expand_up, CHEAP },
+	{ "expand down", expand_down, CHEAP },
+	{ "types", types, CHEAP },
+	{ "stack", stack, CHEAP },
+	{ "tables", descriptor_tables, CHEAP },
+	{ 0 },
+};
