@@ -25,7 +25,6 @@ struct kvm_vm {
 	struct kvm_cpuid_table supported;
 	u32 msrs[KVM_MSRS_MAX]; /* indices into x86_msr_slots that this KVM carries */
 	u32 msr_count;
-	bool tsc_offset_attr;   /* unused until the first vcpu tells */
 };
 
 struct kvm_vcpu {

@@ -38,11 +38,11 @@ static int call(struct vcpu *v, unsigned long request, const char *name, void *a
 /* ---- general registers ---- */
 
 /* struct kvm_regs lists them in alphabetical, struct x86_state in encoding order. */
-#define REGS(X)                                                                                 \
-	X(RAX, rax)                                                                             \
-	X(RCX, rcx) X(RDX, rdx) X(RBX, rbx) X(RSP, rsp) X(RBP, rbp) X(RSI, rsi) X(RDI, rdi)     \
-		X(R8, r8) X(R9, r9) X(R10, r10) X(R11, r11) X(R12, r12) X(R13, r13) X(R14, r14) \
-			X(R15, r15)
+#define REGS(X)                                                                           \
+	X(RAX, rax)                                                                       \
+	X(RCX, rcx)                                                                       \
+	X(RDX, rdx) X(RBX, rbx) X(RSP, rsp) X(RBP, rbp) X(RSI, rsi) X(RDI, rdi) X(R8, r8) \
+		X(R9, r9) X(R10, r10) X(R11, r11) X(R12, r12) X(R13, r13) X(R14, r14) X(R15, r15)
 
 static int pull_regs(struct vcpu *v)
 {
@@ -103,10 +103,10 @@ static struct kvm_segment seg_out(const struct x86_seg *s)
 	};
 }
 
-#define SEGMENTS(X)                                                                            \
-	X(X86_ES, es)                                                                          \
-	X(X86_CS, cs) X(X86_SS, ss) X(X86_DS, ds) X(X86_FS, fs) X(X86_GS, gs) X(X86_LDTR, ldt) \
-		X(X86_TR, tr)
+#define SEGMENTS(X)   \
+	X(X86_ES, es) \
+	X(X86_CS, cs) \
+	X(X86_SS, ss) X(X86_DS, ds) X(X86_FS, fs) X(X86_GS, gs) X(X86_LDTR, ldt) X(X86_TR, tr)
 
 static int pull_sregs(struct vcpu *v)
 {
@@ -158,29 +158,51 @@ static void *slot_field(struct x86_state *s, const struct x86_msr_slot *slot)
 	return (u8 *)s + slot->offset;
 }
 
-/* The guest TSC is read last and turned into an offset; TSC_ADJUST travels with the others. */
-static int pull_msrs(struct vcpu *v)
+/*
+ * The offset of the guest's TSC: as an attribute where KVM has it, exact and without KVM's guesses
+ * about which writes of the counter are meant to synchronize vcpus; else through the counter.
+ */
+static int tsc_attribute(struct vcpu *v, unsigned long request, u64 *offset)
 {
-	const struct kvm_vm *vm = ((struct kvm_vcpu *)v->engine_data)->vm;
-	struct msr_table t = { .head.nmsrs = 1 };
+	struct kvm_vcpu *k = v->engine_data;
+	struct kvm_device_attr attr = {
+		.group = KVM_VCPU_TSC_CTRL,
+		.attr = KVM_VCPU_TSC_OFFSET,
+		.addr = (u64)(uintptr_t)offset,
+	};
+
+	return ioctl(k->fd, request, &attr);
+}
+
+static int pull_tsc(struct vcpu *v)
+{
+	struct msr_table t = { .head.nmsrs = 1, .entries[0].index = MSR_TSC };
 	u64 before, after;
 	int ret;
 
-	for (u32 i = 0; i < vm->msr_count; i++) {
-		const struct x86_msr_slot *slot = &x86_msr_slots[vm->msrs[i]];
-
-		t.entries[0] = (struct kvm_msr_entry){ .index = slot->index };
-		ret = call(v, KVM_GET_MSRS, "KVM_GET_MSRS", &t);
-		if (ret < 0)
-			return ret;
-		memcpy(slot_field(&v->x86.s, slot), &t.entries[0].data, slot->size);
-	}
-	t.entries[0] = (struct kvm_msr_entry){ .index = MSR_TSC };
+	if (!tsc_attribute(v, KVM_GET_DEVICE_ATTR, &v->x86.s.tsc_offset))
+		return 0;
 	before = tsc_read();
 	ret = CALL(v, KVM_GET_MSRS, &t);
 	after = tsc_read();
 	v->x86.s.tsc_offset = t.entries[0].data - (before + (after - before) / 2);
 	return ret;
+}
+
+static int pull_msrs(struct vcpu *v)
+{
+	const struct kvm_vm *vm = ((struct kvm_vcpu *)v->engine_data)->vm;
+
+	for (u32 i = 0; i < vm->msr_count; i++) {
+		const struct x86_msr_slot *slot = &x86_msr_slots[vm->msrs[i]];
+		struct msr_table t = { .head.nmsrs = 1, .entries[0].index = slot->index };
+		int ret = CALL(v, KVM_GET_MSRS, &t);
+
+		if (ret < 0)
+			return ret;
+		memcpy(slot_field(&v->x86.s, slot), &t.entries[0].data, slot->size);
+	}
+	return pull_tsc(v);
 }
 
 /* 0 when KVM took it; else the error, unless the register is at its reset value of 0 anyway. */
@@ -198,8 +220,11 @@ static int push_msr(struct vcpu *v, u32 index, u64 value)
 static int push_msrs(struct vcpu *v)
 {
 	const struct kvm_vm *vm = ((struct kvm_vcpu *)v->engine_data)->vm;
-	int ret = push_msr(v, MSR_TSC, tsc_read() + v->x86.s.tsc_offset);
+	u64 offset = v->x86.s.tsc_offset;
+	int ret = 0;
 
+	if (tsc_attribute(v, KVM_SET_DEVICE_ATTR, &offset) < 0)
+		ret = push_msr(v, MSR_TSC, tsc_read() + offset);
 	for (u32 i = 0; i < vm->msr_count && !ret; i++) {
 		const struct x86_msr_slot *slot = &x86_msr_slots[vm->msrs[i]];
 		u64 value = 0;
