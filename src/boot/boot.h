@@ -13,14 +13,18 @@
  *
  * Which format a file has: the first row above whose test says yes, in the order bzimage, linux,
  * pvh, multiboot, firmware, sector. One rule needs explaining. A Linux vmlinux may carry a PVH note
- * too; it counts as linux when it has an ELF note owned by "Linux" (every kernel since 4.20 has),
- * or neither a PVH note nor a multiboot header, because the 64-bit entry spares the guest the way
+ * too; it counts as linux when it has an ELF note owned by "Linux" (Debian's kernels have), or
+ * neither a PVH note nor a multiboot header, because the 64-bit entry spares the guest the way
  * through 32-bit mode. An ELF file with a PVH note and a multiboot header is entered through PVH.
  *
  * bzimage with `unpack`: the kernel inside is unpacked here, on the host, and entered like linux.
  * The guest's own decompressor then never runs, which is also what would have randomised the
  * kernel's address. Without `unpack`, or when the compression is not one of ours, the decompressor
  * is entered at its 64-bit entry point, or at its 32-bit one when it has no other.
+ *
+ * What else firmware leaves behind is the machine's to provide: the local APIC's LINT0 accepting
+ * the 8259's interrupts (virtual wire mode, MP Specification 3.6.2.1), without which a kernel that
+ * finds no ACPI never sees a timer tick.
  *
  * Everything in an image is hostile: no field makes a loader allocate more than the guest has
  * memory, write outside of RAM, or loop without a bound.
