@@ -13,8 +13,8 @@
 enum bus_space { BUS_PORT, BUS_MMIO, BUS_SPACES };
 
 struct bus_handler {
-	/* offset is relative to the window; size 1, 2, 4 or 8 (ports: up to 4). Accesses do not straddle the
-	 * window's end: the bus splits them. */
+	/* offset is relative to the window; size 1, 2, 4 or 8 (ports: up to 4). Accesses do not
+	 * straddle the window's end: the bus splits them. */
 	u64 (*read)(void *ctx, u64 offset, unsigned size);
 	void (*write)(void *ctx, u64 offset, unsigned size, u64 value);
 };
@@ -34,8 +34,8 @@ struct bus {
 };
 
 void bus_init(struct bus *b);
-NODISCARD int bus_add(struct bus *b, enum bus_space space, u64 base, u64 len, const struct bus_handler *handler,
-                      void *ctx, const char *name, struct err *err);
+NODISCARD int bus_add(struct bus *b, enum bus_space space, u64 base, u64 len,
+	const struct bus_handler *handler, void *ctx, const char *name, struct err *err);
 void bus_remove(struct bus *b, enum bus_space space, u64 base);
 u64 bus_read(struct bus *b, enum bus_space space, u64 at, unsigned size);
 void bus_write(struct bus *b, enum bus_space space, u64 at, unsigned size, u64 value);

@@ -29,18 +29,18 @@ struct device_env {
 	void *machine;
 	void (*power_off)(void *machine);
 	void (*reset)(void *machine);
-	void (*exit_code)(void *machine, u32 value);    /* debug-exit: the byte the guest wrote */
-	const struct console_ops *console;              /* serial ports */
+	void (*exit_code)(void *machine, u32 value); /* debug-exit: the byte the guest wrote */
+	const struct console_ops *console;	     /* serial ports */
 	void *console_ctx;
-	u64 (*wall_clock)(void *machine);               /* seconds since 1970, UTC, at guest time 0 */
+	u64 (*wall_clock)(void *machine); /* seconds since 1970, UTC, at guest time 0 */
 };
 
 /* A byte-stream backend as a serial port sees it. The backend calls device_class.input. */
 struct console_ops {
 	/* Takes up to len bytes; returns how many were taken. Never blocks. */
 	size_t (*write)(void *ctx, const u8 *data, size_t len);
-	/* The device, whose input() last took less than it was given, has room again. May be NULL; may call
-	 * input() at once. */
+	/* The device, whose input() last took less than it was given, has room again. May be NULL;
+	 * may call input() at once. */
 	void (*room)(void *ctx);
 };
 
@@ -62,7 +62,7 @@ struct device {
 	char name[16]; /* "uart0" */
 	struct device_env env;
 	struct device_port ports[DEVICE_WINDOWS_MAX]; /* the class's windows, until device_move() */
-	struct bus *bus;                              /* NULL until device_attach() */
+	struct bus *bus;			      /* NULL until device_attach() */
 };
 
 enum prop_kind { PROP_U64, PROP_BOOL, PROP_STRING };
@@ -70,45 +70,50 @@ enum prop_kind { PROP_U64, PROP_BOOL, PROP_STRING };
 struct prop {
 	const char *name, *doc; /* name NULL ends the table */
 	enum prop_kind kind;
-	u32 offset;             /* in the device struct */
-	u64 init, min, max;     /* PROP_U64, PROP_BOOL */
+	u32 offset;	    /* in the device struct */
+	u64 init, min, max; /* PROP_U64, PROP_BOOL */
 };
+/* clang-format off */
 #define PROP_END { NULL, NULL, PROP_U64, 0, 0, 0, 0 }
+/* clang-format on */
 
 struct device_class {
 	const char *name, *doc;
-	size_t size;   /* of the device's own struct, whose first member is struct device */
+	size_t size;	/* of the device's own struct, whose first member is struct device */
 	unsigned width; /* widest access, bytes: wider ones arrive in pieces, low first; 0: any */
-	int (*init)(struct device *d, struct err *err); /* props and env are set; NULL: nothing to do */
-	void (*reset)(struct device *d);                /* also called once after init */
+	/* Props and env are set. NULL: nothing to do. */
+	int (*init)(struct device *d, struct err *err);
+	void (*reset)(struct device *d); /* also called once after init */
 	void (*fini)(struct device *d);
 	u64 (*read)(struct device *d, unsigned window, u64 offset, unsigned size);
 	void (*write)(struct device *d, unsigned window, u64 offset, unsigned size, u64 value);
-	size_t (*input)(struct device *d, const u8 *data, size_t len); /* bytes from the backend; returns taken */
+	/* Bytes from the backend; returns how many were taken. */
+	size_t (*input)(struct device *d, const u8 *data, size_t len);
 	void (*loaded)(struct device *d); /* after state was loaded: re-arm timers, drive lines */
 	struct device_window windows[DEVICE_WINDOWS_MAX];
 	const struct prop *props;
 	const struct field *state;
 };
 
-/* Allocates, sets default props, copies env, calls init and reset. NULL with err filled on failure. */
-struct device *device_new(const struct device_class *class, const char *name, const struct device_env *env,
-                          struct err *err);
+/* Allocates, sets default props, copies env, calls init and reset. NULL on failure, err filled. */
+struct device *device_new(const struct device_class *class, const char *name,
+	const struct device_env *env, struct err *err);
 void device_free(struct device *d);
 /* Puts a window elsewhere (COM2 at 0x2f8); before device_attach(). */
 void device_move(struct device *d, unsigned window, u64 base);
 /* Claims the device's windows on the bus, all or none; device_free() gives them back. */
 NODISCARD int device_attach(struct device *d, struct bus *bus, struct err *err);
-/* Sets a property from text (numbers in any C base, with K, M, G or T) and resets the device, so that it
- * takes effect: a property is configuration, set before power-on. */
+/* Sets a property from text (numbers in any C base, with K, M, G or T) and resets the device, so
+ * that it takes effect: a property is configuration, set before power-on. */
 NODISCARD int device_set(struct device *d, const char *prop, const char *value, struct err *err);
 /* Every property gets its default; every string is freed. For device_new() and device_free(). */
 void device_props_init(struct device *d);
 void device_props_fini(struct device *d);
 
-/* The device's state[], appended to a stream or taken from one. A refused stream changes nothing. */
+/* state[], appended to a stream or taken from one. A refused stream changes nothing. */
 NODISCARD int device_save(const struct device *d, struct blob *out);
-NODISCARD int device_load(struct device *d, const u8 *data, size_t len, size_t *used, struct err *err);
+NODISCARD int device_load(
+	struct device *d, const u8 *data, size_t len, size_t *used, struct err *err);
 
 /* Every class that can be named, in device/table.c. */
 extern const struct device_class *const device_classes[];
