@@ -33,5 +33,14 @@ int x86_check_port(struct x86_cpu *cpu, u16 port, unsigned size);
 int x86_check_umip(struct x86_cpu *cpu);
 
 /* FPU availability: x87/MMX (CR0.EM/TS/MP), SSE (OSFXSR), AVX (OSXSAVE, XCR0), AVX-512. */
-enum x86_simd { X86_SIMD_X87, X86_SIMD_WAIT, X86_SIMD_MMX, X86_SIMD_SSE, X86_SIMD_AVX, X86_SIMD_AVX512, X86_SIMD_FXSAVE, X86_SIMD_XSAVE };
+enum x86_simd {
+	X86_SIMD_X87,
+	X86_SIMD_WAIT,
+	X86_SIMD_MMX,
+	X86_SIMD_SSE,
+	X86_SIMD_AVX,
+	X86_SIMD_AVX512,
+	X86_SIMD_FXSAVE,
+	X86_SIMD_XSAVE
+};
 int x86_check_simd(struct x86_cpu *cpu, enum x86_simd kind);

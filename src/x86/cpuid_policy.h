@@ -3,12 +3,12 @@
 #include "base/types.h"
 
 enum policy_action {
-	POLICY_HIDE,        /* reads as 0; bits without any row are hidden too */
-	POLICY_PASS,        /* as the host */
-	POLICY_FORCE,       /* reads as 1 */
-	POLICY_FORCE_AMD,   /* reads as 1 with AMD's vendor, else 0 */
+	POLICY_HIDE,	  /* reads as 0; bits without any row are hidden too */
+	POLICY_PASS,	  /* as the host */
+	POLICY_FORCE,	  /* reads as 1 */
+	POLICY_FORCE_AMD, /* reads as 1 with AMD's vendor, else 0 */
 	POLICY_FORCE_INTEL,
-	POLICY_PASS_AMD,    /* as the host with AMD's vendor, else 0 */
+	POLICY_PASS_AMD, /* as the host with AMD's vendor, else 0 */
 };
 
 enum policy_reg { REG_EAX, REG_EBX, REG_ECX, REG_EDX };

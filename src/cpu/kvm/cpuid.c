@@ -50,7 +50,7 @@ int kvm_set_cpuid(struct vcpu *v, struct err *err)
 {
 	const struct x86_model *m = v->x86.model;
 	struct kvm_vcpu *k = v->engine_data;
-	struct kvm_cpuid_table t = { .head.nent = m->count };
+	struct kvm_cpuid_table t = { .nent = m->count };
 
 	_Static_assert(X86_MODEL_LEAVES <= KVM_CPUID_MAX, "room for every leaf");
 	for (unsigned i = 0; i < m->count; i++) {

@@ -8,20 +8,28 @@
 #define KVM_MSRS_MAX  64
 #define KVM_CPUID_MAX 160
 
-/* A kvm_cpuid2 or kvm_msrs with room for its entries. */
+/* struct kvm_cpuid2 and struct kvm_msrs with room for their entries. */
 struct kvm_cpuid_table {
-	struct kvm_cpuid2 head;
+	u32 nent, padding;
 	struct kvm_cpuid_entry2 entries[KVM_CPUID_MAX];
 };
+_Static_assert(offsetof(struct kvm_cpuid_table, entries) == offsetof(struct kvm_cpuid2, entries),
+	"struct kvm_cpuid2");
+
+struct kvm_one_msr {
+	u32 nmsrs, pad;
+	struct kvm_msr_entry entry;
+};
+_Static_assert(offsetof(struct kvm_one_msr, entry) == offsetof(struct kvm_msrs, entries),
+	"struct kvm_msrs");
 
 /* One KVM VM for all vcpus of a machine. */
 struct kvm_vm {
 	struct memory *memory; /* identifies it */
 	unsigned users;
 	int dev, fd;
-	size_t run_size;       /* of a vcpu's shared kvm_run area */
-	u32 slots;             /* given to KVM */
-	bool logging;
+	size_t run_size; /* of a vcpu's shared kvm_run area */
+	u32 slots;	 /* given to KVM */
 	struct kvm_cpuid_table supported;
 	u32 msrs[KVM_MSRS_MAX]; /* indices into x86_msr_slots that this KVM carries */
 	u32 msr_count;
@@ -31,8 +39,8 @@ struct kvm_vcpu {
 	struct kvm_vm *vm;
 	int fd;
 	struct kvm_run *run;
-	bool completing;       /* an access was answered; the next KVM_RUN finishes the instruction */
-	pthread_t thread;      /* in run() */
+	bool completing;  /* an access was answered; the next KVM_RUN finishes the instruction */
+	pthread_t thread; /* in run() */
 	_Atomic bool running;
 };
 

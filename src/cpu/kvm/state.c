@@ -20,11 +20,6 @@
 
 #define EFER_AUTOIBRS BIT64(21)
 
-struct msr_table {
-	struct kvm_msrs head;
-	struct kvm_msr_entry entries[KVM_MSRS_MAX + 1];
-};
-
 static int call(struct vcpu *v, unsigned long request, const char *name, void *arg)
 {
 	struct kvm_vcpu *k = v->engine_data;
@@ -38,11 +33,12 @@ static int call(struct vcpu *v, unsigned long request, const char *name, void *a
 /* ---- general registers ---- */
 
 /* struct kvm_regs lists them in alphabetical, struct x86_state in encoding order. */
-#define REGS(X)                                                                           \
-	X(RAX, rax)                                                                       \
-	X(RCX, rcx)                                                                       \
-	X(RDX, rdx) X(RBX, rbx) X(RSP, rsp) X(RBP, rbp) X(RSI, rsi) X(RDI, rdi) X(R8, r8) \
-		X(R9, r9) X(R10, r10) X(R11, r11) X(R12, r12) X(R13, r13) X(R14, r14) X(R15, r15)
+#define REGS(X)                                                                         \
+	X(RAX, rax)                                                                     \
+	X(RCX, rcx)                                                                     \
+	X(RDX, rdx)                                                                     \
+	X(RBX, rbx) X(RSP, rsp) X(RBP, rbp) X(RSI, rsi) X(RDI, rdi) X(R8, r8) X(R9, r9) \
+		X(R10, r10) X(R11, r11) X(R12, r12) X(R13, r13) X(R14, r14) X(R15, r15)
 
 static int pull_regs(struct vcpu *v)
 {
@@ -176,7 +172,7 @@ static int tsc_attribute(struct vcpu *v, unsigned long request, u64 *offset)
 
 static int pull_tsc(struct vcpu *v)
 {
-	struct msr_table t = { .head.nmsrs = 1, .entries[0].index = MSR_TSC };
+	struct kvm_one_msr t = { .nmsrs = 1, .entry.index = MSR_TSC };
 	u64 before, after;
 	int ret;
 
@@ -185,7 +181,7 @@ static int pull_tsc(struct vcpu *v)
 	before = tsc_read();
 	ret = CALL(v, KVM_GET_MSRS, &t);
 	after = tsc_read();
-	v->x86.s.tsc_offset = t.entries[0].data - (before + (after - before) / 2);
+	v->x86.s.tsc_offset = t.entry.data - (before + (after - before) / 2);
 	return ret;
 }
 
@@ -195,12 +191,12 @@ static int pull_msrs(struct vcpu *v)
 
 	for (u32 i = 0; i < vm->msr_count; i++) {
 		const struct x86_msr_slot *slot = &x86_msr_slots[vm->msrs[i]];
-		struct msr_table t = { .head.nmsrs = 1, .entries[0].index = slot->index };
+		struct kvm_one_msr t = { .nmsrs = 1, .entry.index = slot->index };
 		int ret = CALL(v, KVM_GET_MSRS, &t);
 
 		if (ret < 0)
 			return ret;
-		memcpy(slot_field(&v->x86.s, slot), &t.entries[0].data, slot->size);
+		memcpy(slot_field(&v->x86.s, slot), &t.entry.data, slot->size);
 	}
 	return pull_tsc(v);
 }
@@ -209,7 +205,7 @@ static int pull_msrs(struct vcpu *v)
 static int push_msr(struct vcpu *v, u32 index, u64 value)
 {
 	struct kvm_vcpu *k = v->engine_data;
-	struct msr_table t = { .head.nmsrs = 1, .entries[0] = { .index = index, .data = value } };
+	struct kvm_one_msr t = { .nmsrs = 1, .entry = { .index = index, .data = value } };
 
 	if (ioctl(k->fd, KVM_SET_MSRS, &t) == 1 || !value)
 		return 0;

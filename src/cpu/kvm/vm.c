@@ -3,7 +3,7 @@
  *
  * VMs are found by their memory in a short global list, because the engine interface creates vcpus
  * one by one and knows nothing else they have in common. list_lock guards the list and the user
- * counts; a VM itself does not change after it was made, except for its dirty-log flag.
+ * counts; a VM itself does not change after it was made.
  */
 #include "base/bits.h"
 #include "base/log.h"
@@ -117,13 +117,12 @@ static int route_msrs(struct kvm_vm *vm, struct err *err)
 /* The MSRs of the state that KVM carries, without those that travel in kvm_sregs. */
 static void find_msrs(struct kvm_vm *vm)
 {
-	struct {
-		struct kvm_msr_list head;
-		u32 index[1024];
-	} all = { .head.nmsrs = 1024 };
+	struct { /* struct kvm_msr_list with room */
+		u32 nmsrs, index[1024];
+	} all = { .nmsrs = 1024 };
 
 	if (ioctl(vm->dev, KVM_GET_MSR_INDEX_LIST, &all) < 0)
-		all.head.nmsrs = 0;
+		all.nmsrs = 0;
 	for (u32 i = 0; i < x86_msr_slot_count; i++) {
 		u32 msr = x86_msr_slots[i].index;
 
@@ -133,7 +132,7 @@ static void find_msrs(struct kvm_vm *vm)
 		/* KVM keeps MTRRs without listing them. */
 		bool carried = (msr >= 0x200 && msr <= 0x26f) || msr == MSR_MTRR_DEF_TYPE;
 
-		for (u32 j = 0; j < all.head.nmsrs && !carried; j++)
+		for (u32 j = 0; j < all.nmsrs && !carried; j++)
 			carried = all.index[j] == msr;
 		if (carried && vm->msr_count < KVM_MSRS_MAX)
 			vm->msrs[vm->msr_count++] = i;
@@ -159,7 +158,7 @@ static int create(struct kvm_vm *vm, struct err *err)
 	vm->run_size = (size_t)size;
 	/* VMX without unrestricted guest mode wants room for a task state and an identity map. */
 	ioctl(vm->fd, KVM_SET_TSS_ADDR, 0xfffbd000ul);
-	vm->supported.head.nent = KVM_CPUID_MAX;
+	vm->supported.nent = KVM_CPUID_MAX;
 	if (ioctl(vm->dev, KVM_GET_SUPPORTED_CPUID, &vm->supported) < 0)
 		return err_set(err, -errno, "KVM_GET_SUPPORTED_CPUID: %s", strerror(errno));
 	find_msrs(vm);
@@ -220,7 +219,7 @@ void kvm_vm_put(struct kvm_vm *vm)
 
 const struct kvm_cpuid_entry2 *kvm_vm_supported(const struct kvm_vm *vm, u32 leaf, u32 subleaf)
 {
-	for (u32 i = 0; i < vm->supported.head.nent; i++) {
+	for (u32 i = 0; i < vm->supported.nent; i++) {
 		const struct kvm_cpuid_entry2 *e = &vm->supported.entries[i];
 
 		if (e->function == leaf && e->index == subleaf)
@@ -250,8 +249,6 @@ int kvm_log_dirty(struct memory *m, bool on, struct err *err)
 
 	for (u32 i = 0; !ret && i < vm->slots; i++)
 		ret = set_slot(vm, i, on, err);
-	if (!ret)
-		vm->logging = on;
 	return ret;
 }
 
