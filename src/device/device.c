@@ -129,18 +129,22 @@ int device_attach(struct device *d, struct bus *bus, struct err *err)
 	return 0;
 }
 
-int device_save(const struct device *d, struct blob *out)
+/* A part without registers of its own has an empty state, which is still saved and checked. */
+static const struct field *state_table(const struct device *d)
 {
 	static const struct field none[] = { FIELD_END };
 
-	return state_save(out, d->class->state ? d->class->state : none, d);
+	return d->class->state ? d->class->state : none;
+}
+
+int device_save(const struct device *d, struct blob *out)
+{
+	return state_save(out, state_table(d), d);
 }
 
 int device_load(struct device *d, const u8 *data, size_t len, size_t *used, struct err *err)
 {
-	static const struct field none[] = { FIELD_END };
-	const struct field *table = d->class->state ? d->class->state : none;
-	int rc = state_load(data, len, used, table, d, d->class->size, err);
+	int rc = state_load(data, len, used, state_table(d), d, d->class->size, err);
 
 	if (rc < 0) {
 		err_wrap(err, "device %s", d->name);
