@@ -32,13 +32,12 @@ static int call(struct vcpu *v, unsigned long request, const char *name, void *a
 
 /* ---- general registers ---- */
 
-/* struct kvm_regs lists them in alphabetical, struct x86_state in encoding order. */
-#define REGS(X)                                                                         \
-	X(RAX, rax)                                                                     \
-	X(RCX, rcx)                                                                     \
-	X(RDX, rdx)                                                                     \
-	X(RBX, rbx) X(RSP, rsp) X(RBP, rbp) X(RSI, rsi) X(RDI, rdi) X(R8, r8) X(R9, r9) \
-		X(R10, r10) X(R11, r11) X(R12, r12) X(R13, r13) X(R14, r14) X(R15, r15)
+/* struct kvm_regs lists them in another order than the encoding's. */
+/* clang-format off */
+#define REGS(X) \
+	X(RAX, rax) X(RCX, rcx) X(RDX, rdx) X(RBX, rbx) X(RSP, rsp) X(RBP, rbp) X(RSI, rsi) X(RDI, rdi) \
+	X(R8, r8) X(R9, r9) X(R10, r10) X(R11, r11) X(R12, r12) X(R13, r13) X(R14, r14) X(R15, r15)
+/* clang-format on */
 
 static int pull_regs(struct vcpu *v)
 {
@@ -99,10 +98,10 @@ static struct kvm_segment seg_out(const struct x86_seg *s)
 	};
 }
 
-#define SEGMENTS(X)   \
-	X(X86_ES, es) \
-	X(X86_CS, cs) \
-	X(X86_SS, ss) X(X86_DS, ds) X(X86_FS, fs) X(X86_GS, gs) X(X86_LDTR, ldt) X(X86_TR, tr)
+/* clang-format off */
+#define SEGMENTS(X) \
+	X(X86_ES, es) X(X86_CS, cs) X(X86_SS, ss) X(X86_DS, ds) X(X86_FS, fs) X(X86_GS, gs) X(X86_LDTR, ldt) X(X86_TR, tr)
+/* clang-format on */
 
 static int pull_sregs(struct vcpu *v)
 {
