@@ -150,6 +150,7 @@ static int start(
 	struct watch w = { 0 };
 	struct err err = { 0 };
 
+	tty_guard();
 	if (watch_open(&w, v->timeout_ns, &err))
 		return fail(&err, CLI_FAILED);
 	struct machine *m = machine_new(

@@ -44,21 +44,22 @@ void tty_resume(void)
 
 bool tty_is_raw(void) { return atomic_load(&tty.raw); }
 
-/* SA_RESETHAND has put the default action back: raising the signal again ends the process as it
- * would have ended without us, with the same status and core file. */
+/* With the default action back in place, raising the signal ends the process as it would have ended
+ * without us, with the same status and core file. It stays pending while its handler runs. */
 static void crashed(int sig)
 {
 	tty_restore();
+	signal(sig, SIG_DFL);
 	raise(sig);
 }
 
-static void catch_crashes(void)
+void tty_guard(void)
 {
-	struct sigaction act = { .sa_handler = crashed,
-		.sa_flags = (int)(SA_RESETHAND | SA_NODEFER) };
+	struct sigaction act = { .sa_handler = crashed };
 
 	for (unsigned i = 0; i < ARRAY_LEN(crash_signals); i++)
 		sigaction(crash_signals[i], &act, NULL);
+	atexit(tty_restore);
 }
 
 /* Everything the user types goes to the guest, signals included. Output processing stays on, so
@@ -78,8 +79,6 @@ int tty_raw(int fd, struct err *err)
 		return err_set(err, -errno, "terminal: %s", strerror(errno));
 	tty.fd = fd;
 	tty.during = raw_of(tty.before);
-	catch_crashes();
-	atexit(tty_restore);
 	atomic_store(&tty.raw, true);
 	apply(&tty.during);
 	return 0;

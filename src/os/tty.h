@@ -4,8 +4,8 @@
  * SIGSYS), which restore it and then let the signal do what it would have done. Signals that ask
  * the process to end are the caller's: it reads them from a signalfd and ends in the ordinary way.
  *
- * Whoever installs a handler for one of those signals later keeps the previous action and passes on
- * what is not its own; so the restoration always comes last.
+ * Engines handle some of those signals, too. They come later, keep the previous action and pass on
+ * what is not their own.
  *
  * One terminal per process, set up by the main thread.
  */
@@ -13,6 +13,8 @@
 #include "base/err.h"
 #include "base/types.h"
 
+/* Once, before anybody else installs handlers for these signals. */
+void tty_guard(void);
 /* No-op with 0 when fd is no terminal or this process is in its background. */
 NODISCARD int tty_raw(int fd, struct err *err);
 bool tty_is_raw(void);
