@@ -124,6 +124,14 @@ static int pull_sregs(struct vcpu *v)
 	return 0;
 }
 
+/* Automatic IBRS has no effect that a program could see; KVM refuses the bit where it lacks it. */
+static u64 efer_for(const struct kvm_vm *vm, u64 efer)
+{
+	const struct kvm_cpuid_entry2 *e = kvm_vm_supported(vm, 0x80000021, 0);
+
+	return e && (e->eax & BIT(8)) ? efer : efer & ~EFER_AUTOIBRS;
+}
+
 static int push_sregs(struct vcpu *v)
 {
 	const struct x86_state *s = &v->x86.s;
@@ -134,8 +142,7 @@ static int push_sregs(struct vcpu *v)
 		.cr2 = s->cr2,
 		.cr3 = s->cr3,
 		.cr4 = s->cr4,
-		/* KVM may refuse the bit; it has no effect that a program could see. */
-		.efer = s->efer & ~EFER_AUTOIBRS,
+		.efer = efer_for(((struct kvm_vcpu *)v->engine_data)->vm, s->efer),
 		.cr8 = v->ops->cr8_read(v->ops_ctx, v),
 		.apic_base = s->apic_base,
 	};

@@ -139,6 +139,19 @@ static void find_msrs(struct kvm_vm *vm)
 	}
 }
 
+/*
+ * VMX without unrestricted guest mode wants four pages for an identity map and a task state. Below
+ * the last 16 MiB they are out of the way of any firmware image; modules without VMX refuse, and do
+ * not need them.
+ */
+static void place_vmx_pages(const struct kvm_vm *vm)
+{
+	u64 identity_map = 0xfeffc000;
+
+	ioctl(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
+	ioctl(vm->fd, KVM_SET_TSS_ADDR, (unsigned long)identity_map + PAGE_SIZE);
+}
+
 static int create(struct kvm_vm *vm, struct err *err)
 {
 	long size;
@@ -156,8 +169,7 @@ static int create(struct kvm_vm *vm, struct err *err)
 	if (size < (long)sizeof(struct kvm_run))
 		return err_set(err, -EIO, "KVM_GET_VCPU_MMAP_SIZE: %ld", size);
 	vm->run_size = (size_t)size;
-	/* VMX without unrestricted guest mode wants room for a task state and an identity map. */
-	ioctl(vm->fd, KVM_SET_TSS_ADDR, 0xfffbd000ul);
+	place_vmx_pages(vm);
 	vm->supported.nent = KVM_CPUID_MAX;
 	if (ioctl(vm->dev, KVM_GET_SUPPORTED_CPUID, &vm->supported) < 0)
 		return err_set(err, -errno, "KVM_GET_SUPPORTED_CPUID: %s", strerror(errno));

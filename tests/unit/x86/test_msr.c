@@ -200,6 +200,29 @@ static void kvmclock_survives_wrong_addresses(void **state)
 	fake_free(f);
 }
 
+/* Whatever a guest writes wherever: a fault or a value, and reading it back works. */
+static void random_writes_fault_or_read_back(void **state)
+{
+	static const u32 bases[] = { 0, 0x100, 0x200, 0x4b564d00, 0xc0000000, 0xc0000080,
+		0xc0010000, 0xc0011000, 0xfffffff0 };
+	struct fake *f = msr_new(true);
+	u64 seed = 77;
+
+	for (unsigned i = 0; i < 200000; i++) {
+		u64 random = fake_random(&seed), value = fake_random(&seed) >> (random & 63);
+		u32 index = bases[i % ARRAY_LEN(bases)] + (u32)(random >> 32 & 0x1ff);
+		u64 back;
+
+		f->model.amd = random & BIT64(20);
+		f->cpu.s.cr0 &= ~(random & BIT64(21) ? CR0_PG : 0);
+		if (x86_wrmsr(&f->cpu, index, value) == X86_OK)
+			assert_true(x86_rdmsr(&f->cpu, index, &back) == X86_OK);
+		else
+			assert_int_equal(f->cpu.fault.vector, X86_GP);
+	}
+	fake_free(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -212,6 +235,7 @@ int main(void)
 		cmocka_unit_test(apic_msrs_go_to_the_machine),
 		cmocka_unit_test(kvmclock_page_turns_tsc_into_time),
 		cmocka_unit_test(kvmclock_survives_wrong_addresses),
+		cmocka_unit_test(random_writes_fault_or_read_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
