@@ -42,7 +42,8 @@ def cycle(layers):
 
 def check_include(path, target, layers):
     """A problem with one include of one file, or None. path and target are relative to src/."""
-    if not os.path.exists(os.path.join(tree.ROOT, "src", target)):
+    place = os.path.join(tree.ROOT, "src", target)
+    if not os.path.exists(place) and not os.path.exists(place + ".in"):  # or made from a template
         return f"src/{path}: \"{target}\" is not a path below src/"
     mine, theirs = layer_of(path, layers), layer_of(target, layers)
     if theirs is None:
