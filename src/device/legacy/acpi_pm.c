@@ -25,11 +25,16 @@ enum { WINDOW_PM, WINDOW_SMI, WINDOW_RESET };
 /* Byte offsets in the PM window. */
 enum { PM1_STS = 0, PM1_EN = 2, PM1_CNT = 4, PM_TMR = 8, GPE0_STS = 0x20, GPE0_EN = 0x22 };
 
+/* Sleep button and RTC are never signalled here, but systems insist on enabling them. */
 #define PM1_TMR	    BIT(0)
+#define PM1_BM	    BIT(4)
 #define PM1_GBL	    BIT(5)
 #define PM1_PWRBTN  BIT(8)
-#define PM1_EN_ALL  (PM1_TMR | PM1_GBL | PM1_PWRBTN)
-#define PM1_STS_ALL (PM1_EN_ALL | BIT(4) | BIT(9) | BIT(10) | BIT(15))
+#define PM1_SLPBTN  BIT(9)
+#define PM1_RTC	    BIT(10)
+#define PM1_WAK	    BIT(15)
+#define PM1_EN_ALL  (PM1_TMR | PM1_GBL | PM1_PWRBTN | PM1_SLPBTN | PM1_RTC)
+#define PM1_STS_ALL (PM1_EN_ALL | PM1_BM | PM1_WAK)
 
 #define CNT_SCI_EN    BIT(0)
 #define CNT_BM_RLD    BIT(1)

@@ -83,6 +83,8 @@ static void status_is_kept_without_its_interrupt(void **state)
 	acpi_pm_power_button(r.dev);
 	assert_int_equal(in32(&r, 0x600), 0x0101);
 	assert_false(r.level[0]);
+	out16(&r, 0x602, 0xffff);
+	assert_int_equal(in16(&r, 0x602), 0x0721);
 	out16(&r, 0x602, 0x0100);
 	assert_true(r.level[0]);
 	out8(&r, 0x601, 0x01); /* a byte clears only its own bits */
