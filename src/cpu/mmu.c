@@ -34,6 +34,12 @@ void mmu_refresh(struct mmu *m)
 	else
 		m->space = MMU_SYSTEM;
 
+	/* Entries carry no PCID: another CR3 means other translations, whatever was flushed with it. */
+	if (unlikely(s->cr3 != m->cr3)) {
+		m->cr3 = s->cr3;
+		mmu_flush(m, X86_FLUSH_NONGLOBAL, 0);
+	}
+
 	m->align = m->space == MMU_USER && (s->cr0 & CR0_AM) && (s->rflags & FLAG_AC);
 	bool watch = data_breakpoints_armed(s->dr7) || m->align;
 	if (unlikely(watch != m->watch)) {

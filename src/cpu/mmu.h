@@ -50,6 +50,7 @@ struct mmu {
 	bool watch;           /* data breakpoints are armed, or alignment is checked: set no tags */
 	bool align;           /* alignment is checked: CPL 3, CR0.AM, EFLAGS.AC */
 	u64 watch_hits;       /* DR6 bits collected since the instruction began */
+	u64 cr3;              /* the entries' */
 	u64 generation[2];
 	bool upper_nonglobal; /* the upper half caches a non-global entry */
 	u64 epoch;            /* counts flushes: caches keyed by linear address compare it */
@@ -59,7 +60,7 @@ struct mmu {
 
 void mmu_init(struct mmu *m, struct vcpu *v);
 
-/* After CPL, EFLAGS.AC, CR4 or DR7 may have changed. */
+/* After CPL, EFLAGS.AC, CR0, CR3, CR4 or DR7 may have changed. */
 void mmu_refresh(struct mmu *m);
 void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at);
 

@@ -22,13 +22,17 @@ struct code_page {
 	struct code_page *next;
 };
 
+struct write {
+	u64 at, len; /* within one page */
+};
+
 struct blocks {
 	u8 *pool;
 	size_t used;
 	struct block *hash[HASH_SIZE];
 	struct code_page *pages[PAGE_HASH];
 	pthread_mutex_t lock; /* guards the queue */
-	struct { u64 at, len; } queue[QUEUE_SIZE];
+	struct write queue[QUEUE_SIZE];
 	unsigned queued;
 	bool overflow;
 };
@@ -175,25 +179,40 @@ static void apply_write(struct interp *c, u64 at, u64 len)
 		atomic_fetch_and(mp.flags, (u8)~MEM_CODE);
 }
 
+/* Leaves a write for the owner; what does not fit the queue drops everything. */
+static void enqueue(struct interp *c, u64 at, u64 len, bool everything)
+{
+	struct blocks *b = c->blocks;
+
+	pthread_mutex_lock(&b->lock);
+	if (everything || b->queued == QUEUE_SIZE)
+		b->overflow = true;
+	else
+		b->queue[b->queued++] = (struct write){ at, len };
+	pthread_mutex_unlock(&b->lock);
+	vcpu_post(c->v, ATTN_CODE);
+}
+
 void blocks_written(void *interp, gpa_t at, u64 len)
 {
 	struct interp *c = interp;
-	struct blocks *b = c->blocks;
 
-	if (running == c) {
+	if (running == c)
 		apply_write(c, at.v, len);
-		return;
+	else
+		enqueue(c, at.v, len, false);
+}
+
+void blocks_forget(struct interp *c, gpa_t at, u64 len)
+{
+	bool everything = len > 16 * PAGE_SIZE;
+
+	if (everything)
+		enqueue(c, 0, 0, true);
+	for (u64 n; !everything && len; at.v += n, len -= n) {
+		n = min_u64(len, PAGE_SIZE - (at.v & PAGE_MASK));
+		enqueue(c, at.v, n, false);
 	}
-	pthread_mutex_lock(&b->lock);
-	if (b->queued < QUEUE_SIZE) {
-		b->queue[b->queued].at = at.v;
-		b->queue[b->queued].len = len;
-		b->queued++;
-	} else {
-		b->overflow = true;
-	}
-	pthread_mutex_unlock(&b->lock);
-	vcpu_post(c->v, ATTN_CODE);
 }
 
 void blocks_apply(struct interp *c)

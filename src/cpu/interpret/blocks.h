@@ -47,6 +47,8 @@ struct block *blocks_find(struct interp *c);
 
 /* A memory_watcher; any thread. */
 void blocks_written(void *interp, gpa_t at, u64 len);
+/* Any range, any thread: more than a few pages drop everything. */
+void blocks_forget(struct interp *c, gpa_t at, u64 len);
 /* Applies queued writes; the owner's thread. */
 void blocks_apply(struct interp *c);
 /* The calling thread runs this interpreter from now on (NULL: none). */

@@ -306,15 +306,7 @@ static int interpret_push(struct vcpu *v)
 	return 0;
 }
 
-static void interpret_forget(struct vcpu *v, gpa_t at, u64 len)
-{
-	struct interp *c = v->engine_data;
-
-	for (u64 n; len; at.v += n, len -= n) {
-		n = min_u64(len, PAGE_SIZE - (at.v & PAGE_MASK));
-		blocks_written(c, at, n);
-	}
-}
+static void interpret_forget(struct vcpu *v, gpa_t at, u64 len) { blocks_forget(v->engine_data, at, len); }
 
 const struct cpu_engine interpret_engine = {
 	.name = "interpret",

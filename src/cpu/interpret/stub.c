@@ -199,10 +199,12 @@ static void vectors(struct emitter *e, const struct natives *ns, u32 set, bool s
 		ZydisEncoderOperand r = op_reg(ZydisRegisterEncode(class, (ZyanU8)i));
 		ZydisEncoderOperand mem = op_state(e, OFF(fpu.zmm) + i * 64, size);
 
-		if (store)
-			emit2(e, m, mem, r);
-		else
-			emit2(e, m, r, mem);
+		ZydisEncoderRequest req = { .mnemonic = m };
+		req.operands[req.operand_count++] = store ? mem : r;
+		if (ns->avx512) /* EVEX instructions name their mask */
+			req.operands[req.operand_count++] = op_reg(ZYDIS_REGISTER_K0);
+		req.operands[req.operand_count++] = store ? r : mem;
+		emit(e, &req);
 	}
 }
 
