@@ -1,0 +1,133 @@
+#include "cli/options.h"
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h> /* needs the above */
+
+struct values {
+	const char *text;
+	u64 number, size, ns;
+	unsigned choice;
+	bool on;
+};
+
+static const char *const colours[] = { "red", "green", NULL };
+
+static const struct option_row table[] = {
+	{ "text", "TEXT", "", OPTION_TEXT, offsetof(struct values, text), .required = true },
+	{ "number", "N", "", OPTION_NUMBER, offsetof(struct values, number), 1, 8 },
+	{ "size", "SIZE", "", OPTION_SIZE, offsetof(struct values, size), 1 * MiB, 4 * GiB },
+	{ "time", "SECONDS", "", OPTION_SECONDS, offsetof(struct values, ns) },
+	{ "colour", "COLOUR", "", OPTION_CHOICE, offsetof(struct values, choice),
+		.choices = colours },
+	{ "on", NULL, "", OPTION_SWITCH, offsetof(struct values, on) },
+	{ 0 },
+};
+
+#define PARSE(v, err, ...)                                                      \
+	({                                                                      \
+		const char *argv_[] = { __VA_ARGS__ };                          \
+		options_parse(table, ARRAY_LEN(argv_), (char **)argv_, v, err); \
+	})
+
+static void all_kinds_are_stored(void **state)
+{
+	struct values v = { 0 };
+	struct err err = { 0 };
+
+	assert_int_equal(PARSE(&v, &err, "--text", "a b", "--number=3", "--size", "512M", "--time",
+				 "1.5", "--colour", "green", "--on"),
+		0);
+	assert_string_equal(v.text, "a b");
+	assert_int_equal(v.number, 3);
+	assert_int_equal(v.size, 512 * MiB);
+	assert_int_equal(v.ns, 1500000000);
+	assert_int_equal(v.choice, 1);
+	assert_true(v.on);
+}
+
+static void empty_and_dashed_values_are_values(void **state)
+{
+	struct values v = { 0 };
+	struct err err = { 0 };
+
+	assert_int_equal(PARSE(&v, &err, "--text="), 0);
+	assert_string_equal(v.text, "");
+	assert_int_equal(PARSE(&v, &err, "--text", "--on"), 0);
+	assert_string_equal(v.text, "--on");
+	assert_int_equal(PARSE(&v, &err, "--text=a=b"), 0);
+	assert_string_equal(v.text, "a=b");
+}
+
+static void bad_values_are_refused_by_name(void **state)
+{
+	static const char *const bad[][2] = {
+		{ "--number", "0" },
+		{ "--number", "9" },
+		{ "--number", "" },
+		{ "--number", "-1" },
+		{ "--number", "3x" },
+		{ "--number", "99999999999999999999999" },
+		{ "--size", "512Q" },
+		{ "--size", "512MB" },
+		{ "--size", "1K" },
+		{ "--size", "M" },
+		{ "--size", "18446744073709551615T" },
+		{ "--time", "0" },
+		{ "--time", "nan" },
+		{ "--time", "inf" },
+		{ "--time", "-1" },
+		{ "--time", "1s" },
+		{ "--colour", "blue" },
+	};
+
+	for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
+		struct values v = { .number = 77 };
+		struct err err = { 0 };
+
+		assert_int_equal(PARSE(&v, &err, bad[i][0], bad[i][1]), -EINVAL);
+		assert_int_equal(strncmp(err.text, bad[i][0], strlen(bad[i][0])), 0);
+		assert_int_equal(v.number, 77);
+	}
+}
+
+static void usage_errors_are_told(void **state)
+{
+	struct values v = { 0 };
+	struct err err = { 0 };
+
+	assert_int_equal(PARSE(&v, &err, "--on"), -EINVAL);
+	assert_non_null(strstr(err.text, "--text"));
+	assert_int_equal(PARSE(&v, &err, "--text"), -EINVAL);
+	assert_non_null(strstr(err.text, "needs a value"));
+	assert_int_equal(PARSE(&v, &err, "--on=1"), -EINVAL);
+	assert_int_equal(PARSE(&v, &err, "word"), -EINVAL);
+	assert_int_equal(PARSE(&v, &err, "--"), -EINVAL);
+	assert_int_equal(PARSE(&v, &err, "--colr", "red"), -EINVAL);
+	assert_non_null(strstr(err.text, "did you mean --colour?"));
+}
+
+static void nearest_name_needs_likeness(void **state)
+{
+	static const char *const names[] = { "kernel", "initrd", "memory" };
+
+	assert_string_equal(options_nearest("kernle", names, 3, sizeof(names[0])), "kernel");
+	assert_string_equal(options_nearest("mem", names, 3, sizeof(names[0])), "memory");
+	assert_null(options_nearest(
+		"frobnicate-the-thing-with-a-very-long-name-indeed", names, 3, sizeof(names[0])));
+	assert_null(options_nearest("", names, 3, sizeof(names[0])));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(all_kinds_are_stored),
+		cmocka_unit_test(empty_and_dashed_values_are_values),
+		cmocka_unit_test(bad_values_are_refused_by_name),
+		cmocka_unit_test(usage_errors_are_told),
+		cmocka_unit_test(nearest_name_needs_likeness),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

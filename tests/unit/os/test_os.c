@@ -1,0 +1,205 @@
+/* The wrappers of os/: each against the kernel, in the smallest way that shows it works. */
+#include "base/bits.h"
+#include "os/codemem.h"
+#include "os/fd.h"
+#include "os/loop.h"
+#include "os/thread.h"
+#include "os/tsc.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h> /* needs the above */
+
+static void codemem_runs_what_was_written(void **state)
+{
+	static const u8 returns_42[] = { 0xb8, 42, 0, 0, 0, 0xc3 }; /* mov eax, 42; ret */
+	struct codemem c;
+	struct err err = { 0 };
+
+	assert_int_equal(codemem_open(&c, 1, &err), 0);
+	assert_int_equal(c.size, PAGE_SIZE);
+	memcpy(c.rw + 16, returns_42, sizeof(returns_42));
+
+	int (*code)(void);
+	const void *rx = codemem_rx(&c, c.rw + 16);
+	memcpy(&code, &rx, sizeof(code)); /* ISO C has no cast from data to function pointer */
+	assert_int_equal(code(), 42);
+	assert_ptr_equal(codemem_rw(&c, rx), c.rw + 16);
+	assert_true(codemem_has(&c, rx));
+	assert_false(codemem_has(&c, c.rx + c.size));
+	codemem_close(&c);
+	codemem_close(&c);
+}
+
+static void codemem_views_have_no_other_rights(void **state)
+{
+	struct codemem c;
+	struct err err = { 0 };
+
+	/* msync(2) and friends do not tell rights; mprotect() of a shared memfd mapping would grant
+	 * any. So look where the kernel says it. */
+	assert_int_equal(codemem_open(&c, PAGE_SIZE, &err), 0);
+	FILE *maps = fopen("/proc/self/maps", "re");
+	char line[512];
+	unsigned seen = 0;
+
+	assert_non_null(maps);
+	while (fgets(line, sizeof(line), maps)) {
+		unsigned long long from;
+		char rights[5];
+
+		if (sscanf(line, "%llx-%*x %4s", &from, rights) != 2)
+			continue;
+		if (from == (uintptr_t)c.rw)
+			seen += !strcmp(rights, "rw-s");
+		if (from == (uintptr_t)c.rx)
+			seen += !strcmp(rights, "r-xs");
+	}
+	fclose(maps);
+	assert_int_equal(seen, 2);
+	codemem_close(&c);
+}
+
+struct scene {
+	struct loop loop;
+	struct loop_source first, second;
+	unsigned calls[2];
+};
+
+static void first_ready(void *ctx)
+{
+	struct scene *s = ctx;
+
+	s->calls[0]++;
+	fd_event_clear(s->first.fd);
+	loop_remove(&s->loop, &s->second); /* its event may be fetched already */
+	loop_stop(&s->loop);
+}
+
+static void second_ready(void *ctx)
+{
+	struct scene *s = ctx;
+
+	s->calls[1]++;
+	fd_event_clear(s->second.fd);
+	loop_remove(&s->loop, &s->first);
+	loop_stop(&s->loop);
+}
+
+static void loop_removed_source_is_not_called(void **state)
+{
+	struct scene s = { 0 };
+	struct err err = { 0 };
+
+	assert_int_equal(loop_open(&s.loop, &err), 0);
+	s.first = (struct loop_source){ .fd = fd_event(&err), .ready = first_ready, .ctx = &s };
+	s.second = (struct loop_source){ .fd = fd_event(&err), .ready = second_ready, .ctx = &s };
+	assert_int_equal(loop_add(&s.loop, &s.first, &err), 0);
+	assert_int_equal(loop_add(&s.loop, &s.second, &err), 0);
+	fd_event_set(s.first.fd);
+	fd_event_set(s.second.fd);
+	loop_run(&s.loop);
+	assert_int_equal(s.calls[0] + s.calls[1], 1);
+	close(s.first.fd);
+	close(s.second.fd);
+	loop_close(&s.loop);
+}
+
+static void timer_ready(void *ctx)
+{
+	struct scene *s = ctx;
+
+	s->calls[0]++;
+	fd_timer_clear(s->first.fd);
+	loop_stop(&s->loop);
+}
+
+static void timer_fires_once_not_early(void **state)
+{
+	struct scene s = { 0 };
+	struct err err = { 0 };
+
+	assert_int_equal(loop_open(&s.loop, &err), 0);
+	s.first = (struct loop_source){ .fd = fd_timer(&err), .ready = timer_ready, .ctx = &s };
+	assert_int_equal(loop_add(&s.loop, &s.first, &err), 0);
+	u64 start = fd_monotonic_ns();
+	fd_timer_set(s.first.fd, ~0ull);
+	fd_timer_set(s.first.fd, 20000000);
+	loop_run(&s.loop);
+	assert_true(fd_monotonic_ns() - start >= 20000000);
+	assert_int_equal(s.calls[0], 1);
+	fd_timer_set(s.first.fd, 0); /* due at once, not disarmed */
+	loop_run(&s.loop);
+	assert_int_equal(s.calls[0], 2);
+	close(s.first.fd);
+	loop_close(&s.loop);
+}
+
+static void signals_are_read_in_order_of_number(void **state)
+{
+	struct err err = { 0 };
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGUSR2);
+	int fd = fd_signals(&set, &err);
+	assert_true(fd >= 0);
+	assert_int_equal(fd_signal_next(fd), 0);
+	raise(SIGUSR2);
+	raise(SIGUSR1);
+	assert_int_equal(fd_signal_next(fd), SIGUSR1);
+	assert_int_equal(fd_signal_next(fd), SIGUSR2);
+	assert_int_equal(fd_signal_next(fd), 0);
+	close(fd);
+}
+
+static void tsc_frequency_fits_the_clock(void **state)
+{
+	u64 hz = tsc_hz();
+	u64 tsc = tsc_read(), ns = fd_monotonic_ns();
+
+	usleep(50000);
+	u64 counted = (u64)((u128)(tsc_read() - tsc) * 1000000000u / hz);
+	u64 passed = fd_monotonic_ns() - ns;
+	u64 off = counted > passed ? counted - passed : passed - counted;
+
+	assert_non_null(tsc_source());
+	assert_true(
+		off <
+		passed / 100); /* one per cent: this thread may be preempted between two readings */
+}
+
+static void *set_flag(void *flag)
+{
+	*(bool *)flag = true;
+	return NULL;
+}
+
+static void thread_runs(void **state)
+{
+	struct err err = { 0 };
+	bool flag = false;
+	pthread_t t;
+
+	assert_int_equal(thread_start(&t, "a name longer than allowed", set_flag, &flag, &err), 0);
+	pthread_join(t, NULL);
+	assert_true(flag);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(codemem_runs_what_was_written),
+		cmocka_unit_test(codemem_views_have_no_other_rights),
+		cmocka_unit_test(loop_removed_source_is_not_called),
+		cmocka_unit_test(timer_fires_once_not_early),
+		cmocka_unit_test(signals_are_read_in_order_of_number),
+		cmocka_unit_test(tsc_frequency_fits_the_clock),
+		cmocka_unit_test(thread_runs),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
