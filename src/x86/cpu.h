@@ -68,7 +68,8 @@ struct x86_ops {
 	/* Translations that must be forgotten; `pcid` and `at` as the kind needs. */
 	void (*flush)(struct x86_cpu *cpu, enum x86_flush kind, u64 at, unsigned pcid);
 	/* CS, CPL, CR0, CR4, EFER, RFLAGS.VM or DR7 changed in a way that changes how code decodes or
-	 * which translations apply. */
+	 * which translations apply; or CR3 did, with PCIDs: then possibly without a flush, and a TLB whose
+	 * entries carry no PCID must forget the non-global ones. */
 	void (*mode_changed)(struct x86_cpu *cpu);
 
 	/* Port I/O after the permission check; size 1, 2 or 4. Never fault. */
