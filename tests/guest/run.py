@@ -27,12 +27,13 @@ class Program:
         self.expect = expect
         self.skip = {}    # engine: reason
         self.known = {}   # engine: {test: reason}
+        self.soft = bool(notes) and "kvm:soft" in notes[0]
         for engine, kind, text in re.findall(r"(\w+):(skip|except)\(([^()]*)\)", notes[0] if notes else ""):
             if kind == "skip":
                 self.skip[engine] = text
             else:
                 names, _, reason = text.partition(":")
-                for test in names.split(","):
+                for test in names.split(";"):
                     self.known.setdefault(engine, {})[test.strip()] = reason.strip()
 
 
@@ -108,9 +109,20 @@ def available(args):
     return None
 
 
+def kvm_is_soft(args):
+    """True when `strata host` finds that this host's KVM cannot be relied on."""
+    if args.engine != "kvm":
+        return False
+    text = subprocess.run([args.strata, "host"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False,
+                          timeout=60).stdout.decode()
+    return re.search(r"^engine\s+kvm\s+usable", text, re.M) is None
+
+
 def one(args, program):
     if args.engine in program.skip:
         return program, "skip", program.skip[args.engine], 0.0, ""
+    if args.soft and not program.soft:
+        return program, "skip", "this host's KVM emulates in software, and not enough", 0.0, ""
     status, text, seconds = execute(args, program)
     if args.engine != "qemu" and status == 3:
         return program, "skip", "the engine cannot run on this host", seconds, text
@@ -133,6 +145,7 @@ def main():
     if why:
         print(f"skip: {why}")
         return 77
+    args.soft = kvm_is_soft(args)
     programs = [p for p in read_list(args.list) if not args.names or p.name in args.names]
     counts = {"pass": 0, "FAIL": 0, "skip": 0}
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:

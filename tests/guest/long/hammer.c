@@ -8,7 +8,7 @@
 static bool spared(u16 port, u16 pm)
 {
 	return (port >= 0xf4 && port <= 0xf7) ||      /* debug exit */
-	       port == 0x501 ||                       /* debug exit */
+	       (port >= 0x501 && port <= 0x504) ||    /* debug exit */
 	       (port >= 0x3f8 && port <= 0x3ff) ||    /* the console */
 	       port == 0x64 || port == 0x92 ||        /* resets */
 	       (port >= 0xcf8 && port <= 0xcff) ||    /* reset and PCI configuration */

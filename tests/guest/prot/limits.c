@@ -52,16 +52,11 @@ static void types(void)
 
 static void stack(void)
 {
-	/* Through SS the fault is #SS(0). The stack segment ends right above the word. */
-	ulong sp;
-
-	gdt[SLOT(1)] = descriptor(0, (u32)&data[4095], 0x93, 4);
-	if ((ulong)&data[4095] > 0xfffff) /* too far for a byte limit: count in pages */
-		gdt[SLOT(1)] = descriptor(0, (u32)&data[4095] >> 12, 0x93, 0xc);
-	__asm__ volatile("mov %%esp, %0" : "=r"(sp));
+	/* Through SS the fault is #SS(0). The segment leaves out the first page only: the trap needs a stack. */
+	gdt[SLOT(1)] = descriptor(0, 0, 0x97, 0xc);
 	trap.vector = NO_TRAP;
 	__asm__ volatile("mov %%ss, %%ebx\n\tmovl $1f, trap_resume\n\tmov %1, %%ss\n\tmovl %%ss:(%0), %%eax\n1:\tmov %%ebx, %%ss"
-			 ::"r"(&data[4096]), "r"(SEL(1)) : "eax", "ebx", "memory");
+			 ::"r"(0xffc), "r"(SEL(1)) : "eax", "ebx", "memory");
 	CHECK_EQ(trap.vector, V_SS);
 	CHECK_EQ(trap.error, 0);
 	trap_resume = 0;
@@ -74,6 +69,7 @@ static void descriptor_tables(void)
 		u32 base;
 	} __attribute__((packed)) old, small;
 
+	__asm__ volatile("mov %0, %%fs" ::"r"(KDATA)); /* the trap's way back reloads FS */
 	/* A selector one byte beyond the table is outside. */
 	__asm__ volatile("sgdt %0" : "=m"(old));
 	small = old;
@@ -83,7 +79,7 @@ static void descriptor_tables(void)
 	small.limit = SEL(0) + 7;
 	__asm__ volatile("lgdt %0" ::"m"(small));
 	EXPECT_OK("mov %0, %%fs", : : "r"(SEL(0)));
-	__asm__ volatile("lgdt %0" ::"m"(old));
+	__asm__ volatile("lgdt %0\n\tmov %1, %%fs" ::"m"(old), "r"(KDATA));
 }
 
 const struct test tests[] = {

@@ -87,9 +87,13 @@ static void lldt_ltr(void)
 	EXPECT(V_GP, 0x0c, "lldt %w0", : : "r"(0x0c)); /* must lie in the GDT */
 	EXPECT_OK("lldt %w0", : : "r"(0));
 	EXPECT(V_GP, TSS_SEL, "ltr %w0", : : "r"(TSS_SEL)); /* busy */
-	EXPECT(V_GP, 0, "ltr %w0", : : "r"(0));
 	gdt[SLOT(2)] = descriptor((u32)&tss, 103, 0x09, 0);
 	EXPECT(V_NP, SEL(2), "ltr %w0", : : "r"(SEL(2)));
+}
+
+static void ltr_null(void)
+{
+	EXPECT(V_GP, 0, "ltr %w0", : : "r"(0));
 }
 
 static void far_pointers(void)
@@ -136,5 +140,6 @@ const struct test tests[] = {
 	{ "lldt and ltr", lldt_ltr, CHEAP },
 	{ "far pointers", far_pointers, CHEAP },
 	{ "push and pop", pushed, CHEAP },
+	{ "ltr null", ltr_null, CHEAP },
 	{ 0 },
 };
