@@ -1,7 +1,4 @@
-/*
- * See console.h. The threads can be cancelled only inside read(), write() and poll(), where they
- * hold no lock and own nothing; so closing never waits for a terminal.
- */
+/* See console.h. Closing interrupts the threads' system calls, so it never waits for a terminal. */
 #include "machine/console.h"
 #include "base/bits.h"
 #include "os/thread.h"
@@ -41,19 +38,20 @@ static void changed_locked(struct console *c)
 	pthread_cond_broadcast(&c->changed);
 }
 
-/* The one place where a thread may be cancelled. */
-static ssize_t transfer(bool out, int fd, u8 *buf, size_t len)
+/* read() or write(), whichever way the descriptor blocks: whoever gave it to us may have made it
+ * non-blocking. 0 when closing. */
+static ssize_t transfer(struct console *c, bool out, u8 *buf, size_t len)
 {
-	struct pollfd p = { .fd = fd, .events = out ? POLLOUT : POLLIN };
+	struct pollfd p = { .fd = out ? c->output : c->input, .events = out ? POLLOUT : POLLIN };
 	ssize_t n;
-	int old;
 
-	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &old);
-	/* Whoever gave us the descriptor may have made it non-blocking. */
 	do {
-		n = out ? write(fd, buf, len) : read(fd, buf, len);
-	} while (n < 0 && (errno == EINTR || (errno == EAGAIN && poll(&p, 1, -1) >= 0)));
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+		if (atomic_load(&c->closing))
+			return 0;
+		n = out ? write(p.fd, buf, len) : read(p.fd, buf, len);
+		if (n < 0 && errno == EAGAIN && poll(&p, 1, -1) >= 0)
+			errno = EINTR;
+	} while (n < 0 && errno == EINTR);
 	return n;
 }
 
@@ -81,10 +79,8 @@ static void *read_loop(void *ctx)
 	struct console *c = ctx;
 	u8 buf[CHUNK];
 	ssize_t n;
-	int old;
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
-	while ((n = transfer(false, c->input, buf, sizeof(buf))) > 0) {
+	while ((n = transfer(c, false, buf, sizeof(buf))) > 0) {
 		u8 *end = c->escape >= 0 ? memchr(buf, c->escape, (size_t)n) : NULL;
 
 		if (!input_put(c, buf, end ? (size_t)(end - buf) : (size_t)n))
@@ -126,10 +122,10 @@ static void output_done(struct console *c, bool dead)
 		c->drained(c->ctx);
 }
 
-static bool write_all(int fd, u8 *buf, size_t len)
+static bool write_all(struct console *c, u8 *buf, size_t len)
 {
 	for (size_t done = 0; done < len;) {
-		ssize_t n = transfer(true, fd, buf + done, len - done);
+		ssize_t n = transfer(c, true, buf + done, len - done);
 
 		if (n <= 0)
 			return false;
@@ -144,11 +140,9 @@ static void *write_loop(void *ctx)
 	bool alive = true;
 	u8 buf[CHUNK];
 	size_t n;
-	int old;
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
 	while (alive && (n = output_take(c, buf))) {
-		alive = write_all(c->output, buf, n);
+		alive = write_all(c, buf, n);
 		output_done(c, !alive);
 	}
 	return NULL;
@@ -178,8 +172,7 @@ static void stop_thread(pthread_t thread, bool *runs)
 {
 	if (!*runs)
 		return;
-	pthread_cancel(thread);
-	pthread_join(thread, NULL);
+	thread_stop(thread);
 	*runs = false;
 }
 

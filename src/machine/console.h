@@ -33,10 +33,10 @@ struct console {
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t changed;
 	struct console_queue in, out;
-	bool writing;  /* bytes taken from `out` are on their way */
-	bool dead;     /* nobody reads our output any more */
-	bool released; /* console_wait() does not wait */
-	bool closing;
+	bool writing;	      /* bytes taken from `out` are on their way */
+	bool dead;	      /* nobody reads our output any more */
+	bool released;	      /* console_wait() does not wait */
+	_Atomic bool closing; /* these two are also read without the lock */
 	_Atomic bool congested;
 };
 
