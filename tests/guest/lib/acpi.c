@@ -31,11 +31,11 @@ const u8 *acpi_find(const char *signature)
 	if (!rsdp)
 		return NULL;
 	wide = !*(const u32 *)(rsdp + 16) && rsdp[15] >= 2; /* an XSDT alone */
-	root = (const u8 *)(wide ? (ulong)*(const u64 *)(rsdp + 24) : *(const u32 *)(rsdp + 16));
+	root = (const u8 *)(wide ? (ulong) * (const u64 *)(rsdp + 24) : *(const u32 *)(rsdp + 16));
 	if (!root)
 		return NULL;
 	for (u32 at = 36; at < *(const u32 *)(root + 4); at += wide ? 8 : 4) {
-		const u8 *table = (const u8 *)(ulong)*(const u32 *)(root + at);
+		const u8 *table = (const u8 *)(ulong) * (const u32 *)(root + at);
 
 		if (!memcmp(table, signature, 4))
 			return table;
@@ -54,5 +54,5 @@ ulong acpi_hpet_base(void)
 {
 	const u8 *hpet = acpi_find("HPET");
 
-	return hpet ? (ulong)*(const u32 *)(hpet + 44) : 0;
+	return hpet ? (ulong) * (const u32 *)(hpet + 44) : 0;
 }

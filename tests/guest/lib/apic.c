@@ -1,4 +1,5 @@
-/* Interrupt controllers and timers: 8259A and 8254 data sheets, SDM 3A chapter 11, 82093AA data sheet. */
+/* Interrupt controllers and timers: 8259A and 8254 data sheets, SDM 3A chapter 11, 82093AA data
+ * sheet. */
 #include "apic.h"
 
 void pic_init(u8 master_vector, u8 slave_vector)

@@ -28,38 +28,54 @@ typedef int32_t s32;
 typedef int64_t s64;
 typedef unsigned long ulong; /* the width of a stack slot in 32- and 64-bit programs */
 
-#define BIT(n)       (1ul << (n))
+#define BIT(n)	     (1ul << (n))
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 #define ALIGNED(n)   __attribute__((aligned(n)))
 #define NOINLINE     __attribute__((noinline))
-#define PAGE         4096ul
+#define PAGE	     4096ul
 
-#define FLAG_CF   0x1ul
-#define FLAG_PF   0x4ul
-#define FLAG_AF   0x10ul
-#define FLAG_ZF   0x40ul
-#define FLAG_SF   0x80ul
-#define FLAG_TF   0x100ul
-#define FLAG_IF   0x200ul
-#define FLAG_DF   0x400ul
-#define FLAG_OF   0x800ul
-#define FLAG_IOPL 0x3000ul
-#define FLAG_NT   0x4000ul
-#define FLAG_RF   0x10000ul
-#define FLAG_VM   0x20000ul
-#define FLAG_AC   0x40000ul
-#define FLAG_VIF  0x80000ul
-#define FLAG_VIP  0x100000ul
-#define FLAG_ID   0x200000ul
+#define FLAG_CF	     0x1ul
+#define FLAG_PF	     0x4ul
+#define FLAG_AF	     0x10ul
+#define FLAG_ZF	     0x40ul
+#define FLAG_SF	     0x80ul
+#define FLAG_TF	     0x100ul
+#define FLAG_IF	     0x200ul
+#define FLAG_DF	     0x400ul
+#define FLAG_OF	     0x800ul
+#define FLAG_IOPL    0x3000ul
+#define FLAG_NT	     0x4000ul
+#define FLAG_RF	     0x10000ul
+#define FLAG_VM	     0x20000ul
+#define FLAG_AC	     0x40000ul
+#define FLAG_VIF     0x80000ul
+#define FLAG_VIP     0x100000ul
+#define FLAG_ID	     0x200000ul
 #define FLAGS_STATUS (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
 
 enum {
-	V_DE = 0, V_DB = 1, V_NMI = 2, V_BP = 3, V_OF = 4, V_BR = 5, V_UD = 6, V_NM = 7, V_DF = 8,
-	V_TS = 10, V_NP = 11, V_SS = 12, V_GP = 13, V_PF = 14, V_MF = 16, V_AC = 17, V_XM = 19,
+	V_DE = 0,
+	V_DB = 1,
+	V_NMI = 2,
+	V_BP = 3,
+	V_OF = 4,
+	V_BR = 5,
+	V_UD = 6,
+	V_NM = 7,
+	V_DF = 8,
+	V_TS = 10,
+	V_NP = 11,
+	V_SS = 12,
+	V_GP = 13,
+	V_PF = 14,
+	V_MF = 16,
+	V_AC = 17,
+	V_XM = 19,
 	NO_TRAP = 0xffff,
 };
 
-/* -- tests and checks ---------------------------------------------------------------------------- */
+/* -- tests and checks ----------------------------------------------------------------------------
+ */
 
 struct test {
 	const char *name;
@@ -75,16 +91,16 @@ void check_fail(int line, const char *what, u64 got, u64 want);
 void test_skip(const char *why);
 extern bool test_failed;
 
-#define CHECK_EQ(got, want)                                                                        \
-	do {                                                                                       \
-		u64 got_ = (u64)(got), want_ = (u64)(want);                                        \
-		if (got_ != want_)                                                                 \
-			check_fail(__LINE__, #got, got_, want_);                                   \
+#define CHECK_EQ(got, want)                                      \
+	do {                                                     \
+		u64 got_ = (u64)(got), want_ = (u64)(want);      \
+		if (got_ != want_)                               \
+			check_fail(__LINE__, #got, got_, want_); \
 	} while (0)
-#define CHECK(cond)                                                                                \
-	do {                                                                                       \
-		if (!(cond))                                                                       \
-			check_fail(__LINE__, #cond, 0, 1);                                         \
+#define CHECK(cond)                                        \
+	do {                                               \
+		if (!(cond))                               \
+			check_fail(__LINE__, #cond, 0, 1); \
 	} while (0)
 
 void *memset(void *to, int c, size_t n);
@@ -94,7 +110,8 @@ void print(const char *text);
 void print_hex(u64 value);
 _Noreturn void guest_exit(u8 value);
 
-/* -- traps --------------------------------------------------------------------------------------- */
+/* -- traps ---------------------------------------------------------------------------------------
+ */
 
 #if defined(GUEST16)
 struct frame { /* as lib/trap16.S pushes it */
@@ -133,35 +150,37 @@ extern volatile u32 trap_counts[256];
 
 /*
  * Runs one instruction (or a few, the faulting one first) with recovery: afterwards trap.vector is
- * what it raised, or NO_TRAP. The rest of the arguments are an asm statement's, from its first colon.
+ * what it raised, or NO_TRAP. The rest of the arguments are an asm statement's, from its first
+ * colon.
  */
-#define ATTEMPT(insn, ...)                                                                         \
-	do {                                                                                       \
-		trap.vector = NO_TRAP;                                                             \
-		__asm__ volatile("" ::: "memory");                                                 \
-		__asm__ volatile(MOVP "$7770f, trap_at\n\t" MOVP "$7771f, trap_resume\n"           \
-				      "7770: " insn "\n7771:\n\t" MOVP "$0, trap_resume"           \
-				 __VA_ARGS__);                                                     \
-		__asm__ volatile("" ::: "memory");                                                 \
+#define ATTEMPT(insn, ...)                                                                    \
+	do {                                                                                  \
+		trap.vector = NO_TRAP;                                                        \
+		__asm__ volatile("" ::: "memory");                                            \
+		__asm__ volatile(                                                             \
+			MOVP "$7770f, trap_at\n\t" MOVP "$7771f, trap_resume\n"               \
+			     "7770: " insn "\n7771:\n\t" MOVP "$0, trap_resume" __VA_ARGS__); \
+		__asm__ volatile("" ::: "memory");                                            \
 	} while (0)
 
 void check_trap(int line, const char *what, u32 vector, u32 error, ulong offset);
 
 /* The instruction must raise exactly this, with the saved RIP `offset` bytes past its start. */
-#define EXPECT_AT(vector, error, offset, insn, ...)                                                \
-	do {                                                                                       \
-		ATTEMPT(insn, __VA_ARGS__);                                                        \
-		check_trap(__LINE__, insn, vector, error, offset);                                 \
+#define EXPECT_AT(vector, error, offset, insn, ...)                \
+	do {                                                       \
+		ATTEMPT(insn, __VA_ARGS__);                        \
+		check_trap(__LINE__, insn, vector, error, offset); \
 	} while (0)
 #define EXPECT(vector, error, insn, ...) EXPECT_AT(vector, error, 0, insn, __VA_ARGS__)
-#define EXPECT_OK(insn, ...)                                                                       \
-	do {                                                                                       \
-		ATTEMPT(insn, __VA_ARGS__);                                                        \
-		if (trap.vector != NO_TRAP)                                                        \
-			check_fail(__LINE__, insn, trap.vector, NO_TRAP);                          \
+#define EXPECT_OK(insn, ...)                                              \
+	do {                                                              \
+		ATTEMPT(insn, __VA_ARGS__);                               \
+		if (trap.vector != NO_TRAP)                               \
+			check_fail(__LINE__, insn, trap.vector, NO_TRAP); \
 	} while (0)
 
-/* -- processor ----------------------------------------------------------------------------------- */
+/* -- processor -----------------------------------------------------------------------------------
+ */
 
 static inline void outb(u16 port, u8 v) { __asm__ volatile("outb %0, %1" ::"a"(v), "Nd"(port)); }
 static inline void outw(u16 port, u16 v) { __asm__ volatile("outw %0, %1" ::"a"(v), "Nd"(port)); }
@@ -185,16 +204,16 @@ static inline u32 inl(u16 port)
 	return v;
 }
 
-#define DEFINE_REGISTER(name)                                                                      \
-	static inline ulong read_##name(void)                                                      \
-	{                                                                                          \
-		ulong v;                                                                           \
-		__asm__ volatile("mov %%" #name ", %0" : "=r"(v)::"memory");                       \
-		return v;                                                                          \
-	}                                                                                          \
-	static inline void write_##name(ulong v)                                                   \
-	{                                                                                          \
-		__asm__ volatile("mov %0, %%" #name ::"r"(v) : "memory");                          \
+#define DEFINE_REGISTER(name)                                                \
+	static inline ulong read_##name(void)                                \
+	{                                                                    \
+		ulong v;                                                     \
+		__asm__ volatile("mov %%" #name ", %0" : "=r"(v)::"memory"); \
+		return v;                                                    \
+	}                                                                    \
+	static inline void write_##name(ulong v)                             \
+	{                                                                    \
+		__asm__ volatile("mov %0, %%" #name ::"r"(v) : "memory");    \
 	}
 DEFINE_REGISTER(cr0)
 DEFINE_REGISTER(cr2)
@@ -213,13 +232,20 @@ static inline ulong read_flags(void)
 	__asm__ volatile("pushf\n\tpop %0" : "=r"(v)::"memory");
 	return v;
 }
-static inline void write_flags(ulong v) { __asm__ volatile("push %0\n\tpopf" ::"r"(v) : "memory", "cc"); }
+static inline void write_flags(ulong v)
+{
+	__asm__ volatile("push %0\n\tpopf" ::"r"(v) : "memory", "cc");
+}
 
-struct cpuid { u32 a, b, c, d; };
+struct cpuid {
+	u32 a, b, c, d;
+};
 static inline struct cpuid cpuid(u32 leaf, u32 sub)
 {
 	struct cpuid r;
-	__asm__ volatile("cpuid" : "=a"(r.a), "=b"(r.b), "=c"(r.c), "=d"(r.d) : "a"(leaf), "c"(sub));
+	__asm__ volatile("cpuid"
+			 : "=a"(r.a), "=b"(r.b), "=c"(r.c), "=d"(r.d)
+			 : "a"(leaf), "c"(sub));
 	return r;
 }
 static inline u64 rdmsr(u32 index)
@@ -239,45 +265,46 @@ static inline u64 rdtsc(void)
 	return (u64)hi << 32 | lo;
 }
 
-#define CR0_MP BIT(1)
-#define CR0_EM BIT(2)
-#define CR0_TS BIT(3)
-#define CR0_NE BIT(5)
-#define CR0_WP BIT(16)
-#define CR0_AM BIT(18)
-#define CR0_PG BIT(31)
-#define CR4_VME BIT(0)
-#define CR4_PVI BIT(1)
-#define CR4_TSD BIT(2)
-#define CR4_DE BIT(3)
-#define CR4_PSE BIT(4)
-#define CR4_PAE BIT(5)
-#define CR4_PGE BIT(7)
-#define CR4_OSFXSR BIT(9)
+#define CR0_MP	       BIT(1)
+#define CR0_EM	       BIT(2)
+#define CR0_TS	       BIT(3)
+#define CR0_NE	       BIT(5)
+#define CR0_WP	       BIT(16)
+#define CR0_AM	       BIT(18)
+#define CR0_PG	       BIT(31)
+#define CR4_VME	       BIT(0)
+#define CR4_PVI	       BIT(1)
+#define CR4_TSD	       BIT(2)
+#define CR4_DE	       BIT(3)
+#define CR4_PSE	       BIT(4)
+#define CR4_PAE	       BIT(5)
+#define CR4_PGE	       BIT(7)
+#define CR4_OSFXSR     BIT(9)
 #define CR4_OSXMMEXCPT BIT(10)
-#define CR4_UMIP BIT(11)
-#define CR4_FSGSBASE BIT(16)
-#define CR4_PCIDE BIT(17)
-#define CR4_OSXSAVE BIT(18)
-#define CR4_SMEP BIT(20)
-#define CR4_SMAP BIT(21)
+#define CR4_UMIP       BIT(11)
+#define CR4_FSGSBASE   BIT(16)
+#define CR4_PCIDE      BIT(17)
+#define CR4_OSXSAVE    BIT(18)
+#define CR4_SMEP       BIT(20)
+#define CR4_SMAP       BIT(21)
 
-#define MSR_APIC_BASE 0x1b
-#define MSR_SYSENTER_CS 0x174
-#define MSR_SYSENTER_ESP 0x175
-#define MSR_SYSENTER_EIP 0x176
-#define MSR_EFER 0xc0000080
-#define MSR_STAR 0xc0000081
-#define MSR_LSTAR 0xc0000082
-#define MSR_CSTAR 0xc0000083
-#define MSR_SFMASK 0xc0000084
-#define MSR_FS_BASE 0xc0000100
-#define MSR_GS_BASE 0xc0000101
+#define MSR_APIC_BASE	   0x1b
+#define MSR_SYSENTER_CS	   0x174
+#define MSR_SYSENTER_ESP   0x175
+#define MSR_SYSENTER_EIP   0x176
+#define MSR_EFER	   0xc0000080
+#define MSR_STAR	   0xc0000081
+#define MSR_LSTAR	   0xc0000082
+#define MSR_CSTAR	   0xc0000083
+#define MSR_SFMASK	   0xc0000084
+#define MSR_FS_BASE	   0xc0000100
+#define MSR_GS_BASE	   0xc0000101
 #define MSR_KERNEL_GS_BASE 0xc0000102
-#define EFER_SCE BIT(0)
-#define EFER_NXE BIT(11)
+#define EFER_SCE	   BIT(0)
+#define EFER_NXE	   BIT(11)
 
-/* -- descriptors (32- and 64-bit programs) -------------------------------------------------------- */
+/* -- descriptors (32- and 64-bit programs) --------------------------------------------------------
+ */
 
 #ifndef GUEST16
 extern volatile u64 gdt[GDT_SLOTS]; /* the processor reads them behind the compiler's back */
@@ -308,7 +335,8 @@ struct tss {
 void idt_set_ist(u8 vector, unsigned ist);
 #else
 struct tss {
-	u32 link, esp0, ss0, esp1, ss1, esp2, ss2, cr3, eip, eflags, eax, ecx, edx, ebx, esp, ebp, esi, edi;
+	u32 link, esp0, ss0, esp1, ss1, esp2, ss2, cr3, eip, eflags, eax, ecx, edx, ebx, esp, ebp,
+		esi, edi;
 	u32 es, cs, ss, ds, fs, gs, ldt;
 	u16 trap, iomap;
 	u8 bitmap[8193];

@@ -1,4 +1,5 @@
-/* Descriptor tables at start: the IDT full of trap stubs, the TSS, ring 3's stacks; the IVT in real mode. */
+/* Descriptor tables at start: the IDT full of trap stubs, the TSS, ring 3's stacks; the IVT in real
+ * mode. */
 #include "guest.h"
 
 void arch_init(void);

@@ -1,4 +1,5 @@
-/* Read-modify-write instructions, locked and not: CMPXCHG, CMPXCHG8B/16B, XADD, XCHG; bit operations. */
+/* Read-modify-write instructions, locked and not: CMPXCHG, CMPXCHG8B/16B, XADD, XCHG; bit
+ * operations. */
 #include "paging.h"
 
 static u64 word[4] ALIGNED(64);
@@ -9,17 +10,26 @@ static void cmpxchg(void)
 	u8 z;
 
 	word[0] = 5;
-	__asm__ volatile("lock cmpxchgq %3, %1\n\tsetz %2" : "+a"(a), "+m"(word[0]), "=q"(z) : "r"(9ul) : "cc");
+	__asm__ volatile("lock cmpxchgq %3, %1\n\tsetz %2"
+			 : "+a"(a), "+m"(word[0]), "=q"(z)
+			 : "r"(9ul)
+			 : "cc");
 	CHECK_EQ(z, 1);
 	CHECK_EQ(word[0], 9);
-	__asm__ volatile("lock cmpxchgq %3, %1\n\tsetz %2" : "+a"(a), "+m"(word[0]), "=q"(z) : "r"(11ul) : "cc");
+	__asm__ volatile("lock cmpxchgq %3, %1\n\tsetz %2"
+			 : "+a"(a), "+m"(word[0]), "=q"(z)
+			 : "r"(11ul)
+			 : "cc");
 	CHECK_EQ(z, 0);
 	CHECK_EQ(a, 9);
 	CHECK_EQ(word[0], 9);
 	/* 32-bit register forms zero-extend what they write. */
 	a = 0xffffffff00000009;
 	ulong r = 0xffffffff00000009;
-	__asm__ volatile("cmpxchgl %k2, %k1\n\tsetz %b3" : "+a"(a), "+r"(r) : "r"(7ul), "d"(0) : "cc");
+	__asm__ volatile("cmpxchgl %k2, %k1\n\tsetz %b3"
+			 : "+a"(a), "+r"(r)
+			 : "r"(7ul), "d"(0)
+			 : "cc");
 	CHECK_EQ(r, 7);
 }
 
@@ -29,10 +39,16 @@ static void cmpxchg8b(void)
 	u8 z;
 
 	word[0] = 0x0000000200000001;
-	__asm__ volatile("lock cmpxchg8b %2\n\tsetz %3" : "+a"(a), "+d"(d), "+m"(word[0]), "=q"(z) : "b"(3), "c"(4) : "cc");
+	__asm__ volatile("lock cmpxchg8b %2\n\tsetz %3"
+			 : "+a"(a), "+d"(d), "+m"(word[0]), "=q"(z)
+			 : "b"(3), "c"(4)
+			 : "cc");
 	CHECK_EQ(z, 1);
 	CHECK_EQ(word[0], 0x0000000400000003);
-	__asm__ volatile("cmpxchg8b %2\n\tsetz %3" : "+a"(a), "+d"(d), "+m"(word[0]), "=q"(z) : "b"(5), "c"(6) : "cc");
+	__asm__ volatile("cmpxchg8b %2\n\tsetz %3"
+			 : "+a"(a), "+d"(d), "+m"(word[0]), "=q"(z)
+			 : "b"(5), "c"(6)
+			 : "cc");
 	CHECK_EQ(z, 0);
 	CHECK_EQ(a, 3);
 	CHECK_EQ(d, 4);
@@ -46,24 +62,37 @@ static void cmpxchg16b(void)
 
 	word[0] = 1;
 	word[1] = 2;
-	__asm__ volatile("lock cmpxchg16b %2\n\tsetz %3" : "+a"(a), "+d"(d), "+m"(*(u64(*)[2])word), "=q"(z) : "b"(3ul), "c"(4ul) : "cc");
+	__asm__ volatile("lock cmpxchg16b %2\n\tsetz %3"
+			 : "+a"(a), "+d"(d), "+m"(*(u64(*)[2])word), "=q"(z)
+			 : "b"(3ul), "c"(4ul)
+			 : "cc");
 	CHECK_EQ(z, 1);
 	CHECK_EQ(word[0], 3);
 	CHECK_EQ(word[1], 4);
-	__asm__ volatile("lock cmpxchg16b %2\n\tsetz %3" : "+a"(a), "+d"(d), "+m"(*(u64(*)[2])word), "=q"(z) : "b"(5ul), "c"(6ul) : "cc");
+	__asm__ volatile("lock cmpxchg16b %2\n\tsetz %3"
+			 : "+a"(a), "+d"(d), "+m"(*(u64(*)[2])word), "=q"(z)
+			 : "b"(5ul), "c"(6ul)
+			 : "cc");
 	CHECK_EQ(z, 0);
 	CHECK_EQ(a, 3);
 	CHECK_EQ(d, 4);
-	EXPECT(V_GP, 0, "cmpxchg16b 8(%0)", : : "r"(word), "a"(0), "b"(0), "c"(0), "d"(0) : "memory");
+	EXPECT(V_GP, 0, "cmpxchg16b 8(%0)",
+		:
+		: "r"(word), "a"(0), "b"(0), "c"(0), "d"(0)
+		: "memory");
 }
 
 static void failed_compare_writes(void)
 {
 	static u64 page[512] ALIGNED(4096);
 
-	/* CMPXCHG writes its destination even when the comparison fails: a read-only page faults. */
+	/* CMPXCHG writes its destination even when the comparison fails: a read-only page faults.
+	 */
 	pt_map(TEST_VA, (ulong)page, PTE_P);
-	EXPECT(V_PF, PF_P | PF_W, "lock cmpxchgl %%ecx, (%0)", : : "r"(TEST_VA), "a"(1), "c"(2) : "memory", "cc");
+	EXPECT(V_PF, PF_P | PF_W, "lock cmpxchgl %%ecx, (%0)",
+		:
+		: "r"(TEST_VA), "a"(1), "c"(2)
+		: "memory", "cc");
 }
 
 static void xadd_xchg(void)
@@ -71,7 +100,8 @@ static void xadd_xchg(void)
 	ulong r = 5, f;
 
 	word[0] = 7;
-	__asm__ volatile("lock xaddq %0, %1\n\tpushf\n\tpop %2" : "+r"(r), "+m"(word[0]), "=r"(f)::"cc");
+	__asm__ volatile("lock xaddq %0, %1\n\tpushf\n\tpop %2"
+			 : "+r"(r), "+m"(word[0]), "=r"(f)::"cc");
 	CHECK_EQ(r, 7);
 	CHECK_EQ(word[0], 12);
 	CHECK_EQ(f & FLAGS_STATUS, FLAG_PF); /* 12 has two bits */
@@ -86,8 +116,11 @@ static void xadd_xchg(void)
 static void locked_forms(void)
 {
 	word[0] = 0xf0;
-	__asm__ volatile("lock orb $1, %0\n\tlock andb $0xf1, %0\n\tlock xorb $0x10, %0\n\tlock addw $1, %0\n\tlock subl $2, %0\n\t"
-			 "lock incq %0\n\tlock decq %0\n\tlock notb %0\n\tlock negb %0\n\tstc\n\tlock adcq $0, %0\n\tstc\n\tlock sbbq $1, %0"
+	__asm__ volatile("lock orb $1, %0\n\tlock andb $0xf1, %0\n\t"
+			 "lock xorb $0x10, %0\n\tlock addw $1, %0\n\t"
+			 "lock subl $2, %0\n\tlock incq %0\n\tlock decq %0\n\t"
+			 "lock notb %0\n\tlock negb %0\n\tstc\n\tlock adcq $0, %0\n\t"
+			 "stc\n\tlock sbbq $1, %0"
 			 : "+m"(word[0])::"cc");
 	CHECK_EQ(word[0], 0xe0);
 }
@@ -106,7 +139,10 @@ static void bit_offsets(void)
 	CHECK_EQ(word[0], 0x8000000080000000);
 	__asm__ volatile("btcw %w1, %0" : "+m"(word[1]) : "r"(-16) : "memory", "cc");
 	CHECK_EQ(word[0], 0x8001000080000000);
-	__asm__ volatile("lock btrq %2, %0\n\tsetc %1" : "+m"(word[1]), "=q"(c) : "r"(-1l) : "memory", "cc");
+	__asm__ volatile("lock btrq %2, %0\n\tsetc %1"
+			 : "+m"(word[1]), "=q"(c)
+			 : "r"(-1l)
+			 : "memory", "cc");
 	CHECK_EQ(c, 1);
 	CHECK_EQ(word[0], 0x0001000080000000);
 	/* An immediate or a register operand wraps instead. */

@@ -46,13 +46,20 @@ static void upper_half(void)
 		return;
 	/* Legacy SSE keeps bits 255:128, VEX.128 clears them. */
 	fill();
-	__asm__ volatile("vmovdqu %1, %%ymm0\n\tpaddq %%xmm0, %%xmm0\n\tvmovdqu %%ymm0, %0" : "=m"(z) : "m"(x));
+	__asm__ volatile("vmovdqu %1, %%ymm0\n\tpaddq %%xmm0, %%xmm0\n\tvmovdqu %%ymm0, %0"
+			 : "=m"(z)
+			 : "m"(x));
 	CHECK_EQ(z[0], 2);
 	CHECK_EQ(z[2], 3);
-	__asm__ volatile("vmovdqu %1, %%ymm0\n\tvpaddq %%xmm0, %%xmm0, %%xmm0\n\tvmovdqu %%ymm0, %0" : "=m"(z) : "m"(x));
+	__asm__ volatile("vmovdqu %1, %%ymm0\n\tvpaddq %%xmm0, %%xmm0, %%xmm0\n\t"
+			 "vmovdqu %%ymm0, %0"
+			 : "=m"(z)
+			 : "m"(x));
 	CHECK_EQ(z[0], 2);
 	CHECK_EQ(z[2], 0);
-	__asm__ volatile("vmovdqu %1, %%ymm7\n\tvzeroupper\n\tvmovdqu %%ymm7, %0" : "=m"(z) : "m"(x));
+	__asm__ volatile("vmovdqu %1, %%ymm7\n\tvzeroupper\n\tvmovdqu %%ymm7, %0"
+			 : "=m"(z)
+			 : "m"(x));
 	CHECK_EQ(z[1], 2);
 	CHECK_EQ(z[2], 0);
 }
@@ -62,8 +69,11 @@ static void avx(void)
 	if (!enable(7))
 		return;
 	fill();
-	__asm__ volatile("vmovapd %1, %%ymm1\n\tvxorpd %2, %%ymm1, %%ymm14\n\tvperm2f128 $1, %%ymm14, %%ymm14, %%ymm14\n\tvmovupd %%ymm14, %0"
-			 : "=m"(z) : "m"(x), "m"(y));
+	__asm__ volatile("vmovapd %1, %%ymm1\n\tvxorpd %2, %%ymm1, %%ymm14\n\t"
+			 "vperm2f128 $1, %%ymm14, %%ymm14, %%ymm14\n\t"
+			 "vmovupd %%ymm14, %0"
+			 : "=m"(z)
+			 : "m"(x), "m"(y));
 	CHECK_EQ(z[0], x[2] ^ y[2]);
 	CHECK_EQ(z[3], x[1] ^ y[1]);
 	/* VEX forms do not demand alignment, the aligned moves still do. */
@@ -81,19 +91,27 @@ static void avx2(void)
 	if (!enable(7))
 		return;
 	fill();
-	__asm__ volatile("vmovdqa %1, %%ymm1\n\tvpaddq %2, %%ymm1, %%ymm1\n\tvpermq $0x1b, %%ymm1, %%ymm2\n\tvmovdqa %%ymm2, %0" : "=m"(z) : "m"(x), "m"(y));
+	__asm__ volatile("vmovdqa %1, %%ymm1\n\tvpaddq %2, %%ymm1, %%ymm1\n\t"
+			 "vpermq $0x1b, %%ymm1, %%ymm2\n\tvmovdqa %%ymm2, %0"
+			 : "=m"(z)
+			 : "m"(x), "m"(y));
 	CHECK_EQ(z[0], 0x44);
 	CHECK_EQ(z[3], 0x11);
 	/* Gather: indices 3 2 1 0 of x. */
 	static const u64 index[4] ALIGNED(32) = { 3, 2, 1, 0 };
-	__asm__ volatile("vmovdqa %1, %%ymm3\n\tvpcmpeqd %%ymm5, %%ymm5, %%ymm5\n\tvpgatherqq %%ymm5, (%2,%%ymm3,8), %%ymm4\n\tvmovdqa %%ymm4, %0"
-			 : "=m"(z) : "m"(index), "r"(x));
+	__asm__ volatile("vmovdqa %1, %%ymm3\n\tvpcmpeqd %%ymm5, %%ymm5, %%ymm5\n\t"
+			 "vpgatherqq %%ymm5, (%2,%%ymm3,8), %%ymm4\n\tvmovdqa %%ymm4, %0"
+			 : "=m"(z)
+			 : "m"(index), "r"(x));
 	CHECK_EQ(z[0], 4);
 	CHECK_EQ(z[3], 1);
 	/* A masked store touches only what the mask names, even at an address that is not there. */
 	static const u64 mask[4] ALIGNED(32) = { 1ul << 63, 0, 0, 1ul << 63 };
 	fill();
-	__asm__ volatile("vmovdqa %1, %%ymm1\n\tvmovdqa %2, %%ymm2\n\tvpmaskmovq %%ymm1, %%ymm2, %0" : "=m"(z) : "m"(x), "m"(mask));
+	__asm__ volatile("vmovdqa %1, %%ymm1\n\tvmovdqa %2, %%ymm2\n\t"
+			 "vpmaskmovq %%ymm1, %%ymm2, %0"
+			 : "=m"(z)
+			 : "m"(x), "m"(mask));
 	CHECK_EQ(z[0], 1);
 	CHECK_EQ(z[1], 0xeeeeeeeeeeeeeeee);
 	CHECK_EQ(z[3], 4);
@@ -110,8 +128,10 @@ static void fma(void)
 	}
 	if (!enable(7))
 		return;
-	__asm__ volatile("vmovsd %1, %%xmm0\n\tvmovsd %2, %%xmm1\n\tvfmadd213sd %3, %%xmm1, %%xmm0\n\tvcvttsd2si %%xmm0, %0"
-			 : "=r"(r) : "m"(a), "m"(b), "m"(c));
+	__asm__ volatile("vmovsd %1, %%xmm0\n\tvmovsd %2, %%xmm1\n\t"
+			 "vfmadd213sd %3, %%xmm1, %%xmm0\n\tvcvttsd2si %%xmm0, %0"
+			 : "=r"(r)
+			 : "m"(a), "m"(b), "m"(c));
 	CHECK_EQ(r, 22);
 }
 
@@ -125,7 +145,9 @@ static void f16c(void)
 	}
 	if (!enable(7))
 		return;
-	__asm__ volatile("vmovq %1, %%xmm0\n\tvcvtph2ps %%xmm0, %%xmm0\n\tvmovq %%xmm0, %0" : "=r"(r) : "r"(half));
+	__asm__ volatile("vmovq %1, %%xmm0\n\tvcvtph2ps %%xmm0, %%xmm0\n\tvmovq %%xmm0, %0"
+			 : "=r"(r)
+			 : "r"(half));
 	CHECK_EQ(r, 0x3f800000);
 }
 
@@ -143,20 +165,34 @@ static void avx512(void)
 	if (!enable(0xe7))
 		return;
 	fill();
-	__asm__ volatile("vmovdqa64 %1, %%zmm16\n\tvpaddq %2, %%zmm16, %%zmm31\n\tvmovdqa64 %%zmm31, %0" : "=m"(z) : "m"(x), "m"(y));
+	__asm__ volatile("vmovdqa64 %1, %%zmm16\n\tvpaddq %2, %%zmm16, %%zmm31\n\t"
+			 "vmovdqa64 %%zmm31, %0"
+			 : "=m"(z)
+			 : "m"(x), "m"(y));
 	CHECK_EQ(z[0], 0x11);
 	CHECK_EQ(z[7], 0x88);
 	/* Merging and zeroing by mask. */
-	__asm__ volatile("mov $0x81, %%eax\n\tkmovw %%eax, %%k3\n\tvmovdqa64 %1, %%zmm17\n\tvmovdqa64 %%zmm17, %%zmm18%{%%k3%}%{z%}\n\tvmovdqa64 %%zmm18, %0\n\t"
-			 : "=m"(z) : "m"(x) : "eax");
+	__asm__ volatile("mov $0x81, %%eax\n\tkmovw %%eax, %%k3\n\t"
+			 "vmovdqa64 %1, %%zmm17\n\t"
+			 "vmovdqa64 %%zmm17, %%zmm18%{%%k3%}%{z%}\n\t"
+			 "vmovdqa64 %%zmm18, %0\n\t"
+			 : "=m"(z)
+			 : "m"(x)
+			 : "eax");
 	CHECK_EQ(z[0], 1);
 	CHECK_EQ(z[1], 0);
 	CHECK_EQ(z[7], 8);
 	/* Broadcast from memory and compare into a mask. */
-	__asm__ volatile("vmovdqa64 %1, %%zmm1\n\tvpcmpgtq %2%{1to8%}, %%zmm1, %%k1\n\tkmovw %%k1, %k0" : "=r"(k) : "m"(x), "m"(x[3]));
+	__asm__ volatile("vmovdqa64 %1, %%zmm1\n\tvpcmpgtq %2%{1to8%}, %%zmm1, %%k1\n\t"
+			 "kmovw %%k1, %k0"
+			 : "=r"(k)
+			 : "m"(x), "m"(x[3]));
 	CHECK_EQ(k, 0xf0);
 	/* A VEX instruction clears bits 511:128 of its target. */
-	__asm__ volatile("vmovdqa64 %1, %%zmm2\n\tvpor %%xmm2, %%xmm2, %%xmm2\n\tvmovdqa64 %%zmm2, %0" : "=m"(z) : "m"(x));
+	__asm__ volatile("vmovdqa64 %1, %%zmm2\n\tvpor %%xmm2, %%xmm2, %%xmm2\n\t"
+			 "vmovdqa64 %%zmm2, %0"
+			 : "=m"(z)
+			 : "m"(x));
 	CHECK_EQ(z[1], 2);
 	CHECK_EQ(z[2], 0);
 	CHECK_EQ(z[7], 0);

@@ -36,7 +36,7 @@ static void negative(void)
 	__asm__ volatile("mov %%gs:-4096, %0" : "=r"(v)::"memory");
 	CHECK_EQ(v, 11);
 	/* LEA takes no base. */
-	__asm__ volatile("lea %%gs:8, %0" : "=r"(v));
+	__asm__ volatile(".byte 0x65\n\tlea 8, %0" : "=r"(v));
 	CHECK_EQ(v, 8);
 }
 

@@ -1,4 +1,5 @@
-/* Later integer instructions, each gated by CPUID: POPCNT, LZCNT, MOVBE, CRC32, BMI1/2, ADX (SDM 2). */
+/* Later integer instructions, each gated by CPUID: POPCNT, LZCNT, MOVBE, CRC32, BMI1/2, ADX (SDM
+ * 2). */
 #include "guest.h"
 
 static bool has(u32 leaf, unsigned reg, unsigned bit)
@@ -18,10 +19,16 @@ static void popcnt(void)
 
 	if (!has(1, 2, 23))
 		return;
-	__asm__ volatile("popcntq %2, %0\n\tpushf\n\tpop %1" : "=r"(r), "=r"(f) : "r"(0xff00ff0000000001) : "cc");
+	__asm__ volatile("popcntq %2, %0\n\tpushf\n\tpop %1"
+			 : "=r"(r), "=r"(f)
+			 : "r"(0xff00ff0000000001)
+			 : "cc");
 	CHECK_EQ(r, 17);
 	CHECK_EQ(f & FLAGS_STATUS, 0);
-	__asm__ volatile("popcntl %k2, %k0\n\tpushf\n\tpop %1" : "=r"(r), "=r"(f) : "r"(0xffffffff00000000) : "cc");
+	__asm__ volatile("popcntl %k2, %k0\n\tpushf\n\tpop %1"
+			 : "=r"(r), "=r"(f)
+			 : "r"(0xffffffff00000000)
+			 : "cc");
 	CHECK_EQ(r, 0);
 	CHECK_EQ(f & FLAGS_STATUS, FLAG_ZF);
 }
@@ -77,7 +84,10 @@ static void bmi1(void)
 		return;
 	__asm__ volatile("andn %2, %1, %0" : "=r"(r) : "r"(0xfful), "r"(0xff0ul) : "cc");
 	CHECK_EQ(r, 0xf00);
-	__asm__ volatile("bextr %2, %1, %0" : "=r"(r) : "r"(0x123456789aul), "r"(8ul | 16ul << 8) : "cc");
+	__asm__ volatile("bextr %2, %1, %0"
+			 : "=r"(r)
+			 : "r"(0x123456789aul), "r"(8ul | 16ul << 8)
+			 : "cc");
 	CHECK_EQ(r, 0x5678);
 	__asm__ volatile("blsi %1, %0" : "=r"(r) : "r"(0x68ul) : "cc");
 	CHECK_EQ(r, 8);
@@ -103,7 +113,10 @@ static void bmi2(void)
 	__asm__ volatile("mulx %3, %0, %1" : "=r"(r), "=r"(h) : "d"(~0ul), "r"(2ul));
 	CHECK_EQ(r, ~0ul - 1);
 	CHECK_EQ(h, 1);
-	__asm__ volatile("stc\n\tshlx %2, %3, %0\n\tpushf\n\tpop %1" : "=r"(r), "=r"(f) : "r"(65ul), "r"(1ul) : "cc");
+	__asm__ volatile("stc\n\tshlx %2, %3, %0\n\tpushf\n\tpop %1"
+			 : "=r"(r), "=r"(f)
+			 : "r"(65ul), "r"(1ul)
+			 : "cc");
 	CHECK_EQ(r, 2);
 	CHECK_EQ(f & FLAG_CF, FLAG_CF);
 	__asm__ volatile("sarx %1, %2, %0" : "=r"(r) : "r"(63ul), "r"(1ul << 63));
@@ -119,7 +132,8 @@ static void adx(void)
 	if (!has(7, 1, 19))
 		return;
 	/* Two independent carry chains: ADCX through CF, ADOX through OF. */
-	__asm__ volatile("xor %%ecx, %%ecx\n\tadcx %3, %0\n\tadox %4, %1\n\tpushf\n\tpop %2\n\t"
+	__asm__ volatile("xor %%ecx, %%ecx\n\tadcx %3, %0\n\tadox %4, %1\n\tpushf\n\t"
+			 "pop %2\n\t"
 			 : "+r"(a), "+r"(b), "=r"(f)
 			 : "r"(1ul), "r"(2ul)
 			 : "rcx", "cc");

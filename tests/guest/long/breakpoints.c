@@ -3,7 +3,6 @@
 
 static volatile unsigned count;
 static volatile ulong ip, dr6;
-static bool resume_with_rf = true;
 static u64 data[4] ALIGNED(64);
 
 static void on_debug(struct frame *f)
@@ -12,8 +11,7 @@ static void on_debug(struct frame *f)
 	ip = f->ip;
 	dr6 = read_dr6();
 	write_dr6(0xffff0ff0);
-	if (resume_with_rf)
-		f->flags |= FLAG_RF;
+	f->flags |= FLAG_RF; /* past an execution breakpoint */
 }
 
 /* len as DR7 encodes it: 0 one byte, 1 two, 3 four, 2 eight. */
@@ -36,7 +34,8 @@ static void execution(void)
 {
 	extern char bp_here[];
 
-	/* A fault: before the instruction runs, RIP its own; RF in the saved flags lets it go on. */
+	/* A fault: before the instruction runs, RIP its own; RF in the saved flags lets it go on.
+	 */
 	u32 v = 0;
 	arm(0, (ulong)bp_here, 0, 0);
 	__asm__ volatile("nop\n\t.globl bp_here\nbp_here:\tinc %0\n\tnop" : "+r"(v));

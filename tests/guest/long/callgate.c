@@ -7,7 +7,8 @@ static struct {
 } __attribute__((packed)) target;
 ulong gate_rsp, gate_cs, gate_arg;
 
-__asm__(".globl gate_entry\ngate_entry:\n\tmov %rsp, gate_rsp\n\tmov %cs, gate_cs\n\tmov %rax, gate_arg\n\tlretq\n");
+__asm__(".globl gate_entry\ngate_entry:\n\tmov %rsp, gate_rsp\n\t"
+	"mov %cs, gate_cs\n\tmov %rax, gate_arg\n\tlretq\n");
 extern char gate_entry[];
 
 static void put_gate(unsigned slot, u16 selector, void *entry, u8 access)
@@ -24,7 +25,10 @@ static void same_ring(void)
 	target.selector = FREE0;
 	target.offset = 0xdeadbeef; /* ignored */
 	ulong sp;
-	__asm__ volatile("mov %%rsp, %0\n\tlcall *%1" : "=&r"(sp) : "m"(target), "a"(7ul) : "memory");
+	__asm__ volatile("mov %%rsp, %0\n\tlcall *%1"
+			 : "=&r"(sp)
+			 : "m"(target), "a"(7ul)
+			 : "memory");
 	CHECK_EQ(gate_arg, 7);
 	CHECK_EQ(gate_rsp, sp - 16); /* CS and RIP, 8 bytes each */
 }
@@ -94,7 +98,9 @@ static void jump(void)
 
 	put_gate(SLOT, KCODE, gate_jump_target, 0x8c);
 	target.selector = FREE0;
-	__asm__ volatile("ljmp *%0\n\tud2\n\t.globl gate_jump_target\ngate_jump_target:" ::"m"(target) : "memory");
+	__asm__ volatile(
+		"ljmp *%0\n\tud2\n\t.globl gate_jump_target\ngate_jump_target:" ::"m"(target)
+		: "memory");
 }
 
 const struct test tests[] = {

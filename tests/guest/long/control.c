@@ -5,10 +5,10 @@ static void cr0(void)
 {
 	ulong v = read_cr0();
 
-	EXPECT(V_GP, 0, "mov %0, %%cr0", : : "r"(v & ~1ul));      /* PG without PE */
-	EXPECT(V_GP, 0, "mov %0, %%cr0", : : "r"(v | 1ul << 32)); /* upper half */
+	EXPECT(V_GP, 0, "mov %0, %%cr0", : : "r"(v & ~1ul));		     /* PG without PE */
+	EXPECT(V_GP, 0, "mov %0, %%cr0", : : "r"(v | 1ul << 32));	     /* upper half */
 	EXPECT(V_GP, 0, "mov %0, %%cr0", : : "r"((v | BIT(29)) & ~BIT(30))); /* NW without CD */
-	EXPECT(V_GP, 0, "mov %0, %%cr0", : : "r"(0x11ul));        /* PG off in 64-bit code */
+	EXPECT(V_GP, 0, "mov %0, %%cr0", : : "r"(0x11ul)); /* PG off in 64-bit code */
 	CHECK_EQ(read_cr0(), v);
 	/* Reserved low bits are ignored; LMSW cannot clear PE. */
 	write_cr0(v | BIT(6));
@@ -39,7 +39,9 @@ static void efer(void)
 {
 	u64 v = rdmsr(MSR_EFER);
 
-	EXPECT(V_GP, 0, "wrmsr", : : "c"(MSR_EFER), "a"((u32)v & ~0x100u), "d"(0)); /* LME while paging */
+	EXPECT(V_GP, 0, "wrmsr",
+		:
+		: "c"(MSR_EFER), "a"((u32)v & ~0x100u), "d"(0)); /* LME while paging */
 	EXPECT(V_GP, 0, "wrmsr", : : "c"(MSR_EFER), "a"((u32)v), "d"(1));
 	EXPECT(V_GP, 0, "wrmsr", : : "c"(MSR_EFER), "a"((u32)v | 2), "d"(0));
 	CHECK_EQ(rdmsr(MSR_EFER), v);
@@ -65,8 +67,8 @@ static void lock_prefix(void)
 {
 	static u32 word;
 
-	EXPECT(V_UD, 0, ".byte 0xf0, 0x89, 0xc0", : :);                    /* mov */
-	EXPECT(V_UD, 0, ".byte 0xf0, 0x90", : :);                          /* nop */
+	EXPECT(V_UD, 0, ".byte 0xf0, 0x89, 0xc0", : :); /* mov */
+	EXPECT(V_UD, 0, ".byte 0xf0, 0x90", : :);	/* nop */
 	EXPECT(V_UD, 0, ".byte 0xf0\n\tmov %0, %%eax", : : "m"(word) : "eax");
 	EXPECT(V_UD, 0, ".byte 0xf0\n\tcmpl $0, %0", : : "m"(word));
 	EXPECT(V_UD, 0, ".byte 0xf0\n\tbtl $0, %0", : : "m"(word));
@@ -85,7 +87,8 @@ static void non_canonical(void)
 	EXPECT(V_GP, 0, "jmp *%0", : : "r"(0x8000000000000000));
 	EXPECT(V_GP, 0, "call *%0", : : "r"(0x800000000000));
 	trap.vector = NO_TRAP; /* RET faults before it pops: the address is still on the stack */
-	__asm__ volatile("movq $1f, trap_resume\n\tpush %0\n\tret\n1:\tadd $8, %%rsp" ::"r"(0x800000000000));
+	__asm__ volatile(
+		"movq $1f, trap_resume\n\tpush %0\n\tret\n1:\tadd $8, %%rsp" ::"r"(0x800000000000));
 	CHECK_EQ(trap.vector, V_GP);
 }
 

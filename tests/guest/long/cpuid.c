@@ -1,4 +1,5 @@
-/* CPUID: what the leaves promise must agree with each other and with the registers (SDM 2 CPUID, SDM 1 13). */
+/* CPUID: what the leaves promise must agree with each other and with the registers (SDM 2 CPUID,
+ * SDM 1 13). */
 #include "guest.h"
 
 static u64 xgetbv(u32 n)
@@ -97,11 +98,11 @@ static void dependencies(void)
 	struct cpuid one = cpuid(1, 0), seven = cpuid(7, 0);
 	bool avx = one.c & 1u << 28;
 
-	CHECK(!avx || (one.c & 1u << 26));                 /* AVX needs XSAVE */
-	CHECK(!(seven.b & 1u << 5) || avx);                /* AVX2 */
-	CHECK(!(one.c & 1u << 12) || avx);                 /* FMA */
+	CHECK(!avx || (one.c & 1u << 26));		     /* AVX needs XSAVE */
+	CHECK(!(seven.b & 1u << 5) || avx);		     /* AVX2 */
+	CHECK(!(one.c & 1u << 12) || avx);		     /* FMA */
 	CHECK(!(seven.b & 1u << 16) || (seven.b & 1u << 5)); /* AVX512F */
-	CHECK(!(one.c & 1u << 20) || (one.c & 1u << 9));   /* SSE4.2: SSSE3 */
+	CHECK(!(one.c & 1u << 20) || (one.c & 1u << 9));     /* SSE4.2: SSSE3 */
 	/* A feature that is not there cannot be enabled. */
 	if (!(seven.b & 1u << 20))
 		EXPECT(V_GP, 0, "mov %0, %%cr4", : : "r"(read_cr4() | CR4_SMAP));

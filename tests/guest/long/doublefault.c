@@ -15,8 +15,9 @@ static void on_double(struct frame *f)
 }
 
 /* Runs insn with vectors 13 and 14 made unusable, so that it ends as #DF on IST 1. */
-#define DOUBLE(insn, ...)                                                                          \
-	__asm__ volatile("movq $1f, resume_at\n\tmov %%rsp, resume_sp\n\t" insn "\n1:" __VA_ARGS__)
+#define DOUBLE(insn, ...)                                                             \
+	__asm__ volatile("movq $1f, resume_at\n\tmov %%rsp, resume_sp\n\t" insn "\n1" \
+										":" __VA_ARGS__)
 
 static void setup(void)
 {
@@ -59,7 +60,8 @@ static void pf_then_gp(void)
 
 static void pf_on_stack(void)
 {
-	/* A push to an unmapped stack: #PF, whose own delivery faults likewise: #DF on its IST stack. */
+	/* A push to an unmapped stack: #PF, whose own delivery faults likewise: #DF on its IST
+	 * stack. */
 	setup();
 	DOUBLE("mov %0, %%rsp\n\tpush %%rax", ::"r"(TEST_VA + 0x1000) : "rax", "memory");
 	check_double(__LINE__);
@@ -70,7 +72,8 @@ static void benign_then_fault(void)
 {
 	u64 saved = idt[V_BP * 2];
 
-	/* #BP is benign: the #NP for its gate is delivered by itself, EXT clear because INT3 is software. */
+	/* #BP is benign: the #NP for its gate is delivered by itself, EXT clear because INT3 is
+	 * software. */
 	setup();
 	idt[V_BP * 2] = gate(KCODE, 0, 0x6e, 0);
 	EXPECT(V_NP, V_BP * 8 + 2, "int3", : :);

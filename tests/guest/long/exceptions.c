@@ -22,12 +22,12 @@ static void breakpoint(void)
 static void undefined(void)
 {
 	EXPECT(V_UD, 0, "ud2", : :);
-	EXPECT(V_UD, 0, ".byte 0x06", : :);                          /* push es */
-	EXPECT(V_UD, 0, ".byte 0x27", : :);                          /* daa */
-	EXPECT(V_UD, 0, ".byte 0xf0, 0x01, 0xc0", : :);              /* lock add reg, reg */
-	EXPECT(V_UD, 0, ".byte 0x0f, 0xb9, 0xc0", : :);              /* ud1 */
-	EXPECT(V_UD, 0, ".byte 0x8e, 0xc8", : : "a"(KDATA));         /* mov cs, ax */
-	EXPECT(V_UD, 0, ".byte 0x0f, 0x20, 0xc8", : : : "rax");      /* mov rax, cr1 */
+	EXPECT(V_UD, 0, ".byte 0x06", : :);			/* push es */
+	EXPECT(V_UD, 0, ".byte 0x27", : :);			/* daa */
+	EXPECT(V_UD, 0, ".byte 0xf0, 0x01, 0xc0", : :);		/* lock add reg, reg */
+	EXPECT(V_UD, 0, ".byte 0x0f, 0xb9, 0xc0", : :);		/* ud1 */
+	EXPECT(V_UD, 0, ".byte 0x8e, 0xc8", : : "a"(KDATA));	/* mov cs, ax */
+	EXPECT(V_UD, 0, ".byte 0x0f, 0x20, 0xc8", : : : "rax"); /* mov rax, cr1 */
 }
 
 static void protection(void)
@@ -42,9 +42,10 @@ static void stack_fault(void)
 {
 	/* RBP- and RSP-based accesses raise #SS(0) when not canonical (SDM 1 3.3.7.1). */
 	trap.vector = NO_TRAP;
-	__asm__ volatile("push %%rbp\n\tmov %0, %%rbp\n\tmovq $1f, trap_at\n\tmovq $2f, trap_resume\n"
-			 "1:\tmov 8(%%rbp), %%rax\n2:\tpop %%rbp"
-			 ::"r"(0x8000000000000000) : "rax", "memory");
+	__asm__ volatile("push %%rbp\n\tmov %0, %%rbp\n\tmovq $1f, trap_at\n\t"
+			 "movq $2f, trap_resume\n1:\tmov 8(%%rbp), %%rax\n2:\tpop %%rbp" ::"r"(
+				 0x8000000000000000)
+			 : "rax", "memory");
 	check_trap(__LINE__, "mov 8(rbp)", V_SS, 0, 0);
 }
 
@@ -77,7 +78,8 @@ static void resume_flag(void)
 
 static void gates(void)
 {
-	/* A gate of a type that long mode does not know: #GP(vector * 8 + IDT), SDM 3A 6.12.1, 6.13. */
+	/* A gate of a type that long mode does not know: #GP(vector * 8 + IDT), SDM
+	 * 3A 6.12.1, 6.13. */
 	idt_set(0x50, trap_stubs, 0x85);
 	EXPECT(V_GP, 0x50 * 8 + 2, "int $0x50", : :);
 	/* A not-present gate: #NP with the IDT bit (SDM 3A 6.13). */
@@ -101,7 +103,7 @@ static ulong in_ring3(ulong unused)
 	EXPECT(V_GP, 0, "wrmsr", : : "c"(0x10), "a"(0), "d"(0));
 	EXPECT(V_GP, 0, "invlpg (%0)", : : "r"(TEST_VA));
 	EXPECT(V_GP, 0, "clts", : :);
-	EXPECT_AT(V_BP, 0, 1, "int3", : :);           /* gate DPL 3 */
+	EXPECT_AT(V_BP, 0, 1, "int3", : :); /* gate DPL 3 */
 	EXPECT(V_PF, PF_U, "mov (%0), %%rax", : : "r"(TEST_VA) : "rax");
 	EXPECT(V_PF, PF_U | PF_W, "movl $0, (%0)", : : "r"(TEST_VA) : "memory");
 	EXPECT_AT(V_BP, 0, 1, "int3", : :);
@@ -135,7 +137,8 @@ static void aligned_stack(void)
 	EXPECT_AT(V_BP, 0, 1, "int3", : :);
 	CHECK_EQ(((ulong)&trap.frame->ss + 8) & 15, 0);
 	ulong sp;
-	__asm__ volatile("mov %%rsp, %0\n\tsub $8, %%rsp\n\tmovq $1f, trap_resume\n\tint3\n1:\tadd $8, %%rsp"
+	__asm__ volatile("mov %%rsp, %0\n\tsub $8, %%rsp\n\tmovq $1f, trap_resume\n\t"
+			 "int3\n1:\tadd $8, %%rsp"
 			 : "=&r"(sp)::"memory");
 	CHECK_EQ(trap.frame->sp, sp - 8);
 	CHECK_EQ(((ulong)&trap.frame->ss + 8) & 15, 0);

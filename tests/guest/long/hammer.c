@@ -1,30 +1,32 @@
 /*
- * A guest that pokes at everything: all ports, all MSRs, holes in the physical address space. Nothing
- * may harm the monitor. Left out is only what ends or redirects the test itself.
+ * A guest that pokes at everything: all ports, all MSRs, holes in the physical address space.
+ * Nothing may harm the monitor. Left out is only what ends or redirects the test itself.
  */
-#include "apic.h"
 #include "acpi.h"
+#include "apic.h"
 
 static bool spared(u16 port, u16 pm)
 {
-	return (port >= 0xf4 && port <= 0xf7) ||      /* debug exit */
-	       (port >= 0x501 && port <= 0x504) ||    /* debug exit */
-	       (port >= 0x3f8 && port <= 0x3ff) ||    /* the console */
-	       port == 0x64 || port == 0x92 ||        /* resets */
-	       (port >= 0xcf8 && port <= 0xcff) ||    /* reset and PCI configuration */
-	       (port >= 0x510 && port <= 0x51b) ||    /* fw_cfg: DMA into memory */
-	       port == 0xb2 || port == 0xb3 ||        /* SMI */
-	       (port >= 0xae00 && port <= 0xaeff) ||  /* ACPI hot-plug and eject */
-	       (pm && port >= (pm & ~0x3f) && port <= (pm | 0x3f)) || (port >= 0x600 && port <= 0x63f) || /* power off */
-	       (port >= 0x1f0 && port <= 0x1f7) || (port >= 0x170 && port <= 0x177) || (port & 0xff00) == 0xc000;
+	return (port >= 0xf4 && port <= 0xf7) ||     /* debug exit */
+	       (port >= 0x501 && port <= 0x504) ||   /* debug exit */
+	       (port >= 0x3f8 && port <= 0x3ff) ||   /* the console */
+	       port == 0x64 || port == 0x92 ||	     /* resets */
+	       (port >= 0xcf8 && port <= 0xcff) ||   /* reset and PCI configuration */
+	       (port >= 0x510 && port <= 0x51b) ||   /* fw_cfg: DMA into memory */
+	       port == 0xb2 || port == 0xb3 ||	     /* SMI */
+	       (port >= 0xae00 && port <= 0xaeff) || /* ACPI hot-plug and eject */
+	       (pm && port >= (pm & ~0x3f) && port <= (pm | 0x3f)) ||
+	       (port >= 0x600 && port <= 0x63f) || /* power off */
+	       (port >= 0x1f0 && port <= 0x1f7) || (port >= 0x170 && port <= 0x177) ||
+	       (port & 0xff00) == 0xc000;
 }
 
 static bool spared_msr(u32 index)
 {
 	/* The clock pages would be written into the program. */
-	return index == MSR_EFER || index == MSR_APIC_BASE || index == MSR_GS_BASE || index == MSR_FS_BASE ||
-	       (index & 0xffffff00) == 0x4b564d00 || index == 0x11 || index == 0x12 || (index & ~0xffu) == 0x800 ||
-	       (index & 0xffffff00) == 0x40000000;
+	return index == MSR_EFER || index == MSR_APIC_BASE || index == MSR_GS_BASE ||
+	       index == MSR_FS_BASE || (index & 0xffffff00) == 0x4b564d00 || index == 0x11 ||
+	       index == 0x12 || (index & ~0xffu) == 0x800 || (index & 0xffffff00) == 0x40000000;
 }
 
 static void ports(void)
@@ -37,7 +39,8 @@ static void ports(void)
 		u8 v = inb((u16)port);
 		outb((u16)port, (u8)~v);
 		outb((u16)port, 0xff);
-		if (spared((u16)(port + 1), pm) || spared((u16)(port + 2), pm) || spared((u16)(port + 3), pm))
+		if (spared((u16)(port + 1), pm) || spared((u16)(port + 2), pm) ||
+			spared((u16)(port + 3), pm))
 			continue;
 		(void)inw((u16)port);
 		(void)inl((u16)port);
@@ -77,7 +80,9 @@ static void msr_writes(void)
 			ATTEMPT("rdmsr", : "=a"(lo), "=d"(hi) : "c"(index));
 			if (trap.vector != NO_TRAP)
 				continue;
-			ATTEMPT("wrmsr", : : "c"(index), "a"((u32)value[k]), "d"((u32)(value[k] >> 32)));
+			ATTEMPT("wrmsr",
+				:
+				: "c"(index), "a"((u32)value[k]), "d"((u32)(value[k] >> 32)));
 			ATTEMPT("wrmsr", : : "c"(index), "a"(lo), "d"(hi));
 		}
 }
@@ -85,7 +90,8 @@ static void msr_writes(void)
 static void holes(void)
 {
 	/* Unassigned memory reads as something and swallows writes. */
-	static const ulong at[] = { 0xfe000000, 0xfd000000, 0xe0000000, 0xfef00000, 0xfff00000, 0xfec01000, 0xfed80000 };
+	static const ulong at[] = { 0xfe000000, 0xfd000000, 0xe0000000, 0xfef00000, 0xfff00000,
+		0xfec01000, 0xfed80000 };
 
 	for (unsigned i = 0; i < ARRAY_LEN(at); i++)
 		for (unsigned k = 0; k < 64; k += 4) {

@@ -1,15 +1,16 @@
-/* Integer instructions: shifts, rotates, multiply and divide with their flags; conditions (SDM 2). */
+/* Integer instructions: shifts, rotates, multiply and divide with their flags; conditions (SDM 2).
+ */
 #include "guest.h"
 
 /* Runs insn on rax (and rcx as count), flags in and out. */
-#define OP(insn, a, c, in)                                                                         \
-	({                                                                                         \
-		ulong f_ = (in) | 2;                                                               \
-		__asm__ volatile("push %0\n\tpopf\n\t" insn "\n\tpushf\n\tpop %0"                  \
-				 : "+r"(f_), "+a"(a)                                               \
-				 : "c"(c)                                                          \
-				 : "memory", "cc");                                                \
-		f_& FLAGS_STATUS;                                                                  \
+#define OP(insn, a, c, in)                                                        \
+	({                                                                        \
+		ulong f_ = (in) | 2;                                              \
+		__asm__ volatile("push %0\n\tpopf\n\t" insn "\n\tpushf\n\tpop %0" \
+				 : "+r"(f_), "+a"(a)                              \
+				 : "c"(c)                                         \
+				 : "memory", "cc");                               \
+		f_ &FLAGS_STATUS;                                                 \
 	})
 
 static void shifts(void)
@@ -57,7 +58,8 @@ static void rotates(void)
 	a = 0x81;
 	f = OP("rolb %%cl, %%al", a, 8, FLAG_ZF);
 	CHECK_EQ(a, 0x81);
-	CHECK_EQ(f & (FLAG_CF | FLAG_ZF), FLAG_CF | FLAG_ZF); /* rotated all the way: CF is set from bit 0 */
+	CHECK_EQ(f & (FLAG_CF | FLAG_ZF),
+		FLAG_CF | FLAG_ZF); /* rotated all the way: CF is set from bit 0 */
 	a = 0x80;
 	f = OP("rclb $1, %%al", a, 0, FLAG_CF);
 	CHECK_EQ(a, 1);
@@ -103,7 +105,10 @@ static void multiply(void)
 {
 	ulong a = 0xffffffffffffffff, d, f;
 
-	__asm__ volatile("mulq %%rcx\n\tpushf\n\tpop %2" : "+a"(a), "=d"(d), "=r"(f) : "c"(0xffffffffffffffff) : "cc");
+	__asm__ volatile("mulq %%rcx\n\tpushf\n\tpop %2"
+			 : "+a"(a), "=d"(d), "=r"(f)
+			 : "c"(0xffffffffffffffff)
+			 : "cc");
 	CHECK_EQ(a, 1);
 	CHECK_EQ(d, 0xfffffffffffffffe);
 	CHECK_EQ(f & (FLAG_CF | FLAG_OF), FLAG_CF | FLAG_OF);
@@ -112,7 +117,8 @@ static void multiply(void)
 	CHECK_EQ(a & 0xffff, 1);
 	CHECK_EQ(f & (FLAG_CF | FLAG_OF), 0);
 	a = 0x10000;
-	__asm__ volatile("imull $0x10000, %%eax, %%eax\n\tpushf\n\tpop %1" : "+a"(a), "=r"(f)::"cc");
+	__asm__ volatile("imull $0x10000, %%eax, %%eax\n\tpushf\n\tpop %1"
+			 : "+a"(a), "=r"(f)::"cc");
 	CHECK_EQ(a, 0);
 	CHECK_EQ(f & (FLAG_CF | FLAG_OF), FLAG_CF | FLAG_OF);
 	a = 0x8000;
@@ -148,25 +154,38 @@ static void conditions(void)
 	/* Each condition against its definition, for all 32 combinations of the five flags. */
 	for (unsigned i = 0; i < 32; i++) {
 		bool cf = i & 1, pf = i & 2, zf = i & 4, sf = i & 8, of = i & 16;
-		ulong f = (cf ? FLAG_CF : 0) | (pf ? FLAG_PF : 0) | (zf ? FLAG_ZF : 0) | (sf ? FLAG_SF : 0) |
-			  (of ? FLAG_OF : 0) | 2;
+		ulong f = (cf ? FLAG_CF : 0) | (pf ? FLAG_PF : 0) | (zf ? FLAG_ZF : 0) |
+			  (sf ? FLAG_SF : 0) | (of ? FLAG_OF : 0) | 2;
 		u32 want = 0, set = 0, moved = 0, jumped = 0;
-		const bool value[16] = { of, !of, cf, !cf, zf, !zf, cf || zf, !(cf || zf), sf, !sf, pf, !pf,
-					 sf != of, sf == of, zf || sf != of, !zf && sf == of };
+		const bool value[16] = { of, !of, cf, !cf, zf, !zf, cf || zf, !(cf || zf), sf, !sf,
+			pf, !pf, sf != of, sf == of, zf || sf != of, !zf && sf == of };
 
 		for (unsigned c = 0; c < 16; c++)
 			want |= (u32)value[c] << c;
-#define COND(n, cc)                                                                                \
-	__asm__ volatile("push %3\n\tpopf\n\tset" cc " %b0\n\tmov $0, %1\n\tcmov" cc " %4, %1\n\tmov $1, %2\n\tj" cc   \
-			 " 1f\n\tmov $0, %2\n1:"                                                   \
-			 : "=&q"(s), "=&r"(m), "=&r"(j)                                            \
-			 : "r"(f), "r"(1)                                                          \
-			 : "memory", "cc");                                                        \
+#define COND(n, cc)                                                                  \
+	__asm__ volatile("push %3\n\tpopf\n\tset" cc " %b0\n\tmov $0, %1\n\tcmov" cc \
+			 " %4, %1\n\tmov $1, %2\n\tj" cc " 1f\n\tmov $0, %2\n1:"     \
+			 : "=&q"(s), "=&r"(m), "=&r"(j)                              \
+			 : "r"(f), "r"(1)                                            \
+			 : "memory", "cc");                                          \
 	set |= (u32)(u8)s << n, moved |= m << n, jumped |= j << n
 		u32 s, m, j;
-		COND(0, "o"); COND(1, "no"); COND(2, "b"); COND(3, "ae"); COND(4, "e"); COND(5, "ne");
-		COND(6, "be"); COND(7, "a"); COND(8, "s"); COND(9, "ns"); COND(10, "p"); COND(11, "np");
-		COND(12, "l"); COND(13, "ge"); COND(14, "le"); COND(15, "g");
+		COND(0, "o");
+		COND(1, "no");
+		COND(2, "b");
+		COND(3, "ae");
+		COND(4, "e");
+		COND(5, "ne");
+		COND(6, "be");
+		COND(7, "a");
+		COND(8, "s");
+		COND(9, "ns");
+		COND(10, "p");
+		COND(11, "np");
+		COND(12, "l");
+		COND(13, "ge");
+		COND(14, "le");
+		COND(15, "g");
 		CHECK_EQ(set, want);
 		CHECK_EQ(moved, want);
 		CHECK_EQ(jumped, want);
@@ -218,7 +237,9 @@ static void loops(void)
 	CHECK_EQ(n, 3);
 	CHECK_EQ(c, 2);
 	n = 0;
-	__asm__ volatile("mov $0x100000000, %%rcx\n\tjrcxz 1f\n\tor $1, %0\n1:\tjecxz 2f\n\tor $2, %0\n2:" : "+r"(n)::"rcx", "cc");
+	__asm__ volatile("mov $0x100000000, %%rcx\n\tjrcxz 1f\n\tor $1, %0\n"
+			 "1:\tjecxz 2f\n\tor $2, %0\n2:"
+			 : "+r"(n)::"rcx", "cc");
 	CHECK_EQ(n, 1);
 	c = 0;
 	n = 0; /* LOOP decrements first: 0 becomes all ones and is taken */
@@ -240,7 +261,9 @@ static void extensions(void)
 	CHECK_EQ(d, 0xffff);
 	__asm__ volatile("movslq %1, %0" : "=r"(a) : "r"(0x80000000));
 	CHECK_EQ(a, 0xffffffff80000000);
-	__asm__ volatile("mov $0x1122, %%eax\n\tmov %%ah, %%cl\n\tmovsbl %%ah, %k0\n\txchg %%al, %%ah\n\tmovzwl %%ax, %k0" : "=d"(d)::"rax", "rcx");
+	__asm__ volatile("mov $0x1122, %%eax\n\tmov %%ah, %%cl\n\tmovsbl %%ah, %k0\n\t"
+			 "xchg %%al, %%ah\n\tmovzwl %%ax, %k0"
+			 : "=d"(d)::"rax", "rcx");
 	CHECK_EQ(d, 0x2211);
 	__asm__ volatile("bswap %0" : "=r"(a) : "0"(0x0102030405060708));
 	CHECK_EQ(a, 0x0807060504030201);
@@ -251,20 +274,25 @@ static void stack_forms(void)
 	ulong a, before, after;
 
 	/* PUSH SP pushes the old value, POP SP the popped one; ENTER with nesting copies frames. */
-	__asm__ volatile("mov %%rsp, %1\n\tpush %%rsp\n\tpop %0" : "=&r"(a), "=&r"(before)::"memory");
+	__asm__ volatile("mov %%rsp, %1\n\tpush %%rsp\n\tpop %0"
+			 : "=&r"(a), "=&r"(before)::"memory");
 	CHECK_EQ(a, before);
-	__asm__ volatile("mov %%rsp, %1\n\tpushw $0x1234\n\tpopw %%ax\n\tmov %%rsp, %2\n\tmovzwl %%ax, %%eax"
+	__asm__ volatile("mov %%rsp, %1\n\tpushw $0x1234\n\tpopw %%ax\n\t"
+			 "mov %%rsp, %2\n\tmovzwl %%ax, %%eax"
 			 : "=&a"(a), "=&c"(before), "=&d"(after)::"memory");
 	CHECK_EQ(a, 0x1234);
 	CHECK_EQ(before, after);
 	__asm__ volatile("push $-2\n\tpop %0" : "=r"(a)::"memory");
 	CHECK_EQ(a, (u64)-2);
-	__asm__ volatile("push %%rbp\n\tmov %%rsp, %1\n\tenter $32, $1\n\tmov %%rbp, %0\n\tmov %%rsp, %2\n\tleave\n\tpop %%rbp"
+	__asm__ volatile("push %%rbp\n\tmov %%rsp, %1\n\tenter $32, $1\n\t"
+			 "mov %%rbp, %0\n\tmov %%rsp, %2\n\tleave\n\tpop %%rbp"
 			 : "=&a"(a), "=&c"(before), "=&d"(after)::"memory");
 	CHECK_EQ(a, before - 8);
 	CHECK_EQ(after, before - 8 - 8 - 32);
 	/* POP to RSP-based memory uses the RSP after the pop. */
-	__asm__ volatile("sub $16, %%rsp\n\tmovq $0, 8(%%rsp)\n\tpush $77\n\tpopq 8(%%rsp)\n\tmov 8(%%rsp), %0\n\tadd $16, %%rsp" : "=r"(a)::"memory");
+	__asm__ volatile("sub $16, %%rsp\n\tmovq $0, 8(%%rsp)\n\tpush $77\n\t"
+			 "popq 8(%%rsp)\n\tmov 8(%%rsp), %0\n\tadd $16, %%rsp"
+			 : "=r"(a)::"memory");
 	CHECK_EQ(a, 77);
 }
 

@@ -6,7 +6,7 @@
 static void allow(u16 port, bool yes)
 {
 	if (yes)
-		tss.bitmap[port / 8] &= (u8)~(1 << port % 8);
+		tss.bitmap[port / 8] &= (u8) ~(1 << port % 8);
 	else
 		tss.bitmap[port / 8] |= (u8)(1 << port % 8);
 }
@@ -112,7 +112,8 @@ static void short_map(void)
 
 	allow(0x80, true);
 	allow(0x88, true);
-	gdt[TSS_SEL / 8] = descriptor((u32)(ulong)&tss, offsetof(struct tss, bitmap) + 0x10, 0x89, 0);
+	gdt[TSS_SEL / 8] =
+		descriptor((u32)(ulong)&tss, offsetof(struct tss, bitmap) + 0x10, 0x89, 0);
 	__asm__ volatile("ltr %w0" ::"r"(TSS_SEL));
 	user_call(at_limit, 0x80); /* byte 0x10 is the last one, 0x11 lies outside */
 	user_call(at_limit, 0x88);

@@ -3,7 +3,8 @@
 
 static void unknown(void)
 {
-	static const u32 index[] = { 0x5, 0x4000, 0x12345678, 0xc0000200, 0xc0010fff, 0xffffffff, 0x80000000, 0x7ff };
+	static const u32 index[] = { 0x5, 0x4000, 0x12345678, 0xc0000200, 0xc0010fff, 0xffffffff,
+		0x80000000, 0x7ff };
 
 	for (unsigned i = 0; i < ARRAY_LEN(index); i++) {
 		EXPECT(V_GP, 0, "rdmsr", : : "c"(index[i]) : "eax", "edx");
@@ -22,7 +23,8 @@ static void ring3(void) { user_call(user, 0); }
 
 static void hold(void)
 {
-	static const u32 index[] = { MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_LSTAR, MSR_CSTAR, MSR_KERNEL_GS_BASE };
+	static const u32 index[] = { MSR_SYSENTER_ESP, MSR_SYSENTER_EIP, MSR_LSTAR, MSR_CSTAR,
+		MSR_KERNEL_GS_BASE };
 
 	for (unsigned i = 0; i < ARRAY_LEN(index); i++) {
 		u64 old = rdmsr(index[i]);

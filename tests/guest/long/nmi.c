@@ -6,7 +6,8 @@ static volatile u32 count, depth, deepest;
 static void send(void)
 {
 	lapic_write(APIC_ICR_HIGH, lapic_read(APIC_ID));
-	lapic_write(APIC_ICR, 0x400); /* to itself by number: the self shorthand takes fixed mode only */
+	lapic_write(APIC_ICR,
+		0x400); /* to itself by number: the self shorthand takes fixed mode only */
 	for (unsigned i = 0; i < 20; i++)
 		(void)lapic_read(APIC_ID);
 }

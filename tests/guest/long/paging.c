@@ -1,4 +1,5 @@
-/* 4-level paging: accessed and dirty bits, rights at every level, reserved bits, large pages (SDM 3A 4.5-4.8). */
+/* 4-level paging: accessed and dirty bits, rights at every level, reserved bits, large pages (SDM
+ * 3A 4.5-4.8). */
 #include "paging.h"
 
 static u8 frames[2][4096] ALIGNED(4096);
@@ -97,9 +98,9 @@ static void user_supervisor(void)
 static void fetch(u32 vector, u32 error, ulong target)
 {
 	trap.vector = NO_TRAP;
-	__asm__ volatile("mov %%rsp, %%rbx\n\tmovq $1f, trap_resume\n\tcall *%0\n1:\tmov %%rbx, %%rsp\n\t"
-			 "movq $0, trap_resume"
-			 ::"r"(target) : "rbx", "memory");
+	__asm__ volatile("mov %%rsp, %%rbx\n\tmovq $1f, trap_resume\n\tcall *%0\n"
+			 "1:\tmov %%rbx, %%rsp\n\tmovq $0, trap_resume" ::"r"(target)
+			 : "rbx", "memory");
 	CHECK_EQ(trap.vector, vector);
 	if (vector != NO_TRAP) {
 		CHECK_EQ(trap.error, error);

@@ -1,6 +1,7 @@
 /*
- * Global pages, CR4.PGE, PCID and INVPCID (SDM 3A 4.10). What a processor may keep in its TLB it need
- * not keep, so these tests only check what must be forgotten, and what the instructions refuse.
+ * Global pages, CR4.PGE, PCID and INVPCID (SDM 3A 4.10). What a processor may keep in its TLB it
+ * need not keep, so these tests only check what must be forgotten, and what the instructions
+ * refuse.
  */
 #include "paging.h"
 
@@ -11,7 +12,7 @@ struct invpcid_desc {
 	u64 pcid, address;
 };
 
-#define INVPCID(type, desc)                                                                        \
+#define INVPCID(type, desc) \
 	__asm__ volatile("invpcid %0, %1" ::"m"(desc), "r"((ulong)(type)) : "memory")
 
 static void start(u64 flags)
@@ -131,7 +132,8 @@ static void invpcid(void)
 static void invpcid_refusals(void)
 {
 	struct invpcid_desc d = { 0, TEST_VA };
-	struct invpcid_desc bad_pcid = { 0x1000, TEST_VA }, bad_va = { 0, 0x8000000000000000 }, no_pcide = { 1, TEST_VA };
+	struct invpcid_desc bad_pcid = { 0x1000, TEST_VA }, bad_va = { 0, 0x8000000000000000 },
+			    no_pcide = { 1, TEST_VA };
 
 	if (!(cpuid(7, 0).b & 1u << 10)) {
 		test_skip("no INVPCID");

@@ -1,4 +1,5 @@
-/* REP string instructions that fault midway: RCX, RSI and RDI tell how far they came (SDM 2 REP). */
+/* REP string instructions that fault midway: RCX, RSI and RDI tell how far they came (SDM 2 REP).
+ */
 #include "paging.h"
 
 static u8 frames[2][4096] ALIGNED(4096);
@@ -32,7 +33,8 @@ static void start(void)
 	trap_hook[V_PF] = on_fault;
 }
 
-#define RUN(insn, s) __asm__ volatile(insn : "+S"((s).si), "+D"((s).di), "+c"((s).cx) : : "memory", "cc")
+#define RUN(insn, s) \
+	__asm__ volatile(insn : "+S"((s).si), "+D"((s).di), "+c"((s).cx) : : "memory", "cc")
 
 static void movs_source(void)
 {
@@ -101,7 +103,8 @@ static void cmps(void)
 	memcpy(same, &frames[0][4092], 4);
 	memcpy(same + 4, frames[1], 28);
 	same[20]++;
-	__asm__ volatile("repe cmpsb\n\tsete %0" : "=q"(equal), "+S"(s.si), "+D"(s.di), "+c"(s.cx)::"memory", "cc");
+	__asm__ volatile("repe cmpsb\n\tsete %0"
+			 : "=q"(equal), "+S"(s.si), "+D"(s.di), "+c"(s.cx)::"memory", "cc");
 	CHECK_EQ(at_fault.cx, 28);
 	CHECK_EQ(equal, 0);
 	CHECK_EQ(s.cx, 32 - 21);
@@ -130,7 +133,8 @@ static void backwards(void)
 	pt_map(TEST_VA, 0, 0);
 	trap_hook[V_PF] = NULL;
 	trap.vector = NO_TRAP;
-	__asm__ volatile("std\n\tmovq $1f, trap_resume\n\trep movsb\n1:\tcld" : "+S"(s.si), "+D"(s.di), "+c"(s.cx)::"memory");
+	__asm__ volatile("std\n\tmovq $1f, trap_resume\n\trep movsb\n1:\tcld"
+			 : "+S"(s.si), "+D"(s.di), "+c"(s.cx)::"memory");
 	CHECK_EQ(trap.vector, V_PF);
 	CHECK_EQ(trap.cr2, EDGE - 1);
 	CHECK_EQ(s.cx, 4);
@@ -159,7 +163,8 @@ static void non_canonical(void)
 	pt_map(0x7ffffffff000, (ulong)frames[1], PTE_P | PTE_W);
 	trap_hook[V_PF] = NULL;
 	trap.vector = NO_TRAP;
-	__asm__ volatile("movq $1f, trap_resume\n\trep movsb\n1:" : "+S"(s.si), "+D"(s.di), "+c"(s.cx)::"memory");
+	__asm__ volatile("movq $1f, trap_resume\n\trep movsb\n1:"
+			 : "+S"(s.si), "+D"(s.di), "+c"(s.cx)::"memory");
 	CHECK_EQ(trap.vector, V_GP);
 	CHECK_EQ(s.cx, 6);
 	CHECK_EQ(s.di, 0x800000000000);

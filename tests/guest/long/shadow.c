@@ -27,7 +27,8 @@ static void sti_shadow(void)
 {
 	make_pending();
 	/* Taken after the instruction that follows STI. */
-	__asm__ volatile("sti\n\tnop\n\t.globl sti_target\nsti_target:\n\tnop\n\tnop\n\tcli" ::: "memory");
+	__asm__ volatile("sti\n\tnop\n\t.globl sti_target\nsti_target:\n\tnop\n\tnop\n\tcli" ::
+				 : "memory");
 	CHECK_EQ(irq_ip, sti_target);
 }
 
@@ -45,7 +46,9 @@ static void second_sti(void)
 {
 	make_pending();
 	/* A second STI does not extend the shadow: IF is set already. */
-	__asm__ volatile("sti\n\tsti\n\t.globl nested_target\nnested_target:\n\tnop\n\tnop\n\tcli" ::: "memory");
+	__asm__ volatile("sti\n\tsti\n\t.globl nested_target\nnested_target:\n\tnop\n\t"
+			 "nop\n\tcli" ::
+				 : "memory");
 	CHECK_EQ(irq_ip, nested_target);
 }
 
@@ -55,7 +58,9 @@ static void popf_no_shadow(void)
 
 	make_pending();
 	/* POPF sets IF without a shadow of its own: the interrupt comes right after it. */
-	__asm__ volatile("push %0\n\tpopf\n\t.globl off_target\noff_target:\n\tnop\n\tcli" ::"r"(flags) : "memory");
+	__asm__ volatile(
+		"push %0\n\tpopf\n\t.globl off_target\noff_target:\n\tnop\n\tcli" ::"r"(flags)
+		: "memory");
 	CHECK_EQ(irq_ip, off_target);
 }
 
@@ -76,9 +81,10 @@ static void mov_ss_step(void)
 	/* MOV SS holds the single-step trap back until after the next instruction. */
 	db_count = 0;
 	trap_hook[V_DB] = on_debug;
-	__asm__ volatile("pushf\n\torl $0x100, (%%rsp)\n\tmov %%ss, %%eax\n\tpopf\n\tmov %%eax, %%ss\n\tnop\n\t"
-			 ".globl ss_after\nss_after:\n\tpushf\n\tandl $~0x100, (%%rsp)\n\tpopf"
-			 ::: "eax", "memory");
+	__asm__ volatile("pushf\n\torl $0x100, (%%rsp)\n\tmov %%ss, %%eax\n\tpopf\n\t"
+			 "mov %%eax, %%ss\n\tnop\n\t.globl ss_after\nss_after:\n\t"
+			 "pushf\n\tandl $~0x100, (%%rsp)\n\tpopf" ::
+				 : "eax", "memory");
 	CHECK_EQ(db_ip[0], ss_after);
 	trap_hook[V_DB] = NULL;
 }

@@ -1,4 +1,5 @@
-/* MMX, SSE to SSE4.2: one or two instructions of each class, with results anyone can check by hand (SDM 2). */
+/* MMX, SSE to SSE4.2: one or two instructions of each class, with results anyone can check by hand
+ * (SDM 2). */
 #include "guest.h"
 
 typedef struct {
@@ -7,12 +8,15 @@ typedef struct {
 
 static vec a, b, r;
 
-#define BINARY(insn)                                                                               \
-	__asm__ volatile("movdqa %1, %%xmm0\n\tmovdqa %2, %%xmm9\n\t" insn " %%xmm9, %%xmm0\n\tmovdqa %%xmm0, %0" : "=m"(r) : "m"(a), "m"(b))
-#define IS(hi, lo)                                                                                 \
-	do {                                                                                       \
-		CHECK_EQ(r.q[1], hi);                                                              \
-		CHECK_EQ(r.q[0], lo);                                                              \
+#define BINARY(insn)                                                       \
+	__asm__ volatile("movdqa %1, %%xmm0\n\tmovdqa %2, %%xmm9\n\t" insn \
+			 " %%xmm9, %%xmm0\n\tmovdqa %%xmm0, %0"            \
+			 : "=m"(r)                                         \
+			 : "m"(a), "m"(b))
+#define IS(hi, lo)                    \
+	do {                          \
+		CHECK_EQ(r.q[1], hi); \
+		CHECK_EQ(r.q[0], lo); \
 	} while (0)
 
 static void mmx(void)
@@ -20,7 +24,10 @@ static void mmx(void)
 	u64 x = 0x00ff00ff7fff8000, y = 0x0001000100010001, z;
 	u16 tag[14];
 
-	__asm__ volatile("fninit\n\tmovq %1, %%mm0\n\tmovq %2, %%mm7\n\tpaddsw %%mm7, %%mm0\n\tmovq %%mm0, %0" : "=m"(z) : "m"(x), "m"(y));
+	__asm__ volatile("fninit\n\tmovq %1, %%mm0\n\tmovq %2, %%mm7\n\t"
+			 "paddsw %%mm7, %%mm0\n\tmovq %%mm0, %0"
+			 : "=m"(z)
+			 : "m"(x), "m"(y));
 	CHECK_EQ(z, 0x010001007fff8001);
 	__asm__ volatile("packuswb %%mm0, %%mm0\n\tmovq %%mm0, %0" : "=m"(z));
 	CHECK_EQ(z, 0xffffff00ffffff00);
@@ -29,7 +36,11 @@ static void mmx(void)
 	CHECK(tag[4] != 0xffff);
 	__asm__ volatile("emms\n\tfnstenv %0" : "=m"(tag)::"memory");
 	CHECK_EQ(tag[4], 0xffff);
-	__asm__ volatile("movq %1, %%mm1\n\tpsllq $4, %%mm1\n\tpmovmskb %%mm1, %%eax\n\tmovq %%mm1, %0\n\temms" : "=m"(z) : "m"(x) : "eax");
+	__asm__ volatile("movq %1, %%mm1\n\tpsllq $4, %%mm1\n\tpmovmskb %%mm1, %%eax\n\t"
+			 "movq %%mm1, %0\n\temms"
+			 : "=m"(z)
+			 : "m"(x)
+			 : "eax");
 	CHECK_EQ(z, x << 4);
 }
 
@@ -60,9 +71,15 @@ static void sse_scalar(void)
 	CHECK_EQ(i, (u64)-2);
 	__asm__ volatile("cvttsd2si %1, %0" : "=r"(i) : "m"(d));
 	CHECK_EQ(i, (u64)-2);
-	__asm__ volatile("movsd %1, %%xmm1\n\tucomisd %%xmm1, %%xmm1\n\tpushf\n\tpop %0" : "=r"(f) : "m"(d) : "cc");
+	__asm__ volatile("movsd %1, %%xmm1\n\tucomisd %%xmm1, %%xmm1\n\tpushf\n\tpop %0"
+			 : "=r"(f)
+			 : "m"(d)
+			 : "cc");
 	CHECK_EQ(f & FLAGS_STATUS, FLAG_ZF);
-	__asm__ volatile("cvtsi2sdq %1, %%xmm2\n\tsqrtsd %%xmm2, %%xmm2\n\tcvtsd2si %%xmm2, %0" : "=r"(i) : "r"(144ul));
+	__asm__ volatile("cvtsi2sdq %1, %%xmm2\n\tsqrtsd %%xmm2, %%xmm2\n\t"
+			 "cvtsd2si %%xmm2, %0"
+			 : "=r"(i)
+			 : "r"(144ul));
 	CHECK_EQ(i, 12);
 }
 
@@ -80,7 +97,10 @@ static void sse2_integer(void)
 	IS(0x1010101010101010, 0x0102030405060708);
 	BINARY("psadbw");
 	IS(0x9c, 0x5c);
-	__asm__ volatile("movdqa %1, %%xmm3\n\tpslldq $3, %%xmm3\n\tpshufd $0x1b, %%xmm3, %%xmm3\n\tmovdqa %%xmm3, %0" : "=m"(r) : "m"(a));
+	__asm__ volatile("movdqa %1, %%xmm3\n\tpslldq $3, %%xmm3\n\t"
+			 "pshufd $0x1b, %%xmm3, %%xmm3\n\tmovdqa %%xmm3, %0"
+			 : "=m"(r)
+			 : "m"(a));
 	IS(0x0800000004050607, 0x100102030c0d0e0f);
 }
 
@@ -116,9 +136,14 @@ static void sse41(void)
 	IS(0xffffffff00000001, 0x00000002fffffffe);
 	__asm__ volatile("movdqa %1, %%xmm4\n\tpextrd $3, %%xmm4, %k0" : "=r"(v) : "m"(a));
 	CHECK_EQ(v, 3);
-	__asm__ volatile("movdqa %1, %%xmm4\n\tptest %%xmm4, %%xmm4\n\tpushf\n\tpop %0" : "=r"(v) : "m"(a) : "cc");
+	__asm__ volatile("movdqa %1, %%xmm4\n\tptest %%xmm4, %%xmm4\n\tpushf\n\tpop %0"
+			 : "=r"(v)
+			 : "m"(a)
+			 : "cc");
 	CHECK_EQ(v & FLAGS_STATUS, FLAG_CF);
-	__asm__ volatile("pxor %%xmm5, %%xmm5\n\tpinsrq $1, %1, %%xmm5\n\tmovdqa %%xmm5, %0" : "=m"(r) : "r"(0x1234567890ul));
+	__asm__ volatile("pxor %%xmm5, %%xmm5\n\tpinsrq $1, %1, %%xmm5\n\tmovdqa %%xmm5, %0"
+			 : "=m"(r)
+			 : "r"(0x1234567890ul));
 	IS(0x1234567890, 0);
 }
 
@@ -137,11 +162,17 @@ static void sse42(void)
 	/* Equal each, byte strings ended by zero: the index of the first 'o' of "hello". */
 	a = (vec){ { 'o', 0 } };
 	b = (vec){ { 0x6f6c6c6568, 0 } };
-	__asm__ volatile("movdqa %2, %%xmm1\n\tmovdqa %3, %%xmm2\n\tpcmpistri $0, %%xmm2, %%xmm1\n\tpushf\n\tpop %1"
-			 : "=c"(c), "=r"(f) : "m"(a), "m"(b) : "cc");
+	__asm__ volatile("movdqa %2, %%xmm1\n\tmovdqa %3, %%xmm2\n\t"
+			 "pcmpistri $0, %%xmm2, %%xmm1\n\tpushf\n\tpop %1"
+			 : "=c"(c), "=r"(f)
+			 : "m"(a), "m"(b)
+			 : "cc");
 	CHECK_EQ(c, 4);
 	CHECK_EQ(f & (FLAG_CF | FLAG_ZF | FLAG_SF), FLAG_CF | FLAG_ZF | FLAG_SF);
-	__asm__ volatile("pcmpestrm $0x40, %%xmm2, %%xmm1\n\tmovdqa %%xmm0, %0" : "=m"(r) : "a"(1), "d"(5) : "cc");
+	__asm__ volatile("pcmpestrm $0x40, %%xmm2, %%xmm1\n\tmovdqa %%xmm0, %0"
+			 : "=m"(r)
+			 : "a"(1), "d"(5)
+			 : "cc");
 	IS(0, 0x000000ff00000000);
 }
 
@@ -164,7 +195,10 @@ static void crypto(void)
 static void high_registers(void)
 {
 	a = (vec){ { 1, 2 } };
-	__asm__ volatile("movdqu %1, %%xmm15\n\tmovdqa %%xmm15, %%xmm8\n\tpaddq %%xmm8, %%xmm8\n\tmovups %%xmm8, %0" : "=m"(r) : "m"(a));
+	__asm__ volatile("movdqu %1, %%xmm15\n\tmovdqa %%xmm15, %%xmm8\n\t"
+			 "paddq %%xmm8, %%xmm8\n\tmovups %%xmm8, %0"
+			 : "=m"(r)
+			 : "m"(a));
 	IS(4, 2);
 	ulong v;
 	__asm__ volatile("movq %%xmm8, %0" : "=r"(v));

@@ -81,12 +81,13 @@ static void simd_exception(void)
 	u32 v = 0x1f80 & ~0x200u; /* ZM clear */
 	double one = 1, zero = 0;
 
-	__asm__ volatile("ldmxcsr %0\n\tmovsd %1, %%xmm0\n\tmovsd %2, %%xmm1" ::"m"(v), "m"(one), "m"(zero));
+	__asm__ volatile(
+		"ldmxcsr %0\n\tmovsd %1, %%xmm0\n\tmovsd %2, %%xmm1" ::"m"(v), "m"(one), "m"(zero));
 	EXPECT(V_XM, 0, "divsd %%xmm1, %%xmm0", : :);
 	u64 kept;
 	__asm__ volatile("movq %%xmm0, %0\n\tstmxcsr %1" : "=r"(kept), "=m"(v));
 	CHECK_EQ(kept, 0x3ff0000000000000); /* the destination did not change */
-	CHECK_EQ(v & 0x3f, 4);              /* ZE */
+	CHECK_EQ(v & 0x3f, 4);		    /* ZE */
 	/* Without OSXMMEXCPT it is #UD. */
 	write_cr4(read_cr4() & ~CR4_OSXMMEXCPT);
 	EXPECT(V_UD, 0, "divsd %%xmm1, %%xmm0", : :);

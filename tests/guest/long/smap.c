@@ -18,9 +18,9 @@ static bool have(void)
 static void fetch(u32 vector)
 {
 	trap.vector = NO_TRAP;
-	__asm__ volatile("mov %%rsp, %%rbx\n\tmovq $1f, trap_resume\n\tcall *%0\n1:\tmov %%rbx, %%rsp\n\t"
-			 "movq $0, trap_resume"
-			 ::"r"(TEST_VA) : "rbx", "memory");
+	__asm__ volatile("mov %%rsp, %%rbx\n\tmovq $1f, trap_resume\n\tcall *%0\n"
+			 "1:\tmov %%rbx, %%rsp\n\tmovq $0, trap_resume" ::"r"(TEST_VA)
+			 : "rbx", "memory");
 	CHECK_EQ(trap.vector, vector);
 	if (vector == V_PF)
 		CHECK_EQ(trap.error, PF_P | PF_I);
@@ -30,7 +30,8 @@ static void fetch(u32 vector)
 static void identity_user(bool user)
 {
 	for (unsigned i = 0; i < 4; i++)
-		page_dir_pointers[i] = user ? page_dir_pointers[i] | PTE_U : page_dir_pointers[i] & ~PTE_U;
+		page_dir_pointers[i] =
+			user ? page_dir_pointers[i] | PTE_U : page_dir_pointers[i] & ~PTE_U;
 	flush_tlb();
 }
 
@@ -116,7 +117,8 @@ static void ring3(void)
 {
 	if (!have())
 		return;
-	/* With SMAP on, ring 3's own accesses are not restricted. The runtime's data is user memory here. */
+	/* With SMAP on, ring 3's own accesses are not restricted. The runtime's data is user memory
+	 * here. */
 	pt_map(TEST_VA, (ulong)page, PTE_P | PTE_W | PTE_U);
 	CHECK_EQ(user_call(at_ring3, 0), 1);
 }

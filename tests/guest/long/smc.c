@@ -144,8 +144,8 @@ static void loop_body(void)
 	u32 v = 0;
 	ulong c = 20;
 
-	__asm__ volatile("movb $0xc0, 1f+1\n"
-			 "1:\tinc %%eax\n\tcmp $11, %%rcx\n\tjne 2f\n\tmovb $0xc8, 1b+1\n2:\tloop 1b\n\tmovb $0xc0, 1b+1"
+	__asm__ volatile("movb $0xc0, 1f+1\n1:\tinc %%eax\n\tcmp $11, %%rcx\n\t"
+			 "jne 2f\n\tmovb $0xc8, 1b+1\n2:\tloop 1b\n\tmovb $0xc0, 1b+1"
 			 : "+a"(v), "+c"(c)::"memory", "cc");
 	CHECK_EQ(v, 0);
 }

@@ -1,4 +1,5 @@
-/* Expected not to end: spins with interrupts off. SIGTERM and --timeout must still end the monitor. */
+/* Expected not to end: spins with interrupts off. SIGTERM and --timeout must still end the monitor.
+ */
 #include "guest.h"
 
 static void spin(void)

@@ -1,4 +1,5 @@
-/* Single step: TF through ordinary code, POPF, IRET, REP, INT n, faults and SYSCALL (SDM 3B 17.3.1.4, 17.3.2). */
+/* Single step: TF through ordinary code, POPF, IRET, REP, INT n, faults and SYSCALL (SDM
+ * 3B 17.3.1.4, 17.3.2). */
 #include "guest.h"
 
 static volatile ulong steps[64];
@@ -28,7 +29,10 @@ static void plain(void)
 	extern char s1[], s2[], s3[];
 
 	begin();
-	__asm__ volatile(TF_ON "nop\ns1:\tinc %%eax\ns2:\tjmp 1f\n\tud2\n1:s3:\t" TF_OFF : : : "eax", "memory", "cc");
+	__asm__ volatile(TF_ON "nop\ns1:\tinc %%eax\ns2:\tjmp 1f\n\tud2\n1:s3:\t" TF_OFF
+			 :
+			 :
+			 : "eax", "memory", "cc");
 	/* POPF that sets TF: the trap comes after the instruction that follows it. */
 	CHECK_EQ(steps[0], s1);
 	CHECK_EQ(steps[1], s2);
@@ -62,13 +66,14 @@ static void rep(void)
 	CHECK_EQ(steps[4], steps[0] + 2);
 }
 
-static void on_soft(struct frame *f) { f->ip += 0; }
+static void on_soft(struct frame *f) {} /* comes back at once */
 
 static void through_int(void)
 {
 	extern char i1[];
 
-	/* INT n clears TF for the handler; IRET restores it and the trap comes after the next instruction. */
+	/* INT n clears TF for the handler; IRET restores it and the trap comes after the next
+	 * instruction. */
 	trap_hook[0x40] = on_soft;
 	begin();
 	__asm__ volatile(TF_ON "int $0x40\n\tnop\ni1:\t" TF_OFF ::: "memory", "cc");
@@ -102,19 +107,21 @@ static void ring3(void)
 }
 
 extern char step_syscall_entry[], step_after_syscall[];
-__asm__(".globl step_syscall_entry\nstep_syscall_entry:\n\tnop\n\tnop\n\tsysretq\n");
+__asm__(".globl step_syscall_entry\nstep_syscall_entry:\n\tnop\n\t"
+	"nop\n\tsysretq\n");
 
 static ulong user_syscall(ulong unused)
 {
-	__asm__ volatile(TF_ON "syscall\n\t.globl step_after_syscall\nstep_after_syscall:\n\tnop\n\tnop\n\t" TF_OFF
-			 ::: "rcx", "r11", "memory", "cc");
+	__asm__ volatile(TF_ON "syscall\n\t.globl step_after_syscall\nstep_after_syscall:\n\t"
+			       "nop\n\tnop\n\t" TF_OFF ::
+				       : "rcx", "r11", "memory", "cc");
 	return 0;
 }
 
 static void through_syscall(void)
 {
-	/* FMASK clears TF at SYSCALL: no trap in the kernel. SYSRET restores it from R11: the trap comes
-	 * right after SYSRET, before the next user instruction (SDM 2 SYSRET). */
+	/* FMASK clears TF at SYSCALL: no trap in the kernel. SYSRET restores it from R11: the trap
+	 * comes right after SYSRET, before the next user instruction (SDM 2 SYSRET). */
 	wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SCE);
 	wrmsr(MSR_STAR, (u64)(UCODE32 | 3) << 48 | (u64)KCODE << 32);
 	wrmsr(MSR_LSTAR, (ulong)step_syscall_entry);
@@ -137,9 +144,10 @@ static void by_iret(void)
 	extern char by_iret_target[];
 
 	begin();
-	__asm__ volatile("mov %%rsp, %%rax\n\tmov %%ss, %%ecx\n\tpush %%rcx\n\tpush %%rax\n\tpush $0x102\n\tpush %0\n\t"
-			 "push $1f\n\tiretq\n1:\tnop\nby_iret_target:\n\t" TF_OFF
-			 ::"i"(KCODE) : "rax", "rcx", "memory", "cc");
+	__asm__ volatile("mov %%rsp, %%rax\n\tmov %%ss, %%ecx\n\tpush %%rcx\n\t"
+			 "push %%rax\n\tpush $0x102\n\tpush %0\n\tpush $1f\n\tiretq\n"
+			 "1:\tnop\nby_iret_target:\n\t" TF_OFF ::"i"(KCODE)
+			 : "rax", "rcx", "memory", "cc");
 	CHECK_EQ(steps[0], by_iret_target);
 	CHECK_EQ(count, 4);
 }

@@ -1,4 +1,5 @@
-/* Accesses and instructions that cross a page boundary, the second page present, missing or protected. */
+/* Accesses and instructions that cross a page boundary, the second page present, missing or
+ * protected. */
 #include "paging.h"
 
 static u8 first[4096] ALIGNED(4096), second[4096] ALIGNED(4096);
@@ -60,7 +61,8 @@ static void push_across(void)
 {
 	map(PTE_P | PTE_W);
 	ulong v;
-	__asm__ volatile("mov %%rsp, %%rbx\n\tmov %1, %%rsp\n\tpush %2\n\tpop %0\n\tmov %%rbx, %%rsp"
+	__asm__ volatile("mov %%rsp, %%rbx\n\tmov %1, %%rsp\n\tpush %2\n\tpop %0\n\t"
+			 "mov %%rbx, %%rsp"
 			 : "=&r"(v)
 			 : "r"(EDGE + 3), "r"(0x1234567890abcdef)
 			 : "rbx", "memory");

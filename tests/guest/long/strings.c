@@ -1,4 +1,5 @@
-/* String instructions: all sizes, both directions, overlap, 32-bit addresses, flags, segment override. */
+/* String instructions: all sizes, both directions, overlap, 32-bit addresses, flags, segment
+ * override. */
 #include "guest.h"
 
 static u8 buffer[256] ALIGNED(64);
@@ -9,7 +10,7 @@ static void fill(void)
 		buffer[i] = (u8)i;
 }
 
-#define STRING(insn, si, di, cx, ...)                                                              \
+#define STRING(insn, si, di, cx, ...) \
 	__asm__ volatile(insn : "+S"(si), "+D"(di), "+c"(cx) : __VA_ARGS__ : "memory", "cc")
 
 static void sizes(void)
@@ -54,7 +55,7 @@ static void overlap_forward(void)
 	n = 20;
 	STRING("rep movsl", s, d, n);
 	CHECK_EQ(buffer[3], 0);
-	CHECK_EQ(buffer[6], 3);  /* the first element wrote 3..6 with 0..3 */
+	CHECK_EQ(buffer[6], 3);	    /* the first element wrote 3..6 with 0..3 */
 	CHECK_EQ(buffer[7], 0 + 1); /* the second read 4..7 as 1, 2, 3, 7 */
 	CHECK_EQ(buffer[10], 7);
 }
@@ -74,7 +75,8 @@ static void overlap_backward(void)
 static void address_size(void)
 {
 	/* With 0x67 only the low halves count and are written, zero-extended. */
-	ulong s = (ulong)buffer | 0xabcd00000000, d = (ulong)(buffer + 64) | 0x1234500000000, n = 0x900000003;
+	ulong s = (ulong)buffer | 0xabcd00000000, d = (ulong)(buffer + 64) | 0x1234500000000,
+	      n = 0x900000003;
 
 	fill();
 	STRING("rep addr32 movsb", s, d, n);
@@ -95,12 +97,16 @@ static void scan_flags(void)
 	CHECK_EQ(n, 256 - 78);
 	d = buffer;
 	n = 3;
-	__asm__ volatile("repne scasb\n\tsetz %0\n\tsetc %1" : "=q"(zf), "=q"(cf), "+D"(d), "+c"(n) : "a"(5) : "memory", "cc");
+	__asm__ volatile("repne scasb\n\tsetz %0\n\tsetc %1"
+			 : "=q"(zf), "=q"(cf), "+D"(d), "+c"(n)
+			 : "a"(5)
+			 : "memory", "cc");
 	CHECK_EQ(zf, 0);
 	CHECK_EQ(cf, 0); /* 5 - 2 */
 	CHECK_EQ(n, 0);
 	/* Count zero leaves the flags alone. */
-	__asm__ volatile("xor %%ecx, %%ecx\n\tstc\n\trepe scasb\n\tsetc %0" : "=q"(cf)::"ecx", "cc");
+	__asm__ volatile("xor %%ecx, %%ecx\n\tstc\n\trepe scasb\n\tsetc %0"
+			 : "=q"(cf)::"ecx", "cc");
 	CHECK_EQ(cf, 1);
 }
 
@@ -112,7 +118,8 @@ static void compare(void)
 	fill();
 	memcpy(buffer + 128, buffer, 64);
 	buffer[128 + 40] = 0xff;
-	__asm__ volatile("repe cmpsq\n\tsetb %0" : "=q"(below), "+S"(s), "+D"(d), "+c"(n)::"memory", "cc");
+	__asm__ volatile("repe cmpsq\n\tsetb %0"
+			 : "=q"(below), "+S"(s), "+D"(d), "+c"(n)::"memory", "cc");
 	CHECK_EQ(n, 2);
 	CHECK_EQ(below, 1);
 	CHECK_EQ(s - buffer, 48);

@@ -3,11 +3,13 @@
 
 ulong seen_rcx, seen_r11, seen_flags, seen_cs, seen_ss, seen_rsp;
 extern char on_syscall[], on_sysenter[], after_syscall[];
-__asm__(".globl on_syscall\non_syscall:\n\tmov %rcx, seen_rcx\n\tmov %r11, seen_r11\n\tmov %rsp, seen_rsp\n\t"
-	"mov %rsp, %r9\n\tmov $ring0_stack + 4096, %esp\n\tpushfq\n\tpopq seen_flags\n\tmov %cs, seen_cs\n\tmov %ss, seen_ss\n\t"
-	"mov %r9, %rsp\n\tsysretq\n"
-	".globl on_sysenter\non_sysenter:\n\tmov %rsp, seen_rsp\n\tpushfq\n\tpopq seen_flags\n\tmov %cs, seen_cs\n\tmov %ss, seen_ss\n\t"
-	"sysexitq\n");
+__asm__(".globl on_syscall\non_syscall:\n\tmov %rcx, seen_rcx\n\t"
+	"mov %r11, seen_r11\n\tmov %rsp, seen_rsp\n\tmov %rsp, %r9\n\t"
+	"mov $ring0_stack + 4096, %esp\n\tpushfq\n\tpopq seen_flags\n\t"
+	"mov %cs, seen_cs\n\tmov %ss, seen_ss\n\tmov %r9, %rsp\n\t"
+	"sysretq\n.globl on_sysenter\non_sysenter:\n\t"
+	"mov %rsp, seen_rsp\n\tpushfq\n\tpopq seen_flags\n\t"
+	"mov %cs, seen_cs\n\tmov %ss, seen_ss\n\tsysexitq\n");
 
 static void enable(void)
 {
@@ -21,7 +23,9 @@ static ulong do_syscall(ulong unused)
 {
 	ulong cs, ss, flags;
 
-	__asm__ volatile("std\n\tstc\n\tsyscall\n\t.globl after_syscall\nafter_syscall:\n\tpushf\n\tpop %2\n\tcld\n\tmov %%cs, %0\n\tmov %%ss, %1"
+	__asm__ volatile("std\n\tstc\n\tsyscall\n\t.globl after_syscall\n"
+			 "after_syscall:\n\tpushf\n\tpop %2\n\tcld\n\tmov %%cs, %0\n\t"
+			 "mov %%ss, %1"
 			 : "=r"(cs), "=r"(ss), "=r"(flags)
 			 :
 			 : "rcx", "r11", "r9", "memory", "cc");
@@ -81,7 +85,8 @@ static ulong do_sysenter(ulong unused)
 	ulong cs, ss;
 
 	/* SYSEXIT takes RIP from RDX and RSP from RCX. */
-	__asm__ volatile("mov %%rsp, %%rcx\n\tmov $1f, %%edx\n\tsysenter\n1:\tmov %%cs, %0\n\tmov %%ss, %1"
+	__asm__ volatile("mov %%rsp, %%rcx\n\tmov $1f, %%edx\n\tsysenter\n"
+			 "1:\tmov %%cs, %0\n\tmov %%ss, %1"
 			 : "=r"(cs), "=r"(ss)
 			 :
 			 : "rcx", "rdx", "memory", "cc");
@@ -117,7 +122,7 @@ static void sysenter_sysexit(void)
 
 static ulong plain_sysexit(ulong unused)
 {
-	EXPECT(V_GP, 0, "sysexit", : : "c"(0ul), "d"(0ul));
+	EXPECT(V_GP, 0, "sysexitl", : : "c"(0ul), "d"(0ul));
 	return 0;
 }
 
@@ -127,14 +132,15 @@ static void sysenter_null(void)
 		return;
 	wrmsr(MSR_SYSENTER_CS, 0);
 	EXPECT(V_GP, 0, "sysenter", : :);
-	EXPECT(V_GP, 0, "sysexit", : : "c"(0ul), "d"(0ul));
+	EXPECT(V_GP, 0, "sysexitl", : : "c"(0ul), "d"(0ul));
 	user_call(plain_sysexit, 0);
 }
 
 /* SYSRET with a 32-bit operand goes to compatibility mode. */
 extern char sysret32_target[];
 ulong sysret32_result, sysret32_sp, sysret32_back;
-__asm__("sysret32_target:\n\t.code32\n\tmov $1, %eax\n\tdec %eax\n\tmov %cs, sysret32_result\n\tint $0x41\n\t.code64\n");
+__asm__("sysret32_target:\n\t.code32\n\tmov $1, %eax\n\tdec %eax\n\t"
+	"mov %cs, sysret32_result\n\tint $0x41\n\t.code64\n");
 static void on_back(struct frame *f)
 {
 	f->cs = KCODE;
@@ -149,9 +155,12 @@ static void sysret_compat(void)
 	trap_hook[0x41] = on_back;
 	idt_set(0x41, trap_stubs + 0x41 * 16, 0xee);
 	sysret32_result = 0;
-	__asm__ volatile("push %%rbp\n\tpush %%rbx\n\tmov %%rsp, sysret32_sp\n\tmovq $1f, sysret32_back\n\tmov %1, %%eax\n\tmov %%eax, %%ds\n\tmov $2, %%r11d\n\t"
-			 "mov %0, %%rcx\n\tsysretl\n1:\tpop %%rbx\n\tpop %%rbp"
-			 ::"i"(sysret32_target), "i"(UDATA | 3) : "rax", "rcx", "r11", "memory", "cc");
+	__asm__ volatile("push %%rbp\n\tpush %%rbx\n\tmov %%rsp, sysret32_sp\n\t"
+			 "movq $1f, sysret32_back\n\tmov %1, %%eax\n\t"
+			 "mov %%eax, %%ds\n\tmov $2, %%r11d\n\tmov %0, %%rcx\n\t"
+			 "sysretl\n1:\tpop %%rbx\n\tpop %%rbp" ::"i"(sysret32_target),
+			 "i"(UDATA | 3)
+			 : "rax", "rcx", "r11", "memory", "cc");
 	CHECK_EQ(sysret32_result, UCODE32 | 3);
 }
 

@@ -128,7 +128,8 @@ static void pm_timer(void)
 	for (unsigned i = 0; i < 1000; i++) {
 		u32 now = inl(port), step = (now - last) & 0xffffff;
 
-		CHECK(step < 0x400000); /* never backwards, and more than a second apart only if stopped */
+		CHECK(step < 0x400000); /* never backwards, and more than a second apart only if
+					   stopped */
 		total += step;
 		last = now;
 	}

@@ -54,8 +54,8 @@ static void refusals(void)
 {
 	if (!enter())
 		return;
-	EXPECT(V_GP, 0, "rdmsr", : : "c"(0x831) : "eax", "edx"); /* no ICR high */
-	EXPECT(V_GP, 0, "rdmsr", : : "c"(0x80b) : "eax", "edx"); /* EOI is write-only */
+	EXPECT(V_GP, 0, "rdmsr", : : "c"(0x831) : "eax", "edx");  /* no ICR high */
+	EXPECT(V_GP, 0, "rdmsr", : : "c"(0x80b) : "eax", "edx");  /* EOI is write-only */
 	EXPECT(V_GP, 0, "wrmsr", : : "c"(0x80b), "a"(1), "d"(0)); /* and takes 0 only */
 	EXPECT(V_GP, 0, "wrmsr", : : "c"(0x802), "a"(0), "d"(0));
 	EXPECT(V_GP, 0, "wrmsr", : : "c"(0x80d), "a"(0), "d"(0));
@@ -63,7 +63,9 @@ static void refusals(void)
 	EXPECT(V_GP, 0, "wrmsr", : : "c"(0x808), "a"(0x100), "d"(0)); /* reserved bits */
 	/* Back to xAPIC only by way of disabling it. */
 	u64 v = rdmsr(MSR_APIC_BASE);
-	EXPECT(V_GP, 0, "wrmsr", : : "c"(MSR_APIC_BASE), "a"((u32)v & ~0x400u), "d"((u32)(v >> 32)));
+	EXPECT(V_GP, 0, "wrmsr",
+		:
+		: "c"(MSR_APIC_BASE), "a"((u32)v & ~0x400u), "d"((u32)(v >> 32)));
 }
 
 static void leave(void)

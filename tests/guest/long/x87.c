@@ -1,4 +1,5 @@
-/* x87: arithmetic, constants, transcendentals at exact points, control, environment, exceptions (SDM 1 8). */
+/* x87: arithmetic, constants, transcendentals at exact points, control, environment, exceptions
+ * (SDM 1 8). */
 #include "guest.h"
 
 static u16 status(void)
@@ -18,7 +19,9 @@ static void arithmetic(void)
 	__asm__ volatile("fildl %1\n\tfidivl %2\n\tfistpl %0" : "=m"(r) : "m"(a), "m"(b));
 	CHECK_EQ(r, 2);
 	CHECK(status() & 0x20); /* PE */
-	__asm__ volatile("fildl %1\n\tfsqrt\n\tfmul %%st(0), %%st\n\tfistpll %0" : "=m"(wide) : "m"(a));
+	__asm__ volatile("fildl %1\n\tfsqrt\n\tfmul %%st(0), %%st\n\tfistpll %0"
+			 : "=m"(wide)
+			 : "m"(a));
 	CHECK_EQ(wide, 7);
 	CHECK_EQ(status() & 0x3800, 0);
 }
@@ -44,7 +47,9 @@ static void rounding(void)
 	for (u16 mode = 0; mode < 4; mode++) {
 		u16 cw = (u16)(0x37f | mode << 10);
 
-		__asm__ volatile("fninit\n\tfldcw %1\n\tflds %2\n\tfistpl %0" : "=m"(r) : "m"(cw), "m"(v));
+		__asm__ volatile("fninit\n\tfldcw %1\n\tflds %2\n\tfistpl %0"
+				 : "=m"(r)
+				 : "m"(cw), "m"(v));
 		CHECK_EQ(r, want[mode]);
 	}
 	__asm__ volatile("fninit\n\tflds %1\n\tfisttpl %0" : "=m"(r) : "m"(v));
@@ -55,9 +60,13 @@ static void compare(void)
 {
 	ulong f;
 
-	__asm__ volatile("fninit\n\tfld1\n\tfldz\n\tfcomip %%st(1), %%st\n\tpushf\n\tpop %0\n\tfstp %%st" : "=r"(f)::"cc");
+	__asm__ volatile("fninit\n\tfld1\n\tfldz\n\tfcomip %%st(1), %%st\n\tpushf\n\t"
+			 "pop %0\n\tfstp %%st"
+			 : "=r"(f)::"cc");
 	CHECK_EQ(f & (FLAG_CF | FLAG_ZF | FLAG_PF), FLAG_CF); /* 0 < 1 */
-	__asm__ volatile("fldz\n\tfldz\n\tfdivrp\n\tfucomi %%st(0), %%st\n\tpushf\n\tpop %0\n\tfstp %%st" : "=r"(f)::"cc");
+	__asm__ volatile("fldz\n\tfldz\n\tfdivrp\n\tfucomi %%st(0), %%st\n\tpushf\n\t"
+			 "pop %0\n\tfstp %%st"
+			 : "=r"(f)::"cc");
 	CHECK_EQ(f & (FLAG_CF | FLAG_ZF | FLAG_PF), FLAG_CF | FLAG_ZF | FLAG_PF); /* NaN */
 	__asm__ volatile("fninit\n\tfldz\n\tfxam");
 	CHECK_EQ(status() & 0x4700, 0x4000);
@@ -71,7 +80,9 @@ static void transcendental(void)
 	s32 two = 2, three = 3, r;
 
 	/* Points where every implementation is exact. */
-	__asm__ volatile("fninit\n\tfildl %1\n\tfld1\n\tfscale\n\tfistpl %0\n\tfstp %%st" : "=m"(r) : "m"(three));
+	__asm__ volatile("fninit\n\tfildl %1\n\tfld1\n\tfscale\n\tfistpl %0\n\tfstp %%st"
+			 : "=m"(r)
+			 : "m"(three));
 	CHECK_EQ(r, 8);
 	__asm__ volatile("fld1\n\tfildl %1\n\tfyl2x\n\tfistpl %0" : "=m"(r) : "m"(two));
 	CHECK_EQ(r, 1);
@@ -83,7 +94,9 @@ static void transcendental(void)
 	CHECK_EQ(r, 1);
 	__asm__ volatile("fldz\n\tfld1\n\tfpatan\n\tfistpl %0" : "=m"(r));
 	CHECK_EQ(r, 0);
-	__asm__ volatile("fildl %1\n\tfildl %2\n\tfprem\n\tfistpl %0\n\tfstp %%st" : "=m"(r) : "m"(two), "m"(three));
+	__asm__ volatile("fildl %1\n\tfildl %2\n\tfprem\n\tfistpl %0\n\tfstp %%st"
+			 : "=m"(r)
+			 : "m"(two), "m"(three));
 	CHECK_EQ(r, 1);
 	__asm__ volatile("fildl %1\n\tfxtract\n\tfstp %%st\n\tfistpl %0" : "=m"(r) : "m"(two));
 	CHECK_EQ(r, 1);
@@ -143,7 +156,9 @@ static void bcd(void)
 	u8 v[10] = { 0x89, 0x67, 0x45, 0x23, 0x01, 0, 0, 0, 0, 0x80 }, out[10];
 	s64 r;
 
-	__asm__ volatile("fninit\n\tfbld %2\n\tfld %%st\n\tfistpll %0\n\tfbstp %1" : "=m"(r), "=m"(out) : "m"(v));
+	__asm__ volatile("fninit\n\tfbld %2\n\tfld %%st\n\tfistpll %0\n\tfbstp %1"
+			 : "=m"(r), "=m"(out)
+			 : "m"(v));
 	CHECK_EQ(r, (u64)-123456789);
 	CHECK_EQ(memcmp(v, out, 10), 0);
 }
@@ -152,9 +167,13 @@ static void conditional_moves(void)
 {
 	s32 r;
 
-	__asm__ volatile("fninit\n\tfldz\n\tfld1\n\tstc\n\tfcmovb %%st(1), %%st\n\tfistpl %0\n\tfstp %%st" : "=m"(r)::"cc");
+	__asm__ volatile("fninit\n\tfldz\n\tfld1\n\tstc\n\tfcmovb %%st(1), %%st\n\t"
+			 "fistpl %0\n\tfstp %%st"
+			 : "=m"(r)::"cc");
 	CHECK_EQ(r, 0);
-	__asm__ volatile("fldz\n\tfld1\n\tclc\n\tfcmovb %%st(1), %%st\n\tfistpl %0\n\tfstp %%st" : "=m"(r)::"cc");
+	__asm__ volatile("fldz\n\tfld1\n\tclc\n\tfcmovb %%st(1), %%st\n\tfistpl %0\n\t"
+			 "fstp %%st"
+			 : "=m"(r)::"cc");
 	CHECK_EQ(r, 1);
 }
 

@@ -1,4 +1,5 @@
-/* 32-bit call gates: same and inner ring, parameters, far returns, refusals (SDM 3A 5.8.3-5.8.6). */
+/* 32-bit call gates: same and inner ring, parameters, far returns, refusals (SDM 3A 5.8.3-5.8.6).
+ */
 #include "guest.h"
 
 #define SLOT (FREE0 / 8)
@@ -7,9 +8,12 @@ ulong gate_esp, gate_words[8];
 extern char gate_entry[], gate_entry_two[], conforming_entry[];
 __asm__(".globl gate_entry\ngate_entry:\n\tmov %esp, gate_esp\n\tlret\n"
 	/* two parameters: they lie above the return address and are released on both stacks */
-	"gate_entry_two:\n\tmov %esp, gate_esp\n\tmov 8(%esp), %eax\n\tmov %eax, gate_words\n\tmov 12(%esp), %eax\n\t"
-	"mov %eax, gate_words + 4\n\tmov 16(%esp), %eax\n\tmov %eax, gate_words + 8\n\tmov 20(%esp), %eax\n\tmov %eax, gate_words + 12\n\tlret $8\n"
-	"conforming_entry:\n\tmov %cs, %eax\n\tlret\n");
+	"gate_entry_two:\n\tmov %esp, gate_esp\n\tmov 8(%esp), %eax\n\t"
+	"mov %eax, gate_words\n\tmov 12(%esp), %eax\n\t"
+	"mov %eax, gate_words + 4\n\tmov 16(%esp), %eax\n\t"
+	"mov %eax, gate_words + 8\n\tmov 20(%esp), %eax\n\t"
+	"mov %eax, gate_words + 12\n\tlret $8\nconforming_entry:\n\t"
+	"mov %cs, %eax\n\tlret\n");
 
 static struct {
 	u32 offset;
@@ -30,7 +34,8 @@ static ulong call_two(ulong unused)
 {
 	ulong before, after;
 
-	__asm__ volatile("mov %%esp, %0\n\tpush $0x1111\n\tpush $0x2222\n\tlcall *%2\n\tmov %%esp, %1\n\tmov %0, %%esp"
+	__asm__ volatile("mov %%esp, %0\n\tpush $0x1111\n\tpush $0x2222\n\tlcall *%2\n\t"
+			 "mov %%esp, %1\n\tmov %0, %%esp"
 			 : "=&r"(before), "=&r"(after)
 			 : "m"(target)
 			 : "eax", "memory");
@@ -55,7 +60,8 @@ static void saved_stack(void)
 	gdt[SLOT] = gate(KCODE, (ulong)gate_entry_two, 0xec, 2);
 	target.selector = FREE0 | 3;
 	user_call(call_two, 0);
-	CHECK(gate_words[2] > (ulong)user_stack && gate_words[2] < (ulong)user_stack + sizeof user_stack);
+	CHECK(gate_words[2] > (ulong)user_stack &&
+		gate_words[2] < (ulong)user_stack + sizeof user_stack);
 	CHECK_EQ(*(u32 *)gate_words[2], 0x2222);
 }
 

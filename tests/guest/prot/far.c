@@ -14,7 +14,10 @@ static void direct(void)
 {
 	ulong cs, before, after;
 
-	__asm__ volatile("mov %%esp, %1\n\tlcall %3, $far_same\n\tmov %%esp, %2" : "=&a"(cs), "=&r"(before), "=&r"(after) : "i"(KCODE32) : "memory");
+	__asm__ volatile("mov %%esp, %1\n\tlcall %3, $far_same\n\tmov %%esp, %2"
+			 : "=&a"(cs), "=&r"(before), "=&r"(after)
+			 : "i"(KCODE32)
+			 : "memory");
 	CHECK_EQ(cs & 0xffff, KCODE32);
 	CHECK_EQ(before, after);
 	__asm__ volatile("ljmp %0, $1f\n1:\tljmp %1, $2f\n2:" ::"i"(KCODE32), "i"(KCODE));
@@ -48,16 +51,19 @@ static void enter(bool by_iret, ulong gs)
 {
 	trap_hook[0x41] = on_back;
 	idt_set(0x41, trap_stubs + 0x41 * 16, 0xee);
-	__asm__ volatile("push %%ebp\n\tpush %%ebx\n\tpush %%esi\n\tpush %%edi\n\tmov %%esp, far_sp\n\tmovl $2f, far_back\n\t"
-			 "mov %1, %%gs\n\tmov %3, %%edx\n\tmov %%edx, %%es\n\t"
-			 "push %3\n\tpush $user_stack + 4096\n\ttest %0, %0\n\tjz 1f\n\tpush $2\n\tpush %2\n\tpush $far_enter3\n\tiretl\n"
-			 "1:\tpush %2\n\tpush $far_enter3\n\tlret\n"
-			 "2:\tmov far_sp, %%esp\n\tpop %%edi\n\tpop %%esi\n\tpop %%ebx\n\tpop %%ebp"
-			 ::"a"((u32)by_iret), "c"(gs), "i"(UCODE32 | 3), "i"(UDATA | 3) : "edx", "memory", "cc");
+	__asm__ volatile("push %%ebp\n\tpush %%ebx\n\tpush %%esi\n\tpush %%edi\n\t"
+			 "mov %%esp, far_sp\n\tmovl $2f, far_back\n\tmov %1, %%gs\n\t"
+			 "mov %3, %%edx\n\tmov %%edx, %%es\n\tpush %3\n\t"
+			 "push $user_stack + 4096\n\ttest %0, %0\n\tjz 1f\n\tpush $2\n\t"
+			 "push %2\n\tpush $far_enter3\n\tiretl\n1:\tpush %2\n\t"
+			 "push $far_enter3\n\tlret\n2:\tmov far_sp, %%esp\n\t"
+			 "pop %%edi\n\tpop %%esi\n\tpop %%ebx\n\tpop %%ebp" ::"a"((u32)by_iret),
+			 "c"(gs), "i"(UCODE32 | 3), "i"(UDATA | 3)
+			 : "edx", "memory", "cc");
 	CHECK_EQ(far_seen[4], UCODE32 | 3);
 	CHECK_EQ(far_seen[5] & 0xffff, UDATA | 3);
 	CHECK_EQ(far_seen[6], (ulong)user_stack + 4096);
-	CHECK_EQ(far_seen[0], 0);         /* DS of ring 0: nulled */
+	CHECK_EQ(far_seen[0], 0);	  /* DS of ring 0: nulled */
 	CHECK_EQ(far_seen[1], UDATA | 3); /* ES of ring 3: kept */
 	CHECK_EQ(far_seen[3], 0);
 }
@@ -73,7 +79,11 @@ static void refusals(void)
 		u8 vector;
 		u16 error;
 	} cases[] = {
-		{ 0, V_GP, 0 }, { KDATA, V_GP, KDATA }, { UCODE32 | 3, V_GP, UCODE32 }, { 0xfff8, V_GP, 0xfff8 }, { FREE0, V_NP, FREE0 },
+		{ 0, V_GP, 0 },
+		{ KDATA, V_GP, KDATA },
+		{ UCODE32 | 3, V_GP, UCODE32 },
+		{ 0xfff8, V_GP, 0xfff8 },
+		{ FREE0, V_NP, FREE0 },
 	};
 
 	gdt[FREE0 / 8] = descriptor(0, 0xfffff, 0x1b, 0xc);
@@ -84,11 +94,15 @@ static void refusals(void)
 	}
 	/* RET and IRET look at the selector on the stack; it stays there. */
 	trap.vector = NO_TRAP;
-	__asm__ volatile("mov %%esp, %%ebx\n\tmovl $1f, trap_resume\n\tpush %0\n\tpush $0\n\tlret\n1:\tmov %%ebx, %%esp" ::"i"(KDATA) : "ebx", "memory");
+	__asm__ volatile("mov %%esp, %%ebx\n\tmovl $1f, trap_resume\n\tpush %0\n\t"
+			 "push $0\n\tlret\n1:\tmov %%ebx, %%esp" ::"i"(KDATA)
+			 : "ebx", "memory");
 	CHECK_EQ(trap.vector, V_GP);
 	CHECK_EQ(trap.error, KDATA);
 	trap.vector = NO_TRAP;
-	__asm__ volatile("mov %%esp, %%ebx\n\tmovl $1f, trap_resume\n\tpush $2\n\tpush %0\n\tpush $0\n\tiretl\n1:\tmov %%ebx, %%esp" ::"i"(UCODE32) : "ebx", "memory");
+	__asm__ volatile("mov %%esp, %%ebx\n\tmovl $1f, trap_resume\n\tpush $2\n\t"
+			 "push %0\n\tpush $0\n\tiretl\n1:\tmov %%ebx, %%esp" ::"i"(UCODE32)
+			 : "ebx", "memory");
 	CHECK_EQ(trap.vector, V_GP);
 	CHECK_EQ(trap.error, UCODE32);
 }
@@ -98,8 +112,11 @@ static void iret_flags(void)
 	ulong f;
 
 	/* IRET at ring 0 loads everything but VM games; IRETW only the low word. */
-	__asm__ volatile("push %1\n\tpush %2\n\tpush $1f\n\tiretl\n1:\tpushf\n\tpop %0\n\tpush $2\n\tpopf"
-			 : "=r"(f) : "i"(FLAG_AC | FLAG_ID | FLAG_CF | FLAG_DF | FLAG_IOPL | 2), "i"(KCODE) : "memory", "cc");
+	__asm__ volatile("push %1\n\tpush %2\n\tpush $1f\n\tiretl\n1:\tpushf\n\t"
+			 "pop %0\n\tpush $2\n\tpopf"
+			 : "=r"(f)
+			 : "i"(FLAG_AC | FLAG_ID | FLAG_CF | FLAG_DF | FLAG_IOPL | 2), "i"(KCODE)
+			 : "memory", "cc");
 	CHECK_EQ(f, FLAG_AC | FLAG_ID | FLAG_CF | FLAG_DF | FLAG_IOPL | 2);
 }
 
@@ -110,8 +127,12 @@ static void sixteen_bit_iret(void)
 
 	/* IRETW pops 16-bit slots: it needs a target below 64 KiB of its segment. */
 	gdt[FREE0 / 8] = descriptor((u32)iretw_target, 0xfffff, 0x9b, 0xc);
-	__asm__ volatile("mov %%esp, %0\n\tpushw $2\n\tpushw %2\n\tpushw $0\n\tiretw\n\t.globl iretw_target\niretw_target:\n\tljmp %3, $1f\n1:\tmov %%esp, %1"
-			 : "=&r"(before), "=&r"(after) : "i"(FREE0), "i"(KCODE) : "memory", "cc");
+	__asm__ volatile("mov %%esp, %0\n\tpushw $2\n\tpushw %2\n\tpushw $0\n\tiretw\n\t"
+			 ".globl iretw_target\niretw_target:\n\tljmp %3, $1f\n"
+			 "1:\tmov %%esp, %1"
+			 : "=&r"(before), "=&r"(after)
+			 : "i"(FREE0), "i"(KCODE)
+			 : "memory", "cc");
 	CHECK_EQ(before, after);
 }
 

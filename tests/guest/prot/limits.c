@@ -1,8 +1,9 @@
-/* Limits and types at each access: expand-up, expand-down, read-only, execute-only (SDM 3A 5.3-5.5). */
+/* Limits and types at each access: expand-up, expand-down, read-only, execute-only (SDM
+ * 3A 5.3-5.5). */
 #include "guest.h"
 
 #define SLOT(n) (FREE0 / 8 + (n))
-#define SEL(n)  (FREE0 + (n) * 8)
+#define SEL(n)	(FREE0 + (n)*8)
 
 static u8 data[8192] ALIGNED(4096);
 
@@ -52,11 +53,14 @@ static void types(void)
 
 static void stack(void)
 {
-	/* Through SS the fault is #SS(0). The segment leaves out the first page only: the trap needs a stack. */
+	/* Through SS the fault is #SS(0). The segment leaves out the first page only: the trap
+	 * needs a stack. */
 	gdt[SLOT(1)] = descriptor(0, 0, 0x97, 0xc);
 	trap.vector = NO_TRAP;
-	__asm__ volatile("mov %%ss, %%ebx\n\tmovl $1f, trap_resume\n\tmov %1, %%ss\n\tmovl %%ss:(%0), %%eax\n1:\tmov %%ebx, %%ss"
-			 ::"r"(0xffc), "r"(SEL(1)) : "eax", "ebx", "memory");
+	__asm__ volatile("mov %%ss, %%ebx\n\tmovl $1f, trap_resume\n\tmov %1, %%ss\n\t"
+			 "movl %%ss:(%0), %%eax\n1:\tmov %%ebx, %%ss" ::"r"(0xffc),
+			 "r"(SEL(1))
+			 : "eax", "ebx", "memory");
 	CHECK_EQ(trap.vector, V_SS);
 	CHECK_EQ(trap.error, 0);
 	trap_resume = 0;

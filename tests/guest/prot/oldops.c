@@ -1,11 +1,13 @@
-/* Instructions that 64-bit mode dropped: BCD adjustments, BOUND, INTO, PUSHA, SALC, ENTER with nesting (SDM 2). */
+/* Instructions that 64-bit mode dropped: BCD adjustments, BOUND, INTO, PUSHA, SALC, ENTER with
+ * nesting (SDM 2). */
 #include "guest.h"
 
-#define ADJUST(insn, a, in)                                                                        \
-	({                                                                                         \
-		ulong f_ = (in) | 2;                                                               \
-		__asm__ volatile("push %0\n\tpopf\n\t" insn "\n\tpushf\n\tpop %0" : "+r"(f_), "+a"(a)::"memory", "cc"); \
-		f_& FLAGS_STATUS;                                                                  \
+#define ADJUST(insn, a, in)                                                       \
+	({                                                                        \
+		ulong f_ = (in) | 2;                                              \
+		__asm__ volatile("push %0\n\tpopf\n\t" insn "\n\tpushf\n\tpop %0" \
+				 : "+r"(f_), "+a"(a)::"memory", "cc");            \
+		f_ &FLAGS_STATUS;                                                 \
 	})
 
 /* What SDM 2 says DAA and DAS do, for every AL, CF and AF. */
@@ -68,17 +70,25 @@ static void bound(void)
 static void into(void)
 {
 	EXPECT_OK("into", : :);
-	EXPECT_AT(V_OF, 0, 7, "movb $0x7f, %%al\n\taddb $1, %%al\n\tnop\n\tnop\n\tinto", : : : "eax", "cc");
+	EXPECT_AT(V_OF, 0, 7, "movb $0x7f, %%al\n\taddb $1, %%al\n\tnop\n\tnop\n\tinto",
+		  :
+		  :
+		  : "eax", "cc");
 }
 
 static void pusha(void)
 {
 	u32 out[8];
 
-	__asm__ volatile("push %%ebp\n\tpush %%ebx\n\tmov $0xb, %%ebp\n\tmov $3, %%ebx\n\tpushal\n\tpop %%eax\n\tmov %%eax, (%0)\n\tpop %%eax\n\tmov %%eax, 4(%0)\n\t"
-			 "pop %%eax\n\tmov %%eax, 8(%0)\n\tpop %%eax\n\tpop %%eax\n\tmov %%eax, 16(%0)\n\tpop %%eax\n\tmov %%eax, 20(%0)\n\tpop %%eax\n\tmov %%eax, 24(%0)\n\t"
-			 "pop %%eax\n\tmov %%eax, 28(%0)\n\tpop %%ebx\n\tpop %%ebp"
-			 ::"D"(out), "a"(1), "c"(2), "d"(4), "S"(5) : "memory");
+	__asm__ volatile("push %%ebp\n\tpush %%ebx\n\tmov $0xb, %%ebp\n\t"
+			 "mov $3, %%ebx\n\tpushal\n\tpop %%eax\n\tmov %%eax, (%0)\n\t"
+			 "pop %%eax\n\tmov %%eax, 4(%0)\n\tpop %%eax\n\t"
+			 "mov %%eax, 8(%0)\n\tpop %%eax\n\tpop %%eax\n\t"
+			 "mov %%eax, 16(%0)\n\tpop %%eax\n\tmov %%eax, 20(%0)\n\t"
+			 "pop %%eax\n\tmov %%eax, 24(%0)\n\tpop %%eax\n\t"
+			 "mov %%eax, 28(%0)\n\tpop %%ebx\n\tpop %%ebp" ::"D"(out),
+			 "a"(1), "c"(2), "d"(4), "S"(5)
+			 : "memory");
 	CHECK_EQ(out[0], (ulong)out);
 	CHECK_EQ(out[1], 5);
 	CHECK_EQ(out[2], 0xb);
@@ -103,9 +113,12 @@ static void enter_nested(void)
 	u32 one, two, sp;
 	static u32 frame[4] = { 0x11, 0x22, 0x33, 0x44 };
 
-	/* Level 3 copies two outer frame pointers, below the one EBP points at, and then its own. */
-	__asm__ volatile("push %%ebp\n\tmov %3, %%ebp\n\tmov %%esp, %%ecx\n\tenter $16, $3\n\tmov -4(%%ebp), %0\n\tmov -8(%%ebp), %1\n\tmov -12(%%ebp), %2\n\t"
-			 "sub %%ebp, %2\n\tmov %%ebp, %%eax\n\tsub %%esp, %%eax\n\tmov %%ecx, %%esp\n\tpop %%ebp"
+	/* Level 3 copies two outer frame pointers, below the one EBP points at, and then its own.
+	 */
+	__asm__ volatile("push %%ebp\n\tmov %3, %%ebp\n\tmov %%esp, %%ecx\n\t"
+			 "enter $16, $3\n\tmov -4(%%ebp), %0\n\tmov -8(%%ebp), %1\n\t"
+			 "mov -12(%%ebp), %2\n\tsub %%ebp, %2\n\tmov %%ebp, %%eax\n\t"
+			 "sub %%esp, %%eax\n\tmov %%ecx, %%esp\n\tpop %%ebp"
 			 : "=&b"(one), "=&d"(two), "=&S"(sp)
 			 : "r"(&frame[3])
 			 : "eax", "ecx", "memory", "cc");
@@ -134,7 +147,10 @@ static void loops16(void)
 	__asm__ volatile("1:\tinc %0\n\taddr16 loop 1b" : "+r"(n), "+c"(c)::"cc");
 	CHECK_EQ(n, 2);
 	CHECK_EQ(c, 0x10000);
-	__asm__ volatile("xor %0, %0\n\tjcxz 1f\n\tinc %0\n1:\tjecxz 2f\n\torl $2, %0\n2:" : "=&r"(n) : "c"(0x10000) : "cc");
+	__asm__ volatile("xor %0, %0\n\tjcxz 1f\n\tinc %0\n1:\tjecxz 2f\n\torl $2, %0\n2:"
+			 : "=&r"(n)
+			 : "c"(0x10000)
+			 : "cc");
 	CHECK_EQ(n, 2);
 	/* 16-bit addressing wraps at 64 KiB. */
 	u32 ea;
@@ -147,7 +163,9 @@ static void stack_words(void)
 	ulong before, after;
 	u32 v;
 
-	__asm__ volatile("mov %%esp, %0\n\tpushw $0x5566\n\tpushl $0x11223344\n\tmov %%esp, %1\n\tpop %2\n\tadd $2, %%esp" : "=&r"(before), "=&r"(after), "=&r"(v)::"memory", "cc");
+	__asm__ volatile("mov %%esp, %0\n\tpushw $0x5566\n\tpushl $0x11223344\n\t"
+			 "mov %%esp, %1\n\tpop %2\n\tadd $2, %%esp"
+			 : "=&r"(before), "=&r"(after), "=&r"(v)::"memory", "cc");
 	CHECK_EQ(before - after, 6);
 	CHECK_EQ(v, 0x11223344);
 }

@@ -13,7 +13,8 @@ static ulong toggle(ulong unused)
 {
 	ulong a, b;
 
-	__asm__ volatile("sti\n\tpushf\n\tpop %0\n\tcli\n\tpushf\n\tpop %1" : "=r"(a), "=r"(b)::"memory");
+	__asm__ volatile("sti\n\tpushf\n\tpop %0\n\tcli\n\tpushf\n\tpop %1"
+			 : "=r"(a), "=r"(b)::"memory");
 	return (a & FLAG_VIF ? 1 : 0) | (b & FLAG_VIF ? 2 : 0) | ((a | b) & FLAG_IF ? 4 : 0);
 }
 

@@ -1,8 +1,9 @@
-/* Loading segment registers: what is refused, and with which vector and error code (SDM 3A 5.5-5.7; SDM 2 MOV). */
+/* Loading segment registers: what is refused, and with which vector and error code (SDM 3A 5.5-5.7;
+ * SDM 2 MOV). */
 #include "guest.h"
 
 #define SLOT(n) (FREE0 / 8 + (n))
-#define SEL(n)  (FREE0 + (n) * 8)
+#define SEL(n)	(FREE0 + (n)*8)
 
 static void ds_refusals(void)
 {
@@ -35,9 +36,9 @@ static void ss_refusals(void)
 	EXPECT(V_SS, SEL(0), "mov %0, %%ss", : : "r"(SEL(0)));
 	EXPECT(V_GP, SEL(1), "mov %0, %%ss", : : "r"(SEL(1)));
 	EXPECT(V_GP, KCODE, "mov %0, %%ss", : : "r"(KCODE));
-	EXPECT(V_GP, UDATA, "mov %0, %%ss", : : "r"(UDATA));          /* DPL 3 */
-	EXPECT(V_GP, KDATA, "mov %0, %%ss", : : "r"(KDATA | 3));      /* RPL 3 */
-	EXPECT(V_UD, 0, ".byte 0x8e, 0xc8", : : "a"(KCODE));          /* mov cs */
+	EXPECT(V_GP, UDATA, "mov %0, %%ss", : : "r"(UDATA));	 /* DPL 3 */
+	EXPECT(V_GP, KDATA, "mov %0, %%ss", : : "r"(KDATA | 3)); /* RPL 3 */
+	EXPECT(V_UD, 0, ".byte 0x8e, 0xc8", : : "a"(KCODE));	 /* mov cs */
 }
 
 static void accessed(void)
@@ -57,9 +58,12 @@ static ulong at_ring3(ulong unused)
 	EXPECT(V_GP, KDATA, "mov %0, %%es", : : "r"(KDATA));
 	EXPECT(V_GP, KDATA, "mov %0, %%es", : : "r"(KDATA | 3));
 	EXPECT(V_GP, UDATA, "mov %0, %%ss", : : "r"(UDATA)); /* RPL is not CPL */
-	EXPECT_OK("mov %0, %%es", : : "r"(UDATA));           /* DS and ES take any RPL */
+	EXPECT_OK("mov %0, %%es", : : "r"(UDATA));	     /* DS and ES take any RPL */
 	EXPECT_OK("mov %0, %%es", : : "r"(UDATA | 3));
-	EXPECT_OK("mov %0, %%fs\n\tmov %%fs:gdt, %%eax", : : "r"(SEL(1)) : "eax"); /* conforming code of ring 0 */
+	EXPECT_OK("mov %0, %%fs\n\tmov %%fs:gdt, %%eax",
+		  :
+		  : "r"(SEL(1))
+		  : "eax"); /* conforming code of ring 0 */
 	EXPECT(V_GP, SEL(2), "mov %0, %%fs", : : "r"(SEL(2)));
 	return 0;
 }
@@ -81,7 +85,7 @@ static void lldt_ltr(void)
 	EXPECT_OK("lldt %w0", : : "r"(SEL(0)));
 	EXPECT_OK("mov %0, %%fs", : : "r"(0x0c));
 	EXPECT(V_GP, 0x14, "mov %0, %%fs", : : "r"(0x14)); /* beyond its limit */
-	__asm__ volatile("mov %0, %%fs" ::"r"(KDATA)); /* the trap's way back reloads FS */
+	__asm__ volatile("mov %0, %%fs" ::"r"(KDATA));	   /* the trap's way back reloads FS */
 	EXPECT(V_NP, SEL(1), "lldt %w0", : : "r"(SEL(1)));
 	EXPECT(V_GP, KDATA, "lldt %w0", : : "r"(KDATA));
 	EXPECT(V_GP, 0x0c, "lldt %w0", : : "r"(0x0c)); /* must lie in the GDT */
@@ -91,10 +95,7 @@ static void lldt_ltr(void)
 	EXPECT(V_NP, SEL(2), "ltr %w0", : : "r"(SEL(2)));
 }
 
-static void ltr_null(void)
-{
-	EXPECT(V_GP, 0, "ltr %w0", : : "r"(0));
-}
+static void ltr_null(void) { EXPECT(V_GP, 0, "ltr %w0", : : "r"(0)); }
 
 static void far_pointers(void)
 {
@@ -118,11 +119,13 @@ static void pushed(void)
 	ulong before, after;
 
 	/* PUSH/POP of a segment register moves 4 bytes of stack. */
-	__asm__ volatile("mov %%esp, %0\n\tpush %%fs\n\tmov %%esp, %1\n\tpop %%fs" : "=&r"(before), "=&r"(after)::"memory");
+	__asm__ volatile("mov %%esp, %0\n\tpush %%fs\n\tmov %%esp, %1\n\tpop %%fs"
+			 : "=&r"(before), "=&r"(after)::"memory");
 	CHECK_EQ(before - after, 4);
 	/* A refused POP leaves the stack as it was. */
 	trap.vector = NO_TRAP;
-	__asm__ volatile("mov %%esp, %0\n\tpush %2\n\tmovl $1f, trap_resume\n\tpop %%ss\n1:\tmov %%esp, %1\n\tmov %0, %%esp"
+	__asm__ volatile("mov %%esp, %0\n\tpush %2\n\tmovl $1f, trap_resume\n\t"
+			 "pop %%ss\n1:\tmov %%esp, %1\n\tmov %0, %%esp"
 			 : "=&r"(before), "=&r"(after)
 			 : "i"(KCODE)
 			 : "memory");

@@ -2,10 +2,11 @@
 #include "guest.h"
 
 #define SLOT(n) (FREE0 / 8 + (n))
-#define SEL(n)  (FREE0 + (n) * 8)
+#define SEL(n)	(FREE0 + (n)*8)
 
 struct tss32 {
-	u32 link, esp0, ss0, esp1, ss1, esp2, ss2, cr3, eip, eflags, eax, ecx, edx, ebx, esp, ebp, esi, edi;
+	u32 link, esp0, ss0, esp1, ss1, esp2, ss2, cr3, eip, eflags, eax, ecx, edx, ebx, esp, ebp,
+		esi, edi;
 	u32 es, cs, ss, ds, fs, gs, ldt;
 	u16 trap, iomap;
 };
@@ -20,9 +21,12 @@ static struct {
 u32 task_seen[8];
 extern char task_jumped[], task_called[];
 /* Each task's loop goes round again when it is entered the next time. */
-__asm__("task_jumped:\n1:\tmov %eax, task_seen\n\tpushf\n\tpop task_seen + 4\n\tstr task_seen + 8\n\tmov $0x99, %eax\n\tljmp *to_here_m\n\tjmp 1b\n"
-	"task_called:\n2:\tmov %eax, task_seen\n\tpushf\n\tpop task_seen + 4\n\tstr task_seen + 8\n\tiretl\n\tjmp 2b\n"
-	".data\nto_here_m:\n\t.long 0\n\t.word 0x60\n\t.text\n"); /* SEL(0) */
+__asm__("task_jumped:\n1:\tmov %eax, task_seen\n\tpushf\n\t"
+	"pop task_seen + 4\n\tstr task_seen + 8\n\tmov $0x99, %eax\n\t"
+	"ljmp *to_here_m\n\tjmp 1b\ntask_called:\n"
+	"2:\tmov %eax, task_seen\n\tpushf\n\tpop task_seen + 4\n\t"
+	"str task_seen + 8\n\tiretl\n\tjmp 2b\n.data\nto_here_m:\n\t"
+	".long 0\n\t.word 0x60\n\t.text\n"); /* SEL(0) */
 
 static void setup(char *entry)
 {
@@ -132,14 +136,17 @@ static void on_bad_segment(struct frame *f)
 
 static void bad_segment(void)
 {
-	/* A bad selector in the new TSS is found after the switch: #TS in the new task's context. */
+	/* A bad selector in the new TSS is found after the switch: #TS in the new task's context.
+	 */
 	setup(task_called);
 	there.eip = (u32)task_called;
 	there.ds = 0xfff8;
 	ts_frame.vector = 0;
 	trap_hook[V_TS] = on_bad_segment;
-	__asm__ volatile("push %%ebp\n\tpush %%ebx\n\tmov %%esp, task_seen + 28\n\tmovl $1f, trap_resume\n\tljmp *%0\n1:\tmov task_seen + 28, %%esp\n\tpop %%ebx\n\tpop %%ebp"
-			 ::"m"(to_there) : "eax", "ecx", "edx", "esi", "edi", "memory", "cc");
+	__asm__ volatile("push %%ebp\n\tpush %%ebx\n\tmov %%esp, task_seen + 28\n\t"
+			 "movl $1f, trap_resume\n\tljmp *%0\n"
+			 "1:\tmov task_seen + 28, %%esp\n\tpop %%ebx\n\tpop %%ebp" ::"m"(to_there)
+			 : "eax", "ecx", "edx", "esi", "edi", "memory", "cc");
 	trap_hook[V_TS] = NULL;
 	CHECK_EQ(ts_frame.vector, V_TS);
 	CHECK_EQ(ts_frame.error, 0xfff8);
@@ -147,7 +154,8 @@ static void bad_segment(void)
 	u32 tr;
 	__asm__ volatile("str %0" : "=r"(tr));
 	CHECK_EQ(tr & 0xffff, SEL(1));
-	__asm__ volatile("mov %0, %%ds\n\tmov %0, %%es\n\tmov %0, %%fs\n\tmov %0, %%gs" ::"r"(KDATA));
+	__asm__ volatile(
+		"mov %0, %%ds\n\tmov %0, %%es\n\tmov %0, %%fs\n\tmov %0, %%gs" ::"r"(KDATA));
 	leave();
 }
 

@@ -1,21 +1,23 @@
 /*
- * Virtual-8086 mode: entry by IRET, traps, IOPL-sensitive instructions, INT n with and without VME's
- * redirection bitmap, VIF and VIP (SDM 3B 20).
+ * Virtual-8086 mode: entry by IRET, traps, IOPL-sensitive instructions, INT n with and without
+ * VME's redirection bitmap, VIF and VIP (SDM 3B 20).
  */
 #include "guest.h"
 
-#define CODE 0x10000u /* the v86 program's segment, 64 KiB up */
+#define CODE  0x10000u /* the v86 program's segment, 64 KiB up */
 #define STACK 0x8000u
 
 /* The programs: assembled here, copied down. */
-#define PROGRAM(name, text)                                                                        \
-	extern char v86_##name[], v86_##name##_end[];                                              \
+#define PROGRAM(name, text)                           \
+	extern char v86_##name[], v86_##name##_end[]; \
 	__asm__(".code16\nv86_" #name ":\n" text "\nv86_" #name "_end:\n.code32\n")
-PROGRAM(plain, "mov $0x1234, %ax\n\tmov %cs, %bx\n\tmov $0x2000, %cx\n\tmov %cx, %ds\n\tmov %ax, 0x10\n\tint3");
+PROGRAM(plain, "mov $0x1234, %ax\n\tmov %cs, %bx\n\tmov $0x2000, %cx\n\t"
+	       "mov %cx, %ds\n\tmov %ax, 0x10\n\tint3");
 PROGRAM(cli, "cli\n\tnop\n\tsti\n\tnop\n\tint3");
 PROGRAM(int, "int $0x21\n\tint3");
 PROGRAM(flags, "sti\n\tpushf\n\tpop %ax\n\tcli\n\tpushf\n\tpop %bx\n\tint3");
-PROGRAM(segments, "mov $0x2000, %ax\n\tmov %ax, %es\n\tmov $0x3000, %ax\n\tmov %ax, %fs\n\tmov %ax, %gs\n\tint3");
+PROGRAM(segments, "mov $0x2000, %ax\n\tmov %ax, %es\n\tmov $0x3000, %ax\n\t"
+		  "mov %ax, %fs\n\tmov %ax, %gs\n\tint3");
 PROGRAM(popf, "pushw $0x7202\n\tpopf\n\tpushf\n\tpop %ax\n\tint3");
 PROGRAM(io, "in $0x80, %al\n\tint3");
 PROGRAM(ud, ".byte 0x0f, 0x00, 0xc8\n\tint3"); /* str ax */
@@ -42,9 +44,13 @@ static void run(const char *from, const char *to, ulong flags)
 		((volatile u8 *)low)[p - from] = (u8)*p;
 	for (unsigned i = 0; i < sizeof hooked; i++)
 		trap_hook[hooked[i]] = on_trap;
-	__asm__ volatile("push %%ebp\n\tpush %%ebx\n\tpush %%esi\n\tpush %%edi\n\tmov %%esp, %0\n\tmovl $1f, %1\n\t"
-			 "pushl $0\n\tpushl $0\n\tpushl $0x1000\n\tpushl $0x1000\n\tpushl $0x1000\n\tpushl $0x8000\n\tpushl %2\n\tpushl $0x1000\n\tpushl $0\n\tiretl\n"
-			 "1:\tmov %3, %%eax\n\tmov %%eax, %%ds\n\tmov %%eax, %%es\n\tmov %%eax, %%fs\n\tmov %%eax, %%gs\n\tpop %%edi\n\tpop %%esi\n\tpop %%ebx\n\tpop %%ebp"
+	__asm__ volatile("push %%ebp\n\tpush %%ebx\n\tpush %%esi\n\tpush %%edi\n\t"
+			 "mov %%esp, %0\n\tmovl $1f, %1\n\tpushl $0\n\tpushl $0\n\t"
+			 "pushl $0x1000\n\tpushl $0x1000\n\tpushl $0x1000\n\t"
+			 "pushl $0x8000\n\tpushl %2\n\tpushl $0x1000\n\tpushl $0\n\t"
+			 "iretl\n1:\tmov %3, %%eax\n\tmov %%eax, %%ds\n\t"
+			 "mov %%eax, %%es\n\tmov %%eax, %%fs\n\tmov %%eax, %%gs\n\t"
+			 "pop %%edi\n\tpop %%esi\n\tpop %%ebx\n\tpop %%ebp"
 			 : "=m"(resume_sp), "=m"(resume_ip)
 			 : "r"(flags | FLAG_VM | 2), "i"(KDATA)
 			 : "eax", "ecx", "edx", "memory", "cc");

@@ -3,17 +3,20 @@
 
 #define SLOT (FREE0 / 8)
 
-#define QUERY(insn, selector, value)                                                               \
-	({                                                                                         \
-		u8 z_;                                                                             \
-		__asm__ volatile(insn "\n\tsetz %0" : "=q"(z_), "+r"(value) : "r"(selector) : "cc"); \
-		z_;                                                                                \
+#define QUERY(insn, selector, value)                     \
+	({                                               \
+		u8 z_;                                   \
+		__asm__ volatile(insn "\n\tsetz %0"      \
+				 : "=q"(z_), "+r"(value) \
+				 : "r"(selector)         \
+				 : "cc");                \
+		z_;                                      \
 	})
-#define VERIFY(insn, selector)                                                                     \
-	({                                                                                         \
-		u8 z_;                                                                             \
-		__asm__ volatile(insn " %w1\n\tsetz %0" : "=q"(z_) : "r"(selector) : "cc");         \
-		z_;                                                                                \
+#define VERIFY(insn, selector)                                                              \
+	({                                                                                  \
+		u8 z_;                                                                      \
+		__asm__ volatile(insn " %w1\n\tsetz %0" : "=q"(z_) : "r"(selector) : "cc"); \
+		z_;                                                                         \
 	})
 
 static void lar(void)

@@ -56,7 +56,8 @@ static void shifts(void)
 	CHECK_EQ(v, 0x12340003);
 	CHECK_EQ(f & FLAG_CF, FLAG_CF);
 	v = 0x12340001;
-	__asm__ volatile("shlw $17, %w0" : "+r"(v)::"cc"); /* the count is masked to 5 bits, not to 4 */
+	__asm__ volatile("shlw $17, %w0"
+			 : "+r"(v)::"cc"); /* the count is masked to 5 bits, not to 4 */
 	CHECK_EQ(v, 0x12340000);
 }
 
@@ -65,7 +66,9 @@ static void push_forms(void)
 	ulong before, after;
 	u32 v;
 
-	__asm__ volatile("mov %%esp, %0\n\tpushw $-2\n\tpushl $0x12345678\n\tpushfw\n\tmov %%esp, %1\n\tpopfw\n\tpopl %2\n\tadd $2, %%esp" : "=&r"(before), "=&r"(after), "=&r"(v)::"memory", "cc");
+	__asm__ volatile("mov %%esp, %0\n\tpushw $-2\n\tpushl $0x12345678\n\tpushfw\n\t"
+			 "mov %%esp, %1\n\tpopfw\n\tpopl %2\n\tadd $2, %%esp"
+			 : "=&r"(before), "=&r"(after), "=&r"(v)::"memory", "cc");
 	CHECK_EQ(before - after, 8);
 	CHECK_EQ(v, 0x12345678);
 }

@@ -1,4 +1,5 @@
-/* Big real mode: limits loaded in protected mode stay when the processor goes back (SDM 3A 9.9.2). */
+/* Big real mode: limits loaded in protected mode stay when the processor goes back (SDM 3A 9.9.2).
+ */
 #include "guest.h"
 
 static u64 table[3] ALIGNED(8) = { 0, 0x00cf93000000ffff, 0x000093000000ffff };
@@ -13,8 +14,11 @@ static void load_fs(u16 selector)
 {
 	pointer.limit = sizeof table - 1;
 	pointer.base = (u32)table;
-	__asm__ volatile("lgdtl %0\n\tmov %%cr0, %%eax\n\tor $1, %%al\n\tmov %%eax, %%cr0\n\tjmp 1f\n1:\tmov %1, %%fs\n\tand $0xfe, %%al\n\tmov %%eax, %%cr0\n\tjmp 2f\n2:"
-			 ::"m"(pointer), "r"(selector) : "eax", "memory");
+	__asm__ volatile("lgdtl %0\n\tmov %%cr0, %%eax\n\tor $1, %%al\n\t"
+			 "mov %%eax, %%cr0\n\tjmp 1f\n1:\tmov %1, %%fs\n\t"
+			 "and $0xfe, %%al\n\tmov %%eax, %%cr0\n\tjmp 2f\n2:" ::"m"(pointer),
+			 "r"(selector)
+			 : "eax", "memory");
 }
 
 static void high_memory(void)
@@ -22,10 +26,16 @@ static void high_memory(void)
 	u32 v;
 
 	load_fs(8);
-	__asm__ volatile("movl $0x12345678, %%fs:(%1)\n\tmovl %%fs:(%1), %0" : "=r"(v) : "r"(0x300000) : "memory");
+	__asm__ volatile("movl $0x12345678, %%fs:(%1)\n\tmovl %%fs:(%1), %0"
+			 : "=r"(v)
+			 : "r"(0x300000)
+			 : "memory");
 	CHECK_EQ(v, 0x12345678);
 	/* Loading a real-mode value changes the base, not the limit. */
-	__asm__ volatile("mov %2, %%fs\n\tmovl %%fs:(%1), %0" : "=r"(v) : "r"(0x300000 - 0x10000), "r"((u16)0x1000) : "memory");
+	__asm__ volatile("mov %2, %%fs\n\tmovl %%fs:(%1), %0"
+			 : "=r"(v)
+			 : "r"(0x300000 - 0x10000), "r"((u16)0x1000)
+			 : "memory");
 	CHECK_EQ(v, 0x12345678);
 	__asm__ volatile("mov %0, %%fs" ::"r"((u16)0));
 }
@@ -44,7 +54,8 @@ static void copy(void)
 
 	load_fs(8);
 	for (unsigned i = 0; i < 4; i++)
-		__asm__ volatile("movl %0, %%fs:(%1)" ::"r"(from[i]), "r"(0x400000 + i * 4) : "memory");
+		__asm__ volatile("movl %0, %%fs:(%1)" ::"r"(from[i]), "r"(0x400000 + i * 4)
+				 : "memory");
 	for (unsigned i = 0; i < 4; i++) {
 		u32 si = 0x400000 + i * 4;
 		__asm__ volatile("lodsl %%fs:(%%esi), %%eax" : "=a"(back[i]), "+S"(si)::"memory");

@@ -15,7 +15,8 @@ static void int_n(void)
 	CHECK_EQ(last.vector, 0x80);
 	CHECK_EQ(last.cs, 0);
 	CHECK_EQ(last.flags & (FLAG_IF | FLAG_CF | FLAG_DF), FLAG_IF | FLAG_CF | FLAG_DF);
-	CHECK_EQ(after & (FLAG_IF | FLAG_CF | FLAG_DF), FLAG_IF | FLAG_CF | FLAG_DF); /* restored by IRET */
+	CHECK_EQ(after & (FLAG_IF | FLAG_CF | FLAG_DF),
+		FLAG_IF | FLAG_CF | FLAG_DF); /* restored by IRET */
 }
 
 static ulong inside;
@@ -61,7 +62,9 @@ static void moved_table(void)
 	extern char trap_stubs[];
 
 	/* LIDT moves the table in real mode too. Vector 0x30 there leads to the stub of 0x31. */
-	__asm__ volatile("mov %0, %%fs\n\tmovl %1, %%fs:0x30*4\n\tmov %2, %%fs" ::"r"((u16)0x2000), "r"((u32)trap_stubs + 0x31 * 8), "r"((u16)0) : "memory");
+	__asm__ volatile("mov %0, %%fs\n\tmovl %1, %%fs:0x30*4\n\tmov %2, %%fs" ::"r"((u16)0x2000),
+			 "r"((u32)trap_stubs + 0x31 * 8), "r"((u16)0)
+			 : "memory");
 	trap_hook[0x31] = keep;
 	last.vector = 0;
 	__asm__ volatile("lidtl %0\n\tint $0x30\n\tlidtl %1" ::"m"(moved), "m"(old) : "memory");
@@ -85,10 +88,18 @@ static void iret_forms(void)
 {
 	ulong f;
 
-	__asm__ volatile("pushl %1\n\tpushl $0\n\tpushl $1f\n\tiretl\n1:\tpushfl\n\tpop %0\n\tpushl $2\n\tpopfl" : "=r"(f) : "r"(2 | FLAG_CF | FLAG_ID | FLAG_AC) : "memory", "cc");
+	__asm__ volatile("pushl %1\n\tpushl $0\n\tpushl $1f\n\tiretl\n1:\tpushfl\n\t"
+			 "pop %0\n\tpushl $2\n\tpopfl"
+			 : "=r"(f)
+			 : "r"(2 | FLAG_CF | FLAG_ID | FLAG_AC)
+			 : "memory", "cc");
 	CHECK_EQ(f & (FLAG_CF | FLAG_ID | FLAG_AC), FLAG_CF | FLAG_ID | FLAG_AC);
 	/* IRETW leaves the upper half of the flags. */
-	__asm__ volatile("pushl %1\n\tpopfl\n\tpushw $2\n\tpushw $0\n\tpushw $1f\n\tiretw\n1:\tpushfl\n\tpop %0\n\tpushl $2\n\tpopfl" : "=r"(f) : "r"(2 | FLAG_CF | FLAG_ID) : "memory", "cc");
+	__asm__ volatile("pushl %1\n\tpopfl\n\tpushw $2\n\tpushw $0\n\tpushw $1f\n\t"
+			 "iretw\n1:\tpushfl\n\tpop %0\n\tpushl $2\n\tpopfl"
+			 : "=r"(f)
+			 : "r"(2 | FLAG_CF | FLAG_ID)
+			 : "memory", "cc");
 	CHECK_EQ(f & (FLAG_CF | FLAG_ID), FLAG_ID);
 }
 
@@ -99,7 +110,9 @@ static void single_step(void)
 {
 	steps = 0;
 	trap_hook[V_DB] = step;
-	__asm__ volatile("pushfl\n\torl $0x100, (%%esp)\n\tpopfl\n\tnop\n\tnop\n\tpushfl\n\tandl $~0x100, (%%esp)\n\tpopfl" ::: "memory", "cc");
+	__asm__ volatile("pushfl\n\torl $0x100, (%%esp)\n\tpopfl\n\tnop\n\tnop\n\t"
+			 "pushfl\n\tandl $~0x100, (%%esp)\n\tpopfl" ::
+				 : "memory", "cc");
 	CHECK_EQ(steps, 5);
 	trap_hook[V_DB] = NULL;
 }

@@ -23,10 +23,18 @@ static void wrap(void)
 	u32 di = 0xfffe, cx = 4, ax;
 
 	/* DI wraps within the segment. */
-	__asm__ volatile("pushw %%es\n\tmov %3, %%es\n\tmovb $0xaa, %%al\n\trep stosb %%al, %%es:(%%di)\n\tpopw %%es" : "+D"(di), "+c"(cx), "=&a"(ax) : "r"((u16)0x5000) : "memory");
+	__asm__ volatile("pushw %%es\n\tmov %3, %%es\n\tmovb $0xaa, %%al\n\t"
+			 "rep stosb %%al, %%es:(%%di)\n\tpopw %%es"
+			 : "+D"(di), "+c"(cx), "=&a"(ax)
+			 : "r"((u16)0x5000)
+			 : "memory");
 	CHECK_EQ(di & 0xffff, 2);
 	u8 a, b;
-	__asm__ volatile("mov %2, %%fs\n\tmovb %%fs:0xffff, %0\n\tmovb %%fs:1, %1\n\tmov %3, %%fs" : "=&q"(a), "=&q"(b) : "r"((u16)0x5000), "r"((u16)0) : "memory");
+	__asm__ volatile("mov %2, %%fs\n\tmovb %%fs:0xffff, %0\n\tmovb %%fs:1, %1\n\t"
+			 "mov %3, %%fs"
+			 : "=&q"(a), "=&q"(b)
+			 : "r"((u16)0x5000), "r"((u16)0)
+			 : "memory");
 	CHECK_EQ(a, 0xaa);
 	CHECK_EQ(b, 0xaa);
 }
@@ -42,26 +50,36 @@ static void loops(void)
 	n = 0;
 	__asm__ volatile("1:\tinc %0\n\tloopl 1b" : "+r"(n), "+c"(c)::"cc");
 	CHECK_EQ(n, 2);
-	__asm__ volatile("xor %0, %0\n\tjcxz 1f\n\tinc %0\n1:\tjecxz 2f\n\torl $2, %0\n2:" : "=&r"(n) : "c"(0x10000) : "cc");
+	__asm__ volatile("xor %0, %0\n\tjcxz 1f\n\tinc %0\n1:\tjecxz 2f\n\torl $2, %0\n2:"
+			 : "=&r"(n)
+			 : "c"(0x10000)
+			 : "cc");
 	CHECK_EQ(n, 2);
 }
 
 /* Far code: at 0x6000:0, called with 16- and 32-bit return frames. */
-static const u8 far_code[] = { 0x8c, 0xc8, 0xcb /* mov %cs, %ax; lret */, 0x90, 0x8c, 0xc8, 0x66, 0xcb /* lretl */, 0x8c, 0xc8, 0xca, 4, 0 /* lret $4 */ };
+static const u8 far_code[] = { 0x8c, 0xc8, 0xcb /* mov %cs, %ax; lret */, 0x90, 0x8c, 0xc8, 0x66,
+	0xcb /* lretl */, 0x8c, 0xc8, 0xca, 4, 0 /* lret $4 */ };
 
 static void far_calls(void)
 {
 	ulong cs, before, after;
 
 	for (unsigned i = 0; i < sizeof far_code; i++)
-		__asm__ volatile("mov %2, %%fs\n\tmovb %0, %%fs:(%%bx)\n\tmov %3, %%fs" ::"q"(far_code[i]), "b"(i), "r"((u16)0x6000), "r"((u16)0) : "memory");
-	__asm__ volatile("mov %%esp, %1\n\tlcallw $0x6000, $0\n\tmov %%esp, %2" : "=&a"(cs), "=&r"(before), "=&r"(after)::"memory");
+		__asm__ volatile(
+			"mov %2, %%fs\n\tmovb %0, %%fs:(%%bx)\n\tmov %3, %%fs" ::"q"(far_code[i]),
+			"b"(i), "r"((u16)0x6000), "r"((u16)0)
+			: "memory");
+	__asm__ volatile("mov %%esp, %1\n\tlcallw $0x6000, $0\n\tmov %%esp, %2"
+			 : "=&a"(cs), "=&r"(before), "=&r"(after)::"memory");
 	CHECK_EQ(cs & 0xffff, 0x6000);
 	CHECK_EQ(before, after);
-	__asm__ volatile("mov %%esp, %1\n\tlcalll $0x6000, $4\n\tmov %%esp, %2" : "=&a"(cs), "=&r"(before), "=&r"(after)::"memory");
+	__asm__ volatile("mov %%esp, %1\n\tlcalll $0x6000, $4\n\tmov %%esp, %2"
+			 : "=&a"(cs), "=&r"(before), "=&r"(after)::"memory");
 	CHECK_EQ(cs & 0xffff, 0x6000);
 	CHECK_EQ(before, after);
-	__asm__ volatile("mov %%esp, %1\n\tpushl $0\n\tlcallw $0x6000, $8\n\tmov %%esp, %2" : "=&a"(cs), "=&r"(before), "=&r"(after)::"memory");
+	__asm__ volatile("mov %%esp, %1\n\tpushl $0\n\tlcallw $0x6000, $8\n\tmov %%esp, %2"
+			 : "=&a"(cs), "=&r"(before), "=&r"(after)::"memory");
 	CHECK_EQ(before, after);
 }
 
@@ -70,9 +88,13 @@ static void near_forms(void)
 	u32 v;
 
 	/* A near 16-bit call pushes two bytes. */
-	__asm__ volatile("mov %%esp, %%ecx\n\tcallw 1f\n1:\tsub %%esp, %%ecx\n\tpopw %%ax\n\tmov %%ecx, %0" : "=r"(v)::"eax", "ecx", "memory", "cc");
+	__asm__ volatile("mov %%esp, %%ecx\n\tcallw 1f\n1:\tsub %%esp, %%ecx\n\t"
+			 "popw %%ax\n\tmov %%ecx, %0"
+			 : "=r"(v)::"eax", "ecx", "memory", "cc");
 	CHECK_EQ(v, 2);
-	__asm__ volatile("mov %%esp, %%ecx\n\tcalll 1f\n1:\tsub %%esp, %%ecx\n\tpopl %%eax\n\tmov %%ecx, %0" : "=r"(v)::"eax", "ecx", "memory", "cc");
+	__asm__ volatile("mov %%esp, %%ecx\n\tcalll 1f\n1:\tsub %%esp, %%ecx\n\t"
+			 "popl %%eax\n\tmov %%ecx, %0"
+			 : "=r"(v)::"eax", "ecx", "memory", "cc");
 	CHECK_EQ(v, 4);
 }
 
@@ -81,8 +103,10 @@ static void addressing(void)
 	u16 ea;
 
 	/* All 16-bit base and index pairs. */
-#define EA(form, want)                                                                             \
-	__asm__ volatile("push %%ebp\n\tmov $0x1000, %%bp\n\tleaw " form ", %%ax\n\tpop %%ebp" : "=a"(ea) : "b"(0x100), "S"(0x20), "D"(3)); \
+#define EA(form, want)                                                                         \
+	__asm__ volatile("push %%ebp\n\tmov $0x1000, %%bp\n\tleaw " form ", %%ax\n\tpop %%ebp" \
+			 : "=a"(ea)                                                            \
+			 : "b"(0x100), "S"(0x20), "D"(3));                                     \
 	CHECK_EQ(ea, want)
 	EA("(%%bx,%%si)", 0x120);
 	EA("(%%bx,%%di)", 0x103);
