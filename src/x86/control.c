@@ -85,6 +85,8 @@ static int write_cr0(struct x86_cpu *cpu, u64 value)
 		else
 			s->efer &= ~EFER_LMA;
 		flush_all(cpu);
+	} else if (changed & CR0_WP) {
+		flush_all(cpu); /* engines cache supervisor write rights */
 	}
 	if (changed)
 		cpu->ops->mode_changed(cpu);

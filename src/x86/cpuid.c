@@ -39,6 +39,8 @@ static void fill_dynamic(
 	case 1:
 		c->ebx |= apic_id << 24;
 		c->ecx |= s->cr4 & CR4_OSXSAVE ? BIT(27) : 0;
+		if (!(s->apic_base & BIT64(11))) /* IA32_APIC_BASE.EN (SDM 3A 10.4.3) */
+			c->edx &= ~BIT(9);
 		break;
 	case 0xb:
 		c->ecx |= subleaf & 0xff; /* echoed even beyond the last level */

@@ -10,17 +10,7 @@
 
 #define POOL_SIZE    (48 * MiB)
 #define HASH_SIZE    32768u
-#define PAGE_HASH    4096u
 #define QUEUE_SIZE   256u
-#define LINE_SHIFT   6u /* 64 lines of 64 bytes in a page */
-
-/* What is decoded of one physical page. */
-struct code_page {
-	u64 gpa;
-	u64 lines; /* bit n: line n holds decoded bytes */
-	struct block *list;
-	struct code_page *next;
-};
 
 struct write {
 	u64 at, len; /* within one page */
@@ -30,7 +20,6 @@ struct blocks {
 	u8 *pool;
 	size_t used;
 	struct block *hash[HASH_SIZE];
-	struct code_page *pages[PAGE_HASH];
 	pthread_mutex_t lock; /* guards the queue */
 	struct write queue[QUEUE_SIZE];
 	unsigned queued;
@@ -73,7 +62,7 @@ void blocks_clear(struct interp *c)
 	struct blocks *b = c->blocks;
 
 	memset(b->hash, 0, sizeof(b->hash));
-	memset(b->pages, 0, sizeof(b->pages));
+	code_map_clear(&c->code);
 	b->used = 0;
 	c->block_epoch++;
 }
@@ -93,37 +82,7 @@ static u32 hash_block(u64 at, unsigned bits)
 	return (u32)((at ^ (at >> 13) ^ (at >> 26)) * 2 + (bits >> 5)) & (HASH_SIZE - 1);
 }
 
-static struct code_page **page_slot(struct blocks *b, u64 page)
-{
-	struct code_page **p = &b->pages[(page >> PAGE_SHIFT) & (PAGE_HASH - 1)];
-
-	while (*p && (*p)->gpa != page)
-		p = &(*p)->next;
-	return p;
-}
-
 /* ---- writes to code ---- */
-
-static u64 line_mask(u64 offset, u64 len)
-{
-	unsigned first = (unsigned)(offset >> LINE_SHIFT), last = (unsigned)((offset + len - 1) >> LINE_SHIFT);
-
-	return (last == 63 ? ~0ull : BIT64(last + 1) - 1) & ~(BIT64(first) - 1);
-}
-
-/* The bytes of a block within one page: [*from, *to). */
-static void extent_in(const struct block *k, u64 page, u64 *from, u64 *to)
-{
-	u64 first = k->gpa & PAGE_MASK, end = first + k->bytes;
-
-	if ((k->gpa & ~PAGE_MASK) == page) {
-		*from = first;
-		*to = min_u64(end, PAGE_SIZE);
-	} else {
-		*from = 0;
-		*to = end - PAGE_SIZE;
-	}
-}
 
 static int op_leave_block(struct interp *c, const struct op *op)
 {
@@ -131,14 +90,14 @@ static int op_leave_block(struct interp *c, const struct op *op)
 	return OP_JUMP;
 }
 
-static void kill_block(struct blocks *b, struct block *k)
+static void kill_block(void *ctx, struct code_unit *u)
 {
-	if (!k->valid)
-		return;
-	k->valid = false;
+	struct blocks *b = ctx;
+	struct block *k = container_of(u, struct block, unit);
+
 	for (unsigned i = 0; i <= k->count; i++)
 		k->ops[i].exec = op_leave_block;
-	struct block **h = &b->hash[hash_block(k->gpa, k->bits)];
+	struct block **h = &b->hash[hash_block(u->gpa, k->bits)];
 	while (*h && *h != k)
 		h = &(*h)->hash_next;
 	if (*h)
@@ -147,36 +106,13 @@ static void kill_block(struct blocks *b, struct block *k)
 
 static void apply_write(struct interp *c, u64 at, u64 len)
 {
-	struct blocks *b = c->blocks;
-	u64 page = at & ~PAGE_MASK, from = at & PAGE_MASK, to = from + len;
-	struct code_page *p = *page_slot(b, page);
+	bool empty = code_map_write(&c->code, at, len);
+	struct memory_page page = memory_page(c->v->memory, gpa(at));
 
-	if (p && !(p->lines & line_mask(from, len)))
-		return;
-	u64 lines = 0;
-	struct block **link = p ? &p->list : NULL;
-	while (link && *link) {
-		struct block *k = *link;
-		unsigned which = (k->gpa & ~PAGE_MASK) != page;
-		u64 k_from, k_to;
-
-		extent_in(k, page, &k_from, &k_to);
-		if (k->valid && k_from < to && from < k_to)
-			kill_block(b, k);
-		if (!k->valid) {
-			*link = k->page_next[which];
-			continue;
-		}
-		lines |= line_mask(k_from, k_to - k_from);
-		link = &k->page_next[which];
-	}
-	if (p)
-		p->lines = lines;
-	/* Nothing decoded here any more: stores may be fast again. With several engines on one memory the flag
-	 * is shared, and stays. */
-	struct memory_page mp = memory_page(c->v->memory, gpa(page));
-	if (!lines && mp.flags && c->v->memory->watcher_count == 1)
-		atomic_fetch_and(mp.flags, (u8)~MEM_CODE);
+	/* Nothing decoded here any more: stores may be fast again. With several engines on one memory
+	 * the flag is shared, and stays. */
+	if (empty && page.flags && c->v->memory->watcher_count == 1)
+		atomic_fetch_and(page.flags, (u8)~MEM_CODE);
 }
 
 /* Leaves a write for the owner; what does not fit the queue drops everything. */
@@ -267,30 +203,6 @@ static u64 linear_rip(const struct interp *c)
 
 static const struct op sentinel = { .exec = op_leave_block, .base = REG_NONE, .index = REG_NONE };
 
-static void mark_code(struct interp *c, struct block *k, u64 page, unsigned which)
-{
-	struct blocks *b = c->blocks;
-	struct code_page **slot = page_slot(b, page), *p = *slot;
-	u64 from, to;
-
-	if (!p) {
-		p = pool_alloc(b, sizeof(*p));
-		must(p, "block pool without its reserve");
-		*p = (struct code_page){ .gpa = page };
-		*slot = p;
-	}
-	extent_in(k, page, &from, &to);
-	p->lines |= line_mask(from, to - from);
-	k->page_next[which] = p->list;
-	p->list = k;
-}
-
-static void claim(_Atomic u8 *flags)
-{
-	if (flags && !(atomic_load(flags) & MEM_CODE))
-		atomic_fetch_or(flags, MEM_CODE);
-}
-
 /* The limit that code bytes must stay within, relative to RIP; in 64-bit code there is none. */
 static u64 code_room(const struct interp *c)
 {
@@ -305,23 +217,24 @@ static struct block *commit(struct interp *c, const struct op *ops, unsigned cou
 	const struct source *src, const struct source *src2)
 {
 	struct blocks *b = c->blocks;
-	size_t reserve = 2 * sizeof(struct code_page) + 64;
 	size_t size = sizeof(struct block) + (count + 1) * sizeof(struct op);
 
-	if (b->used + size + reserve > POOL_SIZE)
+	if (b->used + size > POOL_SIZE)
 		blocks_clear(c);
 	struct block *k = pool_alloc(b, size);
 	must(k, "block pool empty after clearing");
-	*k = (struct block){ .gpa = src->gpa, .gpa2 = src2 ? src2->gpa & ~PAGE_MASK : NO_PAGE,
-		.bits = c->code_bits, .bytes = (u16)bytes, .valid = true, .count = (u16)count };
+	*k = (struct block){ .bits = c->code_bits, .count = (u16)count };
+	k->unit = (struct code_unit){ .gpa = src->gpa, .gpa2 = src2 ? src2->gpa & ~PAGE_MASK : CODE_NO_PAGE,
+		.bytes = (u16)bytes, .kill = kill_block, .ctx = b };
 	memcpy(k->ops, ops, count * sizeof(struct op));
 	k->ops[count] = sentinel;
-	struct block **h = &b->hash[hash_block(k->gpa, k->bits)];
+	if (code_map_add(&c->code, &k->unit) < 0) {
+		/* No memory to watch it: run it once, and forget it. */
+		return k;
+	}
+	struct block **h = &b->hash[hash_block(src->gpa, k->bits)];
 	k->hash_next = *h;
 	*h = k;
-	mark_code(c, k, k->gpa & ~PAGE_MASK, 0);
-	if (src2 && k->gpa2 != (k->gpa & ~PAGE_MASK))
-		mark_code(c, k, k->gpa2, 1);
 	return k;
 }
 
@@ -346,7 +259,7 @@ static struct block *build_straddling(struct interp *c, u64 linear, const struct
 
 	if (code_source(c, (linear | PAGE_MASK) + 1, &src2) != X86_OK)
 		return NULL;
-	claim(src2.flags);
+	code_claim(src2.flags);
 	memcpy(bytes, src->host, avail);
 	if (src2.host)
 		memcpy(bytes + avail, src2.host, 15 - avail);
@@ -373,7 +286,7 @@ static struct block *build(struct interp *c, u64 linear, const struct source *sr
 	u64 room = code_room(c);
 	unsigned page_left = (unsigned)(PAGE_SIZE - (linear & PAGE_MASK)), at = 0, n = 0;
 
-	claim(src->flags);
+	code_claim(src->flags);
 	while (n < BLOCK_OPS && at < page_left && at < room) {
 		unsigned avail = page_left - at < 15 ? page_left - at : 15;
 		enum decode_result r = decode(c, src->host + at, avail, c->code_bits, &ops[n]);
@@ -418,14 +331,14 @@ static struct block *lookup(struct interp *c, const struct source *src, u64 line
 	struct block *k = c->blocks->hash[hash_block(src->gpa, c->code_bits)];
 
 	for (; k; k = k->hash_next) {
-		if (k->gpa != src->gpa || k->bits != c->code_bits)
+		if (k->unit.gpa != src->gpa || k->bits != c->code_bits)
 			continue;
-		if (k->gpa2 == NO_PAGE)
+		if (k->unit.gpa2 == CODE_NO_PAGE)
 			return k;
 		struct source second;
 		if (code_source(c, (linear | PAGE_MASK) + 1, &second) != X86_OK)
 			return NULL; /* the fault stands; build would find it too */
-		if ((second.gpa & ~PAGE_MASK) == k->gpa2)
+		if ((second.gpa & ~PAGE_MASK) == k->unit.gpa2)
 			return k;
 	}
 	return NULL;
@@ -443,8 +356,8 @@ struct block *blocks_find(struct interp *c)
 	u64 linear = linear_rip(c), ctx = context(c);
 	struct jump_entry *j = &c->jump[(linear ^ (linear >> 13)) & (JUMP_CACHE - 1)];
 
-	if (likely(j->rip == linear && j->epoch == ctx && j->block->valid)) {
-		if (likely(c->code_bits == 64 || j->block->bytes <= code_room(c)))
+	if (likely(j->rip == linear && j->epoch == ctx && j->block->unit.valid)) {
+		if (likely(c->code_bits == 64 || j->block->unit.bytes <= code_room(c)))
 			return j->block;
 	}
 	if (c->code_bits == 64 && !x86_canonical(linear)) {
@@ -460,7 +373,7 @@ struct block *blocks_find(struct interp *c)
 	struct block *k = lookup(c, &src, linear);
 	if (!k && c->v->x86.fault.vector != 0xff)
 		return NULL;
-	if (k && k->bytes > code_room(c))
+	if (k && k->unit.bytes > code_room(c))
 		k = NULL;
 	if (!k)
 		k = build(c, linear, &src);

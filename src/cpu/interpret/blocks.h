@@ -10,8 +10,7 @@
  * (address of the first byte, code width). In front sits the jump cache (interp.jump) keyed by linear address,
  * valid while no translation was flushed, the code width and the privilege are the same.
  *
- * Writes to code. Decoding sets MEM_CODE on the page and remembers which 64-byte lines hold decoded bytes. A write
- * to such a page comes to blocks_written(): blocks that overlap the written bytes die, others stay. A dead
+ * Writes to code come to blocks_written(), and through the code map (cpu/code_map.h) kill the blocks they overlap. A dead
  * block's ops all become "leave the block", so that a block which overwrites itself
  * stops after the store, as the architecture demands for the same linear address (SDM 3A 11.6). Memory of dead
  * blocks is reclaimed when the pool is full: then everything is dropped.
@@ -25,18 +24,12 @@
 #define BLOCK_OPS 48u
 
 struct block {
-	u64 gpa;            /* of the first byte */
-	u64 gpa2;           /* of the second page's first byte, or NO_PAGE */
+	struct code_unit unit;
 	u16 bits;
-	u16 bytes;
-	bool valid;
-	struct block *hash_next;
-	struct block *page_next[2]; /* in the lists of its one or two pages */
 	u16 count;
-	struct op ops[];    /* count + sentinel */
+	struct block *hash_next;
+	struct op ops[]; /* count + sentinel */
 };
-
-#define NO_PAGE (~0ull)
 
 struct blocks *blocks_new(struct interp *c, struct err *err);
 void blocks_free(struct blocks *b);

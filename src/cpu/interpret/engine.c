@@ -112,7 +112,7 @@ static bool attend(struct interp *c)
 
 static void trace_instruction(struct interp *c, const struct block *k)
 {
-	const u8 *bytes = memory_host(c->v->memory, gpa(k->gpa), k->ops[0].length);
+	const u8 *bytes = memory_host(c->v->memory, gpa(k->unit.gpa), k->ops[0].length);
 	char text[128] = "(straddles pages)";
 
 	if (bytes)
@@ -172,7 +172,9 @@ static bool step(struct interp *c)
 
 	/* Debug traps wait while a MOV SS shadow is open (SDM 3A 6.8.3). */
 	u64 dr6 = c->mmu.watch_hits | c->pending_dr6;
-	if ((before & FLAG_TF) && (!enters_handler(&op) || (s->rflags & FLAG_TF)))
+	if (op.exec == op_sysret) /* TF as just restored decides, as if it had been set all along */
+		dr6 |= s->rflags & FLAG_TF ? DR6_BS : 0;
+	else if ((before & FLAG_TF) && (!enters_handler(&op) || (s->rflags & FLAG_TF)))
 		dr6 |= DR6_BS;
 	c->pending_dr6 = 0;
 	if (dr6 && (s->blocking & BLOCK_MOV_SS))
@@ -262,6 +264,7 @@ static void interpret_close(struct vcpu *v)
 	if (!c)
 		return;
 	memory_unwatch(v->memory, c);
+	code_map_clear(&c->code);
 	blocks_free(c->blocks);
 	natives_free(c->natives);
 	free(c);

@@ -14,6 +14,7 @@
  */
 #pragma once
 #include "base/bits.h"
+#include "cpu/code_map.h"
 #include "cpu/mmu.h"
 #include "cpu/interpret/interpret.h"
 #include "x86/exception.h"
@@ -75,6 +76,7 @@ struct interp {
 	u64 ip_mask;
 	u64 block_epoch;      /* bumped when any block dies: jump cache entries of older epochs are void */
 	u64 pending_dr6;      /* debug traps held back by a MOV SS shadow */
+	struct code_map code; /* what is decoded, by physical page */
 	struct blocks *blocks;
 	struct natives *natives;
 	struct mmu mmu;

@@ -156,11 +156,17 @@ static u32 hash_key(const u8 *key, unsigned len)
 	return (h ^ (h >> 15)) & (NATIVE_BUCKETS - 1);
 }
 
+/* FISTTP came with SSE3, and is filed there. */
+static bool is_x87(const ZydisDecodedInstruction *insn)
+{
+	return insn->meta.isa_ext == ZYDIS_ISA_EXT_X87 || insn->mnemonic == ZYDIS_MNEMONIC_FISTTP;
+}
+
 static enum x86_simd simd_kind(const ZydisDecodedInstruction *insn, bool vector, bool mmx)
 {
 	if (insn->mnemonic == ZYDIS_MNEMONIC_FWAIT)
 		return X86_SIMD_WAIT;
-	if (insn->meta.isa_ext == ZYDIS_ISA_EXT_X87)
+	if (is_x87(insn))
 		return X86_SIMD_X87;
 	if (insn->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX)
 		return X86_SIMD_AVX512;
@@ -217,7 +223,7 @@ static void describe(struct native *n, const ZydisDecodedInstruction *insn, cons
 		k |= class == ZYDIS_REGCLASS_MASK;
 	}
 	mmx |= insn->mnemonic == ZYDIS_MNEMONIC_EMMS;
-	bool x87 = insn->meta.isa_ext == ZYDIS_ISA_EXT_X87;
+	bool x87 = is_x87(insn);
 	bool mxcsr = insn->mnemonic == ZYDIS_MNEMONIC_LDMXCSR || insn->mnemonic == ZYDIS_MNEMONIC_STMXCSR ||
 		insn->mnemonic == ZYDIS_MNEMONIC_VLDMXCSR || insn->mnemonic == ZYDIS_MNEMONIC_VSTMXCSR;
 	n->check_simd = vector || mmx || k || x87 || mxcsr;

@@ -39,6 +39,12 @@ static int dst16(struct interp *c, const struct op *op, u64 v)
 
 /* ---- ports ---- */
 
+void note_port(struct interp *c, u16 port, unsigned size)
+{
+	if (unlikely(c->s->dr7 & 0xff))
+		c->mmu.watch_hits |= x86_io_breakpoints(c->s, port, size);
+}
+
 /* op->extra: the port is in DX, else op->imm. */
 static u16 port_of(const struct interp *c, const struct op *op)
 {
@@ -51,6 +57,7 @@ ALWAYS_INLINE int op_in(struct interp *c, const struct op *op, unsigned size)
 
 	TRY_OP(x86_check_port(cpu, port_of(c, op), size));
 	reg_set(c, GPR_OFF(RAX), size, cpu->ops->port_in(cpu, port_of(c, op), size));
+	note_port(c, port_of(c, op), size);
 	return OP_NEXT;
 }
 SIZED(op_in);
@@ -61,6 +68,7 @@ ALWAYS_INLINE int op_out(struct interp *c, const struct op *op, unsigned size)
 
 	TRY_OP(x86_check_port(cpu, port_of(c, op), size));
 	cpu->ops->port_out(cpu, port_of(c, op), size, (u32)reg_get(c, GPR_OFF(RAX), size));
+	note_port(c, port_of(c, op), size);
 	return OP_NEXT;
 }
 SIZED(op_out);

@@ -1,0 +1,118 @@
+#include "cpu/code_map.h"
+#include "base/bits.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LINE_SHIFT 6u /* 64 lines of 64 bytes in a page */
+
+struct code_page {
+	u64 gpa;
+	u64 lines; /* bit n: line n holds decoded bytes */
+	struct code_unit *list;
+	struct code_page *next;
+};
+
+static struct code_page **page_slot(struct code_map *m, u64 page)
+{
+	struct code_page **p = &m->pages[(page >> PAGE_SHIFT) & (CODE_PAGES - 1)];
+
+	while (*p && (*p)->gpa != page)
+		p = &(*p)->next;
+	return p;
+}
+
+static u64 line_mask(u64 offset, u64 len)
+{
+	unsigned first = (unsigned)(offset >> LINE_SHIFT);
+	unsigned last = (unsigned)((offset + len - 1) >> LINE_SHIFT);
+
+	return (last == 63 ? ~0ull : BIT64(last + 1) - 1) & ~(BIT64(first) - 1);
+}
+
+/* The bytes of a unit within one of its pages: [*from, *to). */
+static void extent_in(const struct code_unit *u, u64 page, u64 *from, u64 *to)
+{
+	u64 first = u->gpa & PAGE_MASK, end = first + u->bytes;
+
+	if ((u->gpa & ~PAGE_MASK) == page) {
+		*from = first;
+		*to = min_u64(end, PAGE_SIZE);
+	} else {
+		*from = 0;
+		*to = end - PAGE_SIZE;
+	}
+}
+
+static int add_to_page(struct code_map *m, struct code_unit *u, u64 page, unsigned which)
+{
+	struct code_page **slot = page_slot(m, page), *p = *slot;
+	u64 from, to;
+
+	if (!p) {
+		p = calloc(1, sizeof(*p));
+		if (!p)
+			return -ENOMEM;
+		p->gpa = page;
+		*slot = p;
+	}
+	extent_in(u, page, &from, &to);
+	p->lines |= line_mask(from, to - from);
+	u->page_next[which] = p->list;
+	p->list = u;
+	return 0;
+}
+
+int code_map_add(struct code_map *m, struct code_unit *u)
+{
+	u64 page = u->gpa & ~PAGE_MASK;
+	int ret = add_to_page(m, u, page, 0);
+
+	if (!ret && u->gpa2 != CODE_NO_PAGE && u->gpa2 != page)
+		ret = add_to_page(m, u, u->gpa2, 1);
+	u->valid = !ret;
+	return ret;
+}
+
+bool code_map_write(struct code_map *m, u64 at, u64 len)
+{
+	u64 page = at & ~PAGE_MASK, from = at & PAGE_MASK, to = from + len, lines = 0;
+	struct code_page *p = *page_slot(m, page);
+
+	if (!p)
+		return true;
+	if (!(p->lines & line_mask(from, len)))
+		return !p->lines;
+	for (struct code_unit **link = &p->list; *link;) {
+		struct code_unit *u = *link;
+		unsigned which = (u->gpa & ~PAGE_MASK) != page;
+		u64 u_from, u_to;
+
+		extent_in(u, page, &u_from, &u_to);
+		if (u->valid && u_from < to && from < u_to) {
+			u->valid = false;
+			u->kill(u->ctx, u);
+		}
+		/* A unit killed through its other page is dropped here. */
+		if (!u->valid) {
+			*link = u->page_next[which];
+			continue;
+		}
+		lines |= line_mask(u_from, u_to - u_from);
+		link = &u->page_next[which];
+	}
+	p->lines = lines;
+	return !lines;
+}
+
+void code_map_clear(struct code_map *m)
+{
+	for (unsigned i = 0; i < CODE_PAGES; i++) {
+		while (m->pages[i]) {
+			struct code_page *dead = m->pages[i];
+
+			m->pages[i] = dead->next;
+			free(dead);
+		}
+	}
+}
