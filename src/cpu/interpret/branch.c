@@ -191,6 +191,14 @@ int op_syscall(struct interp *c, const struct op *op)
 {
 	return transferred(c, x86_syscall(&c->v->x86, next_rip(c, op)));
 }
-int op_sysret(struct interp *c, const struct op *op) { return transferred(c, x86_sysret(&c->v->x86, op->size)); }
+/* TF as just restored traps before the next instruction, as if it had been set all along. */
+int op_sysret(struct interp *c, const struct op *op)
+{
+	TRY_OP(x86_sysret(&c->v->x86, op->size));
+	if (c->s->rflags & FLAG_TF)
+		c->pending_dr6 |= DR6_BS;
+	return transferred(c, X86_OK);
+}
+
 int op_sysenter(struct interp *c, const struct op *op) { return transferred(c, x86_sysenter(&c->v->x86)); }
 int op_sysexit(struct interp *c, const struct op *op) { return transferred(c, x86_sysexit(&c->v->x86, op->size)); }

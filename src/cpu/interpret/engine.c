@@ -16,13 +16,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define DR6_BS BIT64(14)
-
 static bool stepping_needed(const struct interp *c)
 {
 	const struct x86_state *s = c->s;
 
-	return (s->rflags & (FLAG_TF | FLAG_RF)) || (s->blocking & (BLOCK_STI | BLOCK_MOV_SS)) ||
+	return (s->rflags & (FLAG_TF | FLAG_RF)) || c->pending_dr6 || (s->blocking & (BLOCK_STI | BLOCK_MOV_SS)) ||
 		(s->dr7 & 0xff) || c->v->trace.instructions;
 }
 
@@ -140,6 +138,13 @@ static bool step(struct interp *c)
 	u64 before = s->rflags, rip = s->rip;
 	u32 shadow = s->blocking & (BLOCK_STI | BLOCK_MOV_SS);
 
+	if (c->pending_dr6 && !(shadow & BLOCK_MOV_SS)) {
+		u64 dr6 = c->pending_dr6;
+
+		c->pending_dr6 = 0;
+		debug_trap(c, dr6);
+		return false;
+	}
 	if ((s->dr7 & 0xff) && !(before & FLAG_RF) && !(shadow & BLOCK_MOV_SS)) {
 		u64 linear = c->code_bits == 64 ? rip : (u32)(rip + s->seg[X86_CS].base);
 		u64 hits = x86_code_breakpoints(s, linear);
@@ -172,9 +177,7 @@ static bool step(struct interp *c)
 
 	/* Debug traps wait while a MOV SS shadow is open (SDM 3A 6.8.3). */
 	u64 dr6 = c->mmu.watch_hits | c->pending_dr6;
-	if (op.exec == op_sysret) /* TF as just restored decides, as if it had been set all along */
-		dr6 |= s->rflags & FLAG_TF ? DR6_BS : 0;
-	else if ((before & FLAG_TF) && (!enters_handler(&op) || (s->rflags & FLAG_TF)))
+	if ((before & FLAG_TF) && (!enters_handler(&op) || (s->rflags & FLAG_TF)))
 		dr6 |= DR6_BS;
 	c->pending_dr6 = 0;
 	if (dr6 && (s->blocking & BLOCK_MOV_SS))

@@ -29,6 +29,7 @@ struct native;
 typedef int op_fn(struct interp *c, const struct op *op);
 
 #define REG_NONE 0xff
+#define DR6_BS BIT64(14)
 #define BASE_RIP  16 /* as a base: gpr[16] is rip in struct x86_state */
 
 /* op.flags */
@@ -75,7 +76,7 @@ struct interp {
 	u8 code_bits;         /* 16, 32, 64: how code decodes now */
 	u64 ip_mask;
 	u64 block_epoch;      /* bumped when any block dies: jump cache entries of older epochs are void */
-	u64 pending_dr6;      /* debug traps held back by a MOV SS shadow */
+	u64 pending_dr6;      /* debug traps due before the next instruction, unless a MOV SS shadow is open */
 	struct code_map code; /* what is decoded, by physical page */
 	struct blocks *blocks;
 	struct natives *natives;
