@@ -37,3 +37,9 @@ static inline u64 get_le64(const void *p) { u64 v; memcpy(&v, p, 8); return v; }
 static inline void put_le16(void *p, u16 v) { memcpy(p, &v, 2); }
 static inline void put_le32(void *p, u32 v) { memcpy(p, &v, 4); }
 static inline void put_le64(void *p, u64 v) { memcpy(p, &v, 8); }
+
+/* Guest memory as guests access it: one host access of that size, at any alignment. Plain u16 and so on promise the
+ * compiler natural alignment. */
+typedef u16 u16_any __attribute__((aligned(1), may_alias));
+typedef u32 u32_any __attribute__((aligned(1), may_alias));
+typedef u64 u64_any __attribute__((aligned(1), may_alias));

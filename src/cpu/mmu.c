@@ -214,9 +214,9 @@ static void store_piece(struct mmu *m, struct target *t, u64 at, const u8 *from,
 		/* A naturally sized piece is one store, as other processors must see it. */
 		switch (n) {
 		case 1: *(volatile u8 *)to = *from; break;
-		case 2: *(volatile u16 *)(void *)to = get_le16(from); break;
-		case 4: *(volatile u32 *)(void *)to = get_le32(from); break;
-		case 8: *(volatile u64 *)(void *)to = get_le64(from); break;
+		case 2: *(volatile u16_any *)to = get_le16(from); break;
+		case 4: *(volatile u32_any *)to = get_le32(from); break;
+		case 8: *(volatile u64_any *)to = get_le64(from); break;
 		default: memcpy(to, from, n); break;
 		}
 		mmu_stored(m, t->e, at, n);

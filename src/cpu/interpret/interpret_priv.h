@@ -121,13 +121,19 @@ ALWAYS_INLINE void reg_set(struct interp *c, unsigned off, unsigned size, u64 va
 
 /* ---- memory ---- */
 
+/* A register as part of an address; BASE_RIP too, which is why gpr[] itself is not indexed. */
+ALWAYS_INLINE u64 address_reg(const struct interp *c, unsigned r)
+{
+	return get_le64((const u8 *)c->s + offsetof(struct x86_state, gpr) + 8 * r);
+}
+
 /* The effective address, before the segment base. */
 ALWAYS_INLINE u64 op_ea(const struct interp *c, const struct op *op)
 {
 	u64 ea = (u64)op->disp;
 
 	if (op->base != REG_NONE)
-		ea += c->s->gpr[op->base];
+		ea += address_reg(c, op->base);
 	if (op->index != REG_NONE)
 		ea += c->s->gpr[op->index] << op->shift;
 	if (op->asize == 4)
@@ -153,9 +159,9 @@ ALWAYS_INLINE u64 host_get(const u8 *p, unsigned size)
 {
 	switch (size) {
 	case 1: return *p;
-	case 2: return *(const volatile u16 *)(const void *)p;
-	case 4: return *(const volatile u32 *)(const void *)p;
-	default: return *(const volatile u64 *)(const void *)p;
+	case 2: return *(const volatile u16_any *)p;
+	case 4: return *(const volatile u32_any *)p;
+	default: return *(const volatile u64_any *)p;
 	}
 }
 
@@ -163,9 +169,9 @@ ALWAYS_INLINE void host_put(u8 *p, unsigned size, u64 value)
 {
 	switch (size) {
 	case 1: *(volatile u8 *)p = (u8)value; break;
-	case 2: *(volatile u16 *)(void *)p = (u16)value; break;
-	case 4: *(volatile u32 *)(void *)p = (u32)value; break;
-	default: *(volatile u64 *)(void *)p = value; break;
+	case 2: *(volatile u16_any *)p = (u16)value; break;
+	case 4: *(volatile u32_any *)p = (u32)value; break;
+	default: *(volatile u64_any *)p = value; break;
 	}
 }
 
@@ -225,6 +231,14 @@ ALWAYS_INLINE int rmw_begin(struct interp *c, const struct op *op, unsigned size
 	return rmw_begin_slow(c, op, size, r);
 }
 
+/* In assembly because the __atomic builtins promise natural alignment, and Clang calls a library without it. */
+#define HOST_CAS(type, p, old, value, ok)                                                          \
+	__asm__ volatile("lock cmpxchg %3, %0"                                                     \
+			 : "+m"(*(type *)(p)), "+a"(*(old)), "=@ccz"(ok)                           \
+			 : "r"((type)(value))                                                      \
+			 : "memory")
+
+/* Stores value if *old is there, else says in *old what is: whole `size` bytes, zero-extended. */
 ALWAYS_INLINE bool host_cas(u8 *p, unsigned size, u64 *old, u64 value)
 {
 	bool ok;
@@ -232,27 +246,25 @@ ALWAYS_INLINE bool host_cas(u8 *p, unsigned size, u64 *old, u64 value)
 	switch (size) {
 	case 1: {
 		u8 o = (u8)*old;
-		ok = __atomic_compare_exchange_n(p, &o, (u8)value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+		HOST_CAS(u8, p, &o, value, ok);
 		*old = o;
 		return ok;
 	}
 	case 2: {
 		u16 o = (u16)*old;
-		ok = __atomic_compare_exchange_n((u16 *)(void *)p, &o, (u16)value, false, __ATOMIC_SEQ_CST,
-			__ATOMIC_SEQ_CST);
+		HOST_CAS(u16_any, p, &o, value, ok);
 		*old = o;
 		return ok;
 	}
 	case 4: {
 		u32 o = (u32)*old;
-		ok = __atomic_compare_exchange_n((u32 *)(void *)p, &o, (u32)value, false, __ATOMIC_SEQ_CST,
-			__ATOMIC_SEQ_CST);
+		HOST_CAS(u32_any, p, &o, value, ok);
 		*old = o;
 		return ok;
 	}
 	default:
-		return __atomic_compare_exchange_n((u64 *)(void *)p, old, value, false, __ATOMIC_SEQ_CST,
-			__ATOMIC_SEQ_CST);
+		HOST_CAS(u64_any, p, old, value, ok);
+		return ok;
 	}
 }
 
