@@ -6,7 +6,7 @@
  * costs one test. A write that overlaps a unit kills it (unit->kill) and drops it from the map;
  * its memory stays the owner's.
  *
- * MEM_CODE on a page tells stores to report (memory.h). code_claim() sets it before bytes are decoded; the map's owner
+ * MEM_CODE on a page tells stores to report (memory.h). The map's owner sets it before it decodes bytes, and
  * clears it when code_map_write() says that the page holds nothing any more.
  *
  * Threads: the owner's only.
@@ -39,9 +39,3 @@ NODISCARD int code_map_add(struct code_map *m, struct code_unit *u);
 bool code_map_write(struct code_map *m, u64 at, u64 len);
 /* Forgets everything without killing: the owner drops all units. */
 void code_map_clear(struct code_map *m);
-
-static inline void code_claim(_Atomic u8 *flags)
-{
-	if (flags && !(*flags & MEM_CODE))
-		*flags |= MEM_CODE;
-}

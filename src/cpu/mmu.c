@@ -61,6 +61,8 @@ void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at)
 {
 	m->epoch++;
 	m->flushes++;
+	if (m->flushed)
+		m->flushed(m->flushed_ctx, kind, at);
 	if (kind == X86_FLUSH_PAGE || kind == X86_FLUSH_PCID_PAGE) {
 		for (unsigned space = 0; space < MMU_SPACES; space++) {
 			struct mmu_entry *e =

@@ -55,6 +55,8 @@ struct mmu {
 	bool upper_nonglobal; /* the upper half caches a non-global entry */
 	u64 epoch;            /* counts flushes: caches keyed by linear address compare it */
 	u64 fills, flushes;
+	void (*flushed)(void *ctx, enum x86_flush kind, u64 at); /* who caches entries of ours; or NULL */
+	void *flushed_ctx;
 	struct mmu_entry table[MMU_SPACES][2][MMU_ENTRIES];
 };
 

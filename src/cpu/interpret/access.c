@@ -1,8 +1,8 @@
 /*
- * The slow half of the accessors in interpret_priv.h: segment checks outside 64-bit code, page crossings, devices,
+ * The slow half of the accessors in interp.h: segment checks outside 64-bit code, page crossings, devices,
  * and everything else the TLB has no entry for.
  */
-#include "cpu/interpret/interpret_priv.h"
+#include "cpu/interpret/interp.h"
 
 static int linear(struct interp *c, unsigned seg, u64 ea, unsigned size, unsigned access, u64 *at)
 {

@@ -1,7 +1,7 @@
 /* The integer handlers that the rule table (rules.c) refers to. A set holds one array of instances by
  * operand size for each operand form: r register, m memory, i immediate, c count in CL. */
 #pragma once
-#include "cpu/interpret/interpret_priv.h"
+#include "cpu/interpret/interp.h"
 
 struct binary_set { op_fn *const *rr, *const *ri, *const *rm, *const *mr, *const *mi; };
 struct unary_set { op_fn *const *r, *const *m; };

@@ -65,6 +65,8 @@ void blocks_clear(struct interp *c)
 	code_map_clear(&c->code);
 	b->used = 0;
 	c->block_epoch++;
+	if (c->hooks.dropped)
+		c->hooks.dropped(c->hooks.ctx);
 }
 
 static void *pool_alloc(struct blocks *b, size_t size)
@@ -168,14 +170,7 @@ void blocks_apply(struct interp *c)
 
 /* ---- building ---- */
 
-/* Where code bytes come from: one page, or what its physical address reads as on the bus. */
-struct source {
-	u64 gpa;
-	const u8 *host; /* of the byte at gpa; NULL: not RAM */
-	_Atomic u8 *flags;
-};
-
-static int code_source(struct interp *c, u64 linear, struct source *src)
+int code_fetch(struct interp *c, u64 linear, struct code_bytes *src)
 {
 	int result;
 	struct mmu_entry *e = mmu_fill(&c->mmu, linear, ACCESS_FETCH, &result);
@@ -183,7 +178,7 @@ static int code_source(struct interp *c, u64 linear, struct source *src)
 	if (result != X86_OK)
 		return X86_FAULT;
 	if (e) {
-		*src = (struct source){ .gpa = e->gpa | (linear & PAGE_MASK),
+		*src = (struct code_bytes){ .gpa = e->gpa | (linear & PAGE_MASK),
 			.host = e->host + (linear & PAGE_MASK), .flags = e->flags };
 		return X86_OK;
 	}
@@ -191,9 +186,18 @@ static int code_source(struct interp *c, u64 linear, struct source *src)
 	struct x86_xlat x;
 	TRY(x86_translate(&c->v->x86, gva(linear), ACCESS_FETCH, &x));
 	struct memory_page p = memory_page(c->v->memory, x.gpa);
-	*src = (struct source){ .gpa = x.gpa.v, .host = p.host ? p.host + (x.gpa.v & PAGE_MASK) : NULL,
+	*src = (struct code_bytes){ .gpa = x.gpa.v, .host = p.host ? p.host + (x.gpa.v & PAGE_MASK) : NULL,
 		.flags = p.flags };
 	return X86_OK;
+}
+
+void code_claim(struct interp *c, const struct code_bytes *src)
+{
+	if (!src->flags || (atomic_load(src->flags) & MEM_CODE))
+		return;
+	atomic_fetch_or(src->flags, MEM_CODE);
+	if (c->hooks.claimed)
+		c->hooks.claimed(c->hooks.ctx, src->host - (src->gpa & PAGE_MASK));
 }
 
 static u64 linear_rip(const struct interp *c)
@@ -214,7 +218,7 @@ static u64 code_room(const struct interp *c)
 }
 
 static struct block *commit(struct interp *c, const struct op *ops, unsigned count, unsigned bytes,
-	const struct source *src, const struct source *src2)
+	const struct code_bytes *src, const struct code_bytes *src2)
 {
 	struct blocks *b = c->blocks;
 	size_t size = sizeof(struct block) + (count + 1) * sizeof(struct op);
@@ -250,16 +254,16 @@ static int op_too_long(struct interp *c, const struct op *op)
 }
 
 /* An instruction whose bytes straddle two pages (or that runs into CS's limit). */
-static struct block *build_straddling(struct interp *c, u64 linear, const struct source *src, unsigned avail,
+static struct block *build_straddling(struct interp *c, u64 linear, const struct code_bytes *src, unsigned avail,
 	u64 room)
 {
 	u8 bytes[15];
-	struct source src2;
+	struct code_bytes src2;
 	struct op op;
 
-	if (code_source(c, (linear | PAGE_MASK) + 1, &src2) != X86_OK)
+	if (code_fetch(c, (linear | PAGE_MASK) + 1, &src2) != X86_OK)
 		return NULL;
-	code_claim(src2.flags);
+	code_claim(c, &src2);
 	memcpy(bytes, src->host, avail);
 	if (src2.host)
 		memcpy(bytes + avail, src2.host, 15 - avail);
@@ -280,13 +284,13 @@ static struct block *build_straddling(struct interp *c, u64 linear, const struct
 	return commit(c, &op, 1, op.length, src, op.length > avail ? &src2 : NULL);
 }
 
-static struct block *build(struct interp *c, u64 linear, const struct source *src)
+static struct block *build(struct interp *c, u64 linear, const struct code_bytes *src)
 {
 	struct op ops[BLOCK_OPS];
 	u64 room = code_room(c);
 	unsigned page_left = (unsigned)(PAGE_SIZE - (linear & PAGE_MASK)), at = 0, n = 0;
 
-	code_claim(src->flags);
+	code_claim(c, src);
 	while (n < BLOCK_OPS && at < page_left && at < room) {
 		unsigned avail = page_left - at < 15 ? page_left - at : 15;
 		enum decode_result r = decode(c, src->host + at, avail, c->code_bits, &ops[n]);
@@ -326,7 +330,7 @@ static u64 context(const struct interp *c)
 	return (c->mmu.epoch + c->block_epoch) << 4 | width << 2 | (u64)c->mmu.space;
 }
 
-static struct block *lookup(struct interp *c, const struct source *src, u64 linear)
+static struct block *lookup(struct interp *c, const struct code_bytes *src, u64 linear)
 {
 	struct block *k = c->blocks->hash[hash_block(src->gpa, c->code_bits)];
 
@@ -335,8 +339,8 @@ static struct block *lookup(struct interp *c, const struct source *src, u64 line
 			continue;
 		if (k->unit.gpa2 == CODE_NO_PAGE)
 			return k;
-		struct source second;
-		if (code_source(c, (linear | PAGE_MASK) + 1, &second) != X86_OK)
+		struct code_bytes second;
+		if (code_fetch(c, (linear | PAGE_MASK) + 1, &second) != X86_OK)
 			return NULL; /* the fault stands; build would find it too */
 		if ((second.gpa & ~PAGE_MASK) == k->unit.gpa2)
 			return k;
@@ -364,8 +368,8 @@ struct block *blocks_find(struct interp *c)
 		x86_gp(&c->v->x86, 0);
 		return NULL;
 	}
-	struct source src;
-	if (code_source(c, linear, &src) != X86_OK)
+	struct code_bytes src;
+	if (code_fetch(c, linear, &src) != X86_OK)
 		return NULL;
 	if (!src.host)
 		return nowhere(c);

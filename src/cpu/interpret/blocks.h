@@ -19,7 +19,7 @@
  * (ATTN_CODE).
  */
 #pragma once
-#include "cpu/interpret/interpret_priv.h"
+#include "cpu/interpret/interp.h"
 
 #define BLOCK_OPS 48u
 
@@ -30,6 +30,17 @@ struct block {
 	struct block *hash_next;
 	struct op ops[]; /* count + sentinel */
 };
+
+/* Where code bytes come from: one page, or what its physical address reads as on the bus. */
+struct code_bytes {
+	u64 gpa;
+	const u8 *host; /* of the byte at gpa; NULL: not RAM */
+	_Atomic u8 *flags;
+};
+/* Translates a linear address for fetching; X86_FAULT with the fault prepared. */
+int code_fetch(struct interp *c, u64 linear, struct code_bytes *src);
+/* Before bytes are decoded: stores to the page must be reported from here on. */
+void code_claim(struct interp *c, const struct code_bytes *src);
 
 struct blocks *blocks_new(struct interp *c, struct err *err);
 void blocks_free(struct blocks *b);

@@ -1,6 +1,6 @@
 /* Control transfers for the rule table. */
 #pragma once
-#include "cpu/interpret/interpret_priv.h"
+#include "cpu/interpret/interp.h"
 
 op_fn op_jmp, op_jcc, op_call, op_jcxz, op_loop;
 op_fn op_jmp_ind, op_call_ind, op_ret;

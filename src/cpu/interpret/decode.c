@@ -103,10 +103,10 @@ void build_operands(struct build *b)
 
 /* ---- one instruction ---- */
 
-enum decode_result decode(struct interp *c, const u8 *bytes, unsigned len, unsigned bits, struct op *op)
+enum decode_result decode_full(struct interp *c, const u8 *bytes, unsigned len, unsigned bits, struct op *op,
+	struct build *b)
 {
-	struct build b;
-	ZyanStatus st = ZydisDecoderDecodeFull(decoder_for(bits, c->v->x86.model->amd), bytes, len, &b.insn, b.o);
+	ZyanStatus st = ZydisDecoderDecodeFull(decoder_for(bits, c->v->x86.model->amd), bytes, len, &b->insn, b->o);
 
 	*op = (struct op){ .exec = op_ud, .length = 1, .base = REG_NONE, .index = REG_NONE, .flags = OPF_END };
 	if (st == ZYDIS_STATUS_NO_MORE_DATA)
@@ -116,31 +116,38 @@ enum decode_result decode(struct interp *c, const u8 *bytes, unsigned len, unsig
 	if (ZYAN_FAILED(st))
 		return DECODE_UD;
 
-	b.c = c;
-	b.op = op;
-	b.bits = bits;
-	b.full = false;
-	b.rule = rule_of(&b.insn);
-	op->length = b.insn.length;
-	op->flags = b.rule->flags;
-	op->extra = b.rule->extra;
-	op->imm = b.rule->imm;
-	op->exec = b.rule->fn;
-	op->asize = (u8)(b.insn.address_width / 8);
+	b->c = c;
+	b->op = op;
+	b->bits = bits;
+	b->full = false;
+	b->rule = rule_of(&b->insn);
+	op->length = b->insn.length;
+	op->flags = b->rule->flags;
+	op->extra = b->rule->extra;
+	op->imm = b->rule->imm;
+	op->exec = b->rule->fn;
+	op->asize = (u8)(b->insn.address_width / 8);
 	op->seg = X86_DS;
 	if (bits == 64)
 		op->flags |= OPF_CODE64;
-	if (b.insn.attributes & ZYDIS_ATTRIB_HAS_LOCK)
+	if (b->insn.attributes & ZYDIS_ATTRIB_HAS_LOCK)
 		op->flags |= OPF_LOCK;
-	if (b.insn.raw.rex.W)
+	if (b->insn.raw.rex.W)
 		op->flags |= OPF_REX_W;
-	if (!b.rule->build(&b)) {
-		if (b.full)
+	if (!b->rule->build(b)) {
+		if (b->full)
 			return DECODE_FULL;
 		*op = (struct op){ .exec = op_ud, .length = 1, .base = REG_NONE, .index = REG_NONE, .flags = OPF_END };
 		return DECODE_UD;
 	}
 	return DECODE_OK;
+}
+
+enum decode_result decode(struct interp *c, const u8 *bytes, unsigned len, unsigned bits, struct op *op)
+{
+	struct build b;
+
+	return decode_full(c, bytes, len, bits, op, &b);
 }
 
 void decode_text(const u8 *bytes, unsigned len, unsigned bits, u64 rip, char *text, size_t size)

@@ -37,6 +37,9 @@ struct rule {
 const struct rule *rule_of(const ZydisDecodedInstruction *insn);
 
 enum decode_result decode(struct interp *c, const u8 *bytes, unsigned len, unsigned bits, struct op *op);
+/* The same, leaving what Zydis found in b->insn and b->o (valid with DECODE_OK). */
+enum decode_result decode_full(struct interp *c, const u8 *bytes, unsigned len, unsigned bits, struct op *op,
+	struct build *b);
 
 /* One line of assembly for --trace. */
 void decode_text(const u8 *bytes, unsigned len, unsigned bits, u64 rip, char *text, size_t size);

@@ -2,7 +2,7 @@
  * The run loop.
  *
  * Between blocks the loop looks at `attention`; while anything must be seen at every instruction (TF, RF, event
- * shadows, breakpoints, tracing) it goes one instruction at a time through step(). Inside a block
+ * shadows, breakpoints, tracing) it goes one instruction at a time through interp_step(). Inside a block
  * nothing is tested: handlers return OP_NEXT until the sentinel, a jump, a fault or an exit.
  *
  * A block that was built under a longer CS limit than the present one is rebuilt (blocks_find).
@@ -41,7 +41,7 @@ static void trace_event(struct interp *c, const char *kind, unsigned vector)
 			(unsigned long long)c->s->rip);
 }
 
-static void deliver(struct interp *c)
+void interp_deliver(struct interp *c)
 {
 	c->v->stats.exceptions++;
 	trace_event(c, "exception", c->v->x86.fault.vector);
@@ -59,7 +59,7 @@ static void deliver_interrupt(struct interp *c, u8 vector)
 }
 
 /* Looks at every attention bit; true when run() must return c->exit. */
-static bool attend(struct interp *c)
+bool interp_attend(struct interp *c)
 {
 	struct vcpu *v = c->v;
 	struct x86_state *s = c->s;
@@ -129,10 +129,10 @@ static bool enters_handler(const struct op *op)
 static void debug_trap(struct interp *c, u64 dr6)
 {
 	c->v->x86.fault = (struct x86_fault){ .vector = X86_DB, .dr6 = dr6 };
-	deliver(c);
+	interp_deliver(c);
 }
 
-static bool step(struct interp *c)
+bool interp_step(struct interp *c)
 {
 	struct x86_state *s = c->s;
 	u64 before = s->rflags, rip = s->rip;
@@ -156,7 +156,7 @@ static bool step(struct interp *c)
 	}
 	struct block *k = blocks_find(c);
 	if (!k) {
-		deliver(c);
+		interp_deliver(c);
 		return false;
 	}
 	if (unlikely(c->v->trace.instructions))
@@ -167,7 +167,7 @@ static bool step(struct interp *c)
 	int r = op.exec(c, &op);
 	c->retired++;
 	if (r == OP_FAULT) {
-		deliver(c);
+		interp_deliver(c);
 		return false;
 	}
 	if (r == OP_NEXT)
@@ -190,7 +190,7 @@ static bool step(struct interp *c)
 
 /* ---- the loop ---- */
 
-static bool idle(struct interp *c)
+bool interp_idle(struct interp *c)
 {
 	switch (c->s->activity) {
 	case X86_RUNNING:
@@ -214,7 +214,7 @@ ALWAYS_INLINE bool run_block(struct interp *c)
 	struct block *k = blocks_find(c);
 
 	if (unlikely(!k)) {
-		deliver(c);
+		interp_deliver(c);
 		return true;
 	}
 	const struct op *op = k->ops;
@@ -225,9 +225,11 @@ ALWAYS_INLINE bool run_block(struct interp *c)
 	}
 	c->retired += (u64)(op - k->ops) + 1;
 	if (unlikely(r == OP_FAULT))
-		deliver(c);
+		interp_deliver(c);
 	return r != OP_EXIT;
 }
+
+bool interp_run_block(struct interp *c) { return run_block(c); }
 
 static enum cpu_exit interpret_run(struct vcpu *v)
 {
@@ -236,12 +238,12 @@ static enum cpu_exit interpret_run(struct vcpu *v)
 	blocks_owner(c);
 	interp_refresh(c);
 	for (;;) {
-		if (unlikely(atomic_load_explicit(&v->attention, memory_order_relaxed)) && attend(c))
+		if (unlikely(atomic_load_explicit(&v->attention, memory_order_relaxed)) && interp_attend(c))
 			break;
-		if (unlikely(c->s->activity != X86_RUNNING) && idle(c))
+		if (unlikely(c->s->activity != X86_RUNNING) && interp_idle(c))
 			break;
 		if (unlikely(c->slow)) {
-			if (step(c))
+			if (interp_step(c))
 				break;
 		} else if (!run_block(c)) {
 			break;
@@ -260,28 +262,27 @@ static enum cpu_exit interpret_run(struct vcpu *v)
 
 static int interpret_probe(struct err *why) { return 0; }
 
-static void interpret_close(struct vcpu *v)
+void interp_free(struct interp *c)
 {
-	struct interp *c = v->engine_data;
-
 	if (!c)
 		return;
-	memory_unwatch(v->memory, c);
-	code_map_clear(&c->code);
+	memory_unwatch(c->v->memory, c);
+	if (c->blocks)
+		code_map_clear(&c->code);
 	blocks_free(c->blocks);
 	natives_free(c->natives);
+	c->v->mmu = NULL;
 	free(c);
-	v->engine_data = NULL;
-	v->mmu = NULL;
 }
 
-static int interpret_open(struct vcpu *v, struct err *err)
+struct interp *interp_new(struct vcpu *v, struct err *err)
 {
 	struct interp *c = calloc(1, sizeof(*c));
 
-	if (!c)
-		return err_set(err, -ENOMEM, "interpret: no memory for vcpu %u", v->index);
-	v->engine_data = c;
+	if (!c) {
+		err_set(err, -ENOMEM, "no memory for vcpu %u", v->index);
+		return NULL;
+	}
 	v->mmu = &c->mmu;
 	v->x86.ops = &mmu_x86_ops;
 	v->x86.ctx = v;
@@ -291,11 +292,23 @@ static int interpret_open(struct vcpu *v, struct err *err)
 	c->blocks = blocks_new(c, err);
 	c->natives = c->blocks ? natives_new(err) : NULL;
 	if (!c->natives) {
-		interpret_close(v);
-		return -ENOMEM;
+		interp_free(c);
+		return NULL;
 	}
 	memory_watch(v->memory, blocks_written, c);
-	return 0;
+	return c;
+}
+
+static void interpret_close(struct vcpu *v)
+{
+	interp_free(v->engine_data);
+	v->engine_data = NULL;
+}
+
+static int interpret_open(struct vcpu *v, struct err *err)
+{
+	v->engine_data = interp_new(v, err);
+	return v->engine_data ? 0 : err->code;
 }
 
 /* run() polls attention at every block: nothing to interrupt. */

@@ -19,7 +19,7 @@
  * thread-local pointer.
  */
 #pragma once
-#include "cpu/interpret/interpret_priv.h"
+#include "cpu/interpret/interp.h"
 #include <Zydis/Zydis.h>
 
 struct natives *natives_new(struct err *err);

@@ -1,6 +1,6 @@
 /* System instructions for the rule table. */
 #pragma once
-#include "cpu/interpret/interpret_priv.h"
+#include "cpu/interpret/interp.h"
 
 /* After a port access: I/O breakpoints (SDM 3B 17.2.4). */
 void note_port(struct interp *c, u16 port, unsigned size);

@@ -1,6 +1,6 @@
 /* The shape of a vector-indexed memory operand, packed into op->imm by the decoder. */
 #pragma once
-#include "cpu/interpret/interpret_priv.h"
+#include "cpu/interpret/interp.h"
 
 struct vsib {
 	u8 data, index; /* bytes of an element and of an index */

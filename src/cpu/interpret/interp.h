@@ -67,6 +67,13 @@ struct jump_entry {
 	struct block *block;
 };
 
+/* What an engine built on the interpreter wants to hear. NULL members: nobody listens. */
+struct interp_hooks {
+	void (*dropped)(void *ctx);                        /* every decoded thing is void (also stubs) */
+	void (*claimed)(void *ctx, const u8 *host_page);   /* a page became MEM_CODE */
+	void *ctx;
+};
+
 struct interp {
 	struct vcpu *v;
 	struct x86_state *s;
@@ -77,6 +84,7 @@ struct interp {
 	u64 ip_mask;
 	u64 block_epoch;      /* bumped when any block dies: jump cache entries of older epochs are void */
 	u64 pending_dr6;      /* debug traps due before the next instruction, unless a MOV SS shadow is open */
+	struct interp_hooks hooks;
 	struct code_map code; /* what is decoded, by physical page */
 	struct blocks *blocks;
 	struct natives *natives;
@@ -86,6 +94,19 @@ struct interp {
 
 /* After anything that may have changed the mode, CPL, AC, or what must be single-stepped. */
 void interp_refresh(struct interp *c);
+
+/*
+ * The run loop's parts, for engines that fall back on the interpreter. attend() looks at every attention bit, step()
+ * runs one instruction with all its checks, run_block() one decoded run; attend() and step() return true,
+ * run_block() false, when run() must return c->exit. idle(): the processor is not executing.
+ */
+struct interp *interp_new(struct vcpu *v, struct err *err);
+void interp_free(struct interp *c);
+bool interp_attend(struct interp *c);
+bool interp_step(struct interp *c);
+bool interp_run_block(struct interp *c);
+bool interp_idle(struct interp *c);
+void interp_deliver(struct interp *c); /* the fault in x86.fault */
 
 /* ---- registers ---- */
 
