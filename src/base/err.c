@@ -3,6 +3,15 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Names come from users and files, and may hold anything; a message is one line whatever they hold.
+ */
+static void one_line(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ' || *text == 0x7f)
+			*text = '?';
+}
+
 int err_set(struct err *err, int code, const char *fmt, ...)
 {
 	va_list ap;
@@ -13,6 +22,7 @@ int err_set(struct err *err, int code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(err->text, sizeof(err->text), fmt, ap);
 	va_end(ap);
+	one_line(err->text);
 	return code;
 }
 
@@ -30,5 +40,6 @@ int err_wrap(struct err *err, const char *fmt, ...)
 	memcpy(tail, err->text, sizeof(tail));
 	if (snprintf(err->text, sizeof(err->text), "%s: %s", head, tail) < 0)
 		err->text[0] = 0;
+	one_line(err->text);
 	return err->code;
 }

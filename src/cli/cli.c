@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/scope.h"
 #include "cli/verbs.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,15 +38,17 @@ static const struct verb *find(const char *name)
 static int unknown_verb(const char *name)
 {
 	const char *names[ARRAY_LEN(verbs) + 1] = { "help" };
+	struct err err;
 
 	for (unsigned i = 0; i < ARRAY_LEN(verbs); i++)
 		names[i + 1] = verbs[i]->name;
 	const char *near = options_nearest(name, names, ARRAY_LEN(names), sizeof(names[0]));
 
 	if (near)
-		fprintf(stderr, "strata: unknown verb %.64s; did you mean %s?\n", name, near);
+		err_set(&err, -EINVAL, "unknown verb %.64s; did you mean %s?", name, near);
 	else
-		fprintf(stderr, "strata: unknown verb %.64s; `strata help` lists them\n", name);
+		err_set(&err, -EINVAL, "unknown verb %.64s; `strata help` lists them", name);
+	fprintf(stderr, "strata: %s\n", err.text);
 	return CLI_USAGE;
 }
 
