@@ -2,9 +2,11 @@
  * strata run: one machine in this process, its COM1 on standard input and output.
  *
  * On a terminal everything typed goes to the guest, Ctrl-C included; Ctrl-] leaves. Signals that
- * ask the process to end are read by the event loop, so that they take the ordinary way out.
+ * ask the process to end come through the sentinel to the event loop, so that they take the
+ * ordinary way out when it is open.
  */
 #include "base/log.h"
+#include "cli/sentinel.h"
 #include "cli/trace.h"
 #include "cli/verbs.h"
 #include "machine/engines.h"
@@ -27,50 +29,34 @@ struct values {
 struct watch {
 	struct machine *machine;
 	struct loop loop;
-	struct loop_source signals, timeout;
+	struct loop_source news; /* of the sentinel */
 };
 
-static void on_signal(void *ctx)
-{
-	struct watch *w = ctx;
-	int sig;
-
-	while ((sig = fd_signal_next(w->signals.fd)))
-		if (sig == SIGCONT)
-			tty_resume();
-		else
-			machine_end(w->machine, MACHINE_SIGNAL, (u32)sig, strsignal(sig));
-}
-
-static void on_timeout(void *ctx)
+static void on_news(void *ctx)
 {
 	struct watch *w = ctx;
 
-	fd_timer_clear(w->timeout.fd);
-	machine_end(w->machine, MACHINE_TIMEOUT, 0, "the time is up");
+	fd_event_clear(w->news.fd);
+	if (sentinel_resumed())
+		tty_resume();
+	int why = sentinel_asked();
+	if (why == SENTINEL_TIME)
+		machine_end(w->machine, MACHINE_TIMEOUT, 0, "the time is up");
+	else if (why)
+		machine_end(w->machine, MACHINE_SIGNAL, (u32)why, strsignal(why));
 }
 
 static int watch_open(struct watch *w, u64 timeout_ns, struct err *err)
 {
-	static const int wanted[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCONT };
-	sigset_t set;
-
-	sigemptyset(&set);
-	for (unsigned i = 0; i < ARRAY_LEN(wanted); i++)
-		sigaddset(&set, wanted[i]);
+	/* Writing where nobody reads or where a limit is reached is an error like others. */
 	signal(SIGPIPE, SIG_IGN);
-
+	signal(SIGXFSZ, SIG_IGN);
 	if (loop_open(&w->loop, err))
 		return err->code;
-	w->signals =
-		(struct loop_source){ .fd = fd_signals(&set, err), .ready = on_signal, .ctx = w };
-	w->timeout = (struct loop_source){ .fd = fd_timer(err), .ready = on_timeout, .ctx = w };
-	if (w->signals.fd < 0 || w->timeout.fd < 0 || loop_add(&w->loop, &w->signals, err) ||
-		loop_add(&w->loop, &w->timeout, err))
-		return err->code;
-	if (timeout_ns)
-		fd_timer_set(w->timeout.fd, timeout_ns);
-	return 0;
+	w->news = (struct loop_source){
+		.fd = sentinel_open(timeout_ns, err), .ready = on_news, .ctx = w
+	};
+	return w->news.fd < 0 ? err->code : loop_add(&w->loop, &w->news, err);
 }
 
 static const struct cpu_engine *choose_engine(const char *name, struct err *err)
@@ -184,10 +170,9 @@ static int run(const void *values)
 
 	log_set_level((enum log_level)v->log);
 	if (strcmp(v->engine, "auto") && !engines_named(v->engine)) {
-		fprintf(stderr,
-			"strata: run: --engine %.64s: no such engine; `strata host` lists them\n",
-			v->engine);
-		return CLI_USAGE;
+		err_set(&err, -EINVAL,
+			"run: --engine %.64s: no such engine; `strata host` lists them", v->engine);
+		return fail(&err, CLI_USAGE);
 	}
 	if (trace_open(&trace, v->trace, &err))
 		return fail(&err, err.code == -EINVAL ? CLI_USAGE : CLI_FAILED);
