@@ -33,7 +33,7 @@ struct bzimage {
 
 bool bzimage_probe(const struct boot_image *k)
 {
-	return k->size >= HEADER_READ_SIZE && get_le16(k->data + LINUX_BOOT_FLAG) == 0xaa55 &&
+	return k->size >= LINUX_MAGIC + 4 && get_le16(k->data + LINUX_BOOT_FLAG) == 0xaa55 &&
 	       !memcmp(k->data + LINUX_MAGIC, "HdrS", 4);
 }
 
@@ -65,6 +65,8 @@ static int parse(struct bzimage *bz, const struct boot_image *k, struct err *err
 
 	if (!bzimage_probe(k))
 		return err_set(err, -ENOEXEC, "not a bzImage");
+	if (k->size < HEADER_READ_SIZE)
+		return err_set(err, -ENOEXEC, "truncated in its header");
 	u64 setup = (d[LINUX_SETUP_SECTS] ? d[LINUX_SETUP_SECTS] + 1u : 5u) * 512u;
 	u64 code = (u64)get_le32(d + LINUX_SYSSIZE) * 16;
 	*bz = (struct bzimage){ .version = get_le16(d + LINUX_VERSION) };

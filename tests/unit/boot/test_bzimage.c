@@ -233,6 +233,10 @@ static void truncated_and_corrupt_payloads_are_refused(void **state)
 		fixture_kernel(f, b.data, size);
 		assert_true(boot_load(&f->req, &f->s, &f->err) < 0 || f->s.rip == 0x7c00);
 	}
+	for (u64 size = 0x206; size < 0x268; size++) {
+		fixture_kernel(f, b.data, size);
+		fixture_refuses(f, "truncated in its header");
+	}
 	memset(b.data + SETUP + PAYLOAD + 20, 0x55, 16);
 	fixture_kernel(f, b.data, b.size);
 	fixture_refuses(f, "unpacking gzip: damaged data");
