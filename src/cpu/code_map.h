@@ -1,13 +1,13 @@
 /*
  * Which guest-physical bytes some engine has decoded, so that writes to them are noticed.
  *
- * A unit is a run of code bytes in one page, or in two when its last instruction straddles them. The map knows for
- * each page its units and which 64-byte lines they cover, because pages mix code and data: a store to another line
- * costs one test. A write that overlaps a unit kills it (unit->kill) and drops it from the map;
- * its memory stays the owner's.
+ * A unit is a run of code bytes in one page, or in two when its last instruction straddles them.
+ * The map knows for each page its units and which 64-byte lines they cover, because pages mix code
+ * and data: a store to another line costs one test. A write that overlaps a unit kills it
+ * (unit->kill) and drops it from the map; its memory stays the owner's.
  *
- * MEM_CODE on a page tells stores to report (memory.h). The map's owner sets it before it decodes bytes, and
- * clears it when code_map_write() says that the page holds nothing any more.
+ * MEM_CODE on a page tells stores to report (memory.h). The map's owner sets it before it decodes
+ * bytes, and clears it when code_map_write() says that the page holds nothing any more.
  *
  * Threads: the owner's only.
  */
@@ -17,8 +17,8 @@
 #define CODE_NO_PAGE (~0ull)
 
 struct code_unit {
-	u64 gpa;                      /* of the first byte */
-	u64 gpa2;                     /* of the second page, or CODE_NO_PAGE */
+	u64 gpa;  /* of the first byte */
+	u64 gpa2; /* of the second page, or CODE_NO_PAGE */
 	u16 bytes;
 	bool valid;
 	struct code_unit *page_next[2];

@@ -34,7 +34,8 @@ void mmu_refresh(struct mmu *m)
 	else
 		m->space = MMU_SYSTEM;
 
-	/* Entries carry no PCID: another CR3 means other translations, whatever was flushed with it. */
+	/* Entries carry no PCID: another CR3 means other translations, whatever was flushed with
+	 * it. */
 	if (unlikely(s->cr3 != m->cr3)) {
 		m->cr3 = s->cr3;
 		mmu_flush(m, X86_FLUSH_NONGLOBAL, 0);
@@ -57,12 +58,62 @@ static void bump(struct mmu *m, unsigned half)
 	m->generation[half] = 1;
 }
 
+static u64 *large_word(struct mmu *m, u64 region, u64 *bit)
+{
+	unsigned h = (unsigned)(region ^ (region >> 12)) & 4095;
+
+	*bit = BIT64(h & 63);
+	return &m->large[h >> 6];
+}
+
+static void note_large(struct mmu *m, u64 at, u64 page_size)
+{
+	unsigned shift = page_size > 4 * MiB ? 30 : 21;
+	u64 bit, *w = large_word(m, (at >> shift) << 1 | (shift == 30), &bit);
+
+	*w |= bit;
+	if (page_size == 4 * MiB) { /* two 2 MiB regions */
+		w = large_word(m, (at >> shift ^ 1) << 1, &bit);
+		*w |= bit;
+	}
+}
+
+bool mmu_large(struct mmu *m, u64 at)
+{
+	u64 bit2m, *w2m = large_word(m, (at >> 21) << 1, &bit2m);
+	u64 bit1g, *w1g = large_word(m, (at >> 30) << 1 | 1, &bit1g);
+
+	return (*w2m & bit2m) || (*w1g & bit1g);
+}
+
+/* Drops every entry in the 1 GiB around `at`: at least the large page, never wrong. */
+static void drop_region(struct mmu *m, u64 at)
+{
+	unsigned half = (unsigned)(at >> 63);
+
+	for (unsigned space = 0; space < MMU_SPACES; space++) {
+		for (unsigned i = 0; i < MMU_ENTRIES; i++) {
+			struct mmu_entry *e = &m->table[space][half][i];
+
+			for (unsigned k = 0; k < MMU_KINDS; k++)
+				if ((e->tag[k] ^ at) >> 30 == 0)
+					e->tag[k] = 0;
+		}
+	}
+}
+
 void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at)
 {
 	m->epoch++;
 	m->flushes++;
 	if (m->flushed)
 		m->flushed(m->flushed_ctx, kind, at);
+	if ((kind == X86_FLUSH_PAGE || kind == X86_FLUSH_PCID_PAGE) && mmu_large(m, at)) {
+		/* Any address in a large page invalidates all of it, of which we hold 4 KiB pieces.
+		 */
+		drop_region(m, at);
+		return;
+	}
 	if (kind == X86_FLUSH_PAGE || kind == X86_FLUSH_PCID_PAGE) {
 		for (unsigned space = 0; space < MMU_SPACES; space++) {
 			struct mmu_entry *e =
@@ -71,9 +122,11 @@ void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at)
 		}
 		return;
 	}
-	/* Entries are not tagged with a PCID: every flush of some PCID's entries drops all non-global ones,
-	 * which the architecture allows at any time. */
+	/* Entries are not tagged with a PCID: every flush of some PCID's entries drops all
+	 * non-global ones, which the architecture allows at any time. */
 	bump(m, 0);
+	if (kind == X86_FLUSH_ALL)
+		memset(m->large, 0, sizeof(m->large));
 	if (kind == X86_FLUSH_ALL || m->upper_nonglobal) {
 		bump(m, 1);
 		m->upper_nonglobal = false;
@@ -131,7 +184,9 @@ static int lookup(struct mmu *m, u64 at, unsigned access, struct target *t)
 		t->e = NULL;
 		return X86_OK;
 	}
-	struct mmu_entry fresh = { .host = page.host, .flags = page.flags, .gpa = x.gpa.v & ~PAGE_MASK };
+	struct mmu_entry fresh = {
+		.host = page.host, .flags = page.flags, .gpa = x.gpa.v & ~PAGE_MASK
+	};
 	if (m->watch) {
 		t->uncached = fresh;
 		t->e = &t->uncached;
@@ -139,9 +194,12 @@ static int lookup(struct mmu *m, u64 at, unsigned access, struct target *t)
 	}
 	for (unsigned k = 0; k < MMU_KINDS; k++) {
 		bool side_effect = k == MMU_WRITE && (!x.dirty || page.rom);
-		if (!side_effect && !x86_check_rights(&cpu->s, &x, kind_access[k] | space_access[space]))
+		if (!side_effect &&
+			!x86_check_rights(&cpu->s, &x, kind_access[k] | space_access[space]))
 			fresh.tag[k] = tag;
 	}
+	if (x.page_size > PAGE_SIZE)
+		note_large(m, at, x.page_size);
 	if (half && !x.global && x86_paging(&cpu->s))
 		m->upper_nonglobal = true;
 	*e = fresh;
@@ -177,7 +235,8 @@ static void bus_copy(struct vcpu *v, gpa_t at, u8 *in, const u8 *out, unsigned l
 	v->stats.mmios++;
 	while (len) {
 		/* An unaligned access of a legal size goes out whole: devices may care. */
-		unsigned n = len == 1 || len == 2 || len == 4 || len == 8 ? len : bus_piece(at.v, len);
+		unsigned n =
+			len == 1 || len == 2 || len == 4 || len == 8 ? len : bus_piece(at.v, len);
 
 		if (in) {
 			u64 value = v->ops->mmio_read(v->ops_ctx, v, at, n);

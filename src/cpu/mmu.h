@@ -6,22 +6,22 @@
  *   MMU_SYSTEM  supervisor, SMAP enforced (CPL<3 with AC=0; implicit accesses at any CPL)
  *   MMU_USER    CPL 3
  *   MMU_OPEN    supervisor with EFLAGS.AC set while CR4.SMAP is on (inside STAC..CLAC)
- * Each table is split by the sign of the address, because kernels map their half with global pages: a flush
- * of non-global entries then costs nothing there unless a non-global one was cached.
+ * Each table is split by the sign of the address, because kernels map their half with global pages:
+ * a flush of non-global entries then costs nothing there unless a non-global one was cached.
  *
- * Entries. A slot holds three tags, one for reads, writes and fetches: the page's linear address or-ed with the
- * half's generation. A tag is set only when the access is allowed without any side effect still to
- * come: no fault, A (and for writes D) already set, backed by RAM. So a hit needs one compare.
- * Flushing bumps the generation; tags of older generations never match, and when the 12-bit
- * generation wraps the tables are cleared.
+ * Entries. A slot holds three tags, one for reads, writes and fetches: the page's linear address
+ * or-ed with the half's generation. A tag is set only when the access is allowed without any side
+ * effect still to come: no fault, A (and for writes D) already set, backed by RAM. So a hit needs
+ * one compare. Flushing bumps the generation; tags of older generations never match, and when the
+ * 12-bit generation wraps the tables are cleared.
  *
- * Invariants: a matching write tag implies RAM that is not ROM; a tag never outlives INVLPG, CR3, CR4
- * or EFER changes (x86_ops.flush), nor a change of slots.
+ * Invariants: a matching write tag implies RAM that is not ROM; a tag never outlives INVLPG, CR3,
+ * CR4 or EFER changes (x86_ops.flush), nor a change of slots.
  *
- * Stores look at the page's flags byte after writing: anything but "dirty and no code" takes the slow
- * path that reports the write (memory_written), which is how self-modifying code and dirty
- * logging see every store. While data breakpoints are armed or alignment checking is on, no tags are
- * set, so all accesses take the slow path, which checks.
+ * Stores look at the page's flags byte after writing: anything but "dirty and no code" takes the
+ * slow path that reports the write (memory_written), which is how self-modifying code and dirty
+ * logging see every store. While data breakpoints are armed or alignment checking is on, no tags
+ * are set, so all accesses take the slow path, which checks.
  *
  * Threads: one mmu per vcpu, its thread only.
  */
@@ -41,21 +41,23 @@ struct mmu_entry {
 	u64 tag[MMU_KINDS];
 	u8 *host; /* of the page's first byte */
 	_Atomic u8 *flags;
-	u64 gpa;  /* of the page */
+	u64 gpa; /* of the page */
 };
 
 struct mmu {
 	struct vcpu *v;
 	enum mmu_space space; /* of ordinary accesses now; mmu_refresh() keeps it */
-	bool watch;           /* data breakpoints are armed, or alignment is checked: set no tags */
-	bool align;           /* alignment is checked: CPL 3, CR0.AM, EFLAGS.AC */
-	u64 watch_hits;       /* DR6 bits collected since the instruction began */
-	u64 cr3;              /* the entries' */
+	bool watch;	      /* data breakpoints are armed, or alignment is checked: set no tags */
+	bool align;	      /* alignment is checked: CPL 3, CR0.AM, EFLAGS.AC */
+	u64 watch_hits;	      /* DR6 bits collected since the instruction began */
+	u64 cr3;	      /* the entries' */
 	u64 generation[2];
+	u64 large[64]; /* 2 MiB and 1 GiB regions that large pages were cached from, hashed */
 	bool upper_nonglobal; /* the upper half caches a non-global entry */
-	u64 epoch;            /* counts flushes: caches keyed by linear address compare it */
+	u64 epoch;	      /* counts flushes: caches keyed by linear address compare it */
 	u64 fills, flushes;
-	void (*flushed)(void *ctx, enum x86_flush kind, u64 at); /* who caches entries of ours; or NULL */
+	void (*flushed)(
+		void *ctx, enum x86_flush kind, u64 at); /* who caches entries of ours; or NULL */
 	void *flushed_ctx;
 	struct mmu_entry table[MMU_SPACES][2][MMU_ENTRIES];
 };
@@ -65,15 +67,19 @@ void mmu_init(struct mmu *m, struct vcpu *v);
 /* After CPL, EFLAGS.AC, CR0, CR3, CR4 or DR7 may have changed. */
 void mmu_refresh(struct mmu *m);
 void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at);
+/* May this address lie in a large page that entries were made from? Then one page's flush is its
+ * whole gigabyte's. */
+bool mmu_large(struct mmu *m, u64 at);
 
-/* The entry that allows this access to all its bytes at once, or NULL: then take a slow function. */
+/* The entry that allows this access to all its bytes at once, or NULL: then take a slow function.
+ */
 ALWAYS_INLINE struct mmu_entry *mmu_find(struct mmu *m, u64 at, unsigned size, enum mmu_kind kind)
 {
 	unsigned half = (unsigned)(at >> 63);
 	struct mmu_entry *e = &m->table[m->space][half][(at >> PAGE_SHIFT) & (MMU_ENTRIES - 1)];
 
 	if (unlikely(e->tag[kind] != ((at & ~PAGE_MASK) | m->generation[half]) ||
-	             (at & PAGE_MASK) + size > PAGE_SIZE))
+		     (at & PAGE_MASK) + size > PAGE_SIZE))
 		return NULL;
 	return e;
 }
@@ -100,8 +106,8 @@ struct mmu_entry *mmu_fill(struct mmu *m, u64 at, unsigned access, int *result);
 int mmu_probe(struct mmu *m, u64 at, unsigned len, unsigned access);
 
 /*
- * The x86_ops of engines built on this mmu. x86_cpu.ctx is the vcpu and vcpu->mmu the mmu. An engine that
- * keeps caches of its own keyed by linear address compares mmu->epoch, or copies this struct and
- * replaces `flush` and `mode_changed`.
+ * The x86_ops of engines built on this mmu. x86_cpu.ctx is the vcpu and vcpu->mmu the mmu. An
+ * engine that keeps caches of its own keyed by linear address compares mmu->epoch, or copies this
+ * struct and replaces `flush` and `mode_changed`.
  */
 extern const struct x86_ops mmu_x86_ops;

@@ -1,6 +1,6 @@
 /*
- * What x86/ functions do to the world when the engine has no paging hardware: linear accesses through the
- * mmu, page-table accesses straight to RAM, everything else to the vcpu's ops.
+ * What x86/ functions do to the world when the engine has no paging hardware: linear accesses
+ * through the mmu, page-table accesses straight to RAM, everything else to the vcpu's ops.
  */
 #include "base/bits.h"
 #include "base/must.h"
@@ -42,12 +42,12 @@ static bool op_phys_cas(struct x86_cpu *cpu, gpa_t at, u64 old, u64 new, unsigne
 	u8 *p = page.host + (at.v & PAGE_MASK);
 	bool swapped;
 	if (size == 8) {
-		swapped = __atomic_compare_exchange_n((u64 *)(void *)p, &old, new, false,
-			__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+		swapped = __atomic_compare_exchange_n(
+			(u64 *)(void *)p, &old, new, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 	} else {
 		u32 old32 = (u32)old;
 
-		swapped = __atomic_compare_exchange_n((u32 *)(void *)p, &old32, (u32)new, false,
+		swapped = __atomic_compare_exchange_n((u32 *)(void *)p, &old32, (u32) new, false,
 			__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 	}
 	if (swapped)

@@ -1,6 +1,7 @@
 #include "machine/engines.h"
 #include "cpu/interpret/interpret.h"
 #include "cpu/kvm/kvm.h"
+#include "cpu/translate/translate.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 const struct cpu_engine *const engines[] = {
 	&kvm_engine,
 	&interpret_engine,
+	&translate_engine,
 };
 const unsigned engines_count = ARRAY_LEN(engines);
 

@@ -132,7 +132,7 @@ def one(args, program):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--engine", choices=["interpret", "kvm", "qemu"], default="interpret")
+    parser.add_argument("--engine", choices=["interpret", "translate", "kvm", "qemu"], default="interpret")
     parser.add_argument("--strata", default=os.environ.get("STRATA", "build/strata"))
     parser.add_argument("--programs", default=os.path.join(HERE, "build"), help="folder with the built programs")
     parser.add_argument("--list", default=os.path.join(HERE, "programs.list"))

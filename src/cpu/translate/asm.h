@@ -1,0 +1,173 @@
+/*
+ * A small assembler for the sequences that the translator inserts. Guest instructions are copied or
+ * re-encoded by Zydis; these are our own few.
+ *
+ * Everything is 64-bit code. GS addresses the translation context (struct tctx): gs(disp) is a
+ * fixed slot, gs_index() adds a register. A buffer that runs out sets `full` and swallows the rest.
+ */
+#pragma once
+#include "base/types.h"
+#include <string.h>
+
+struct asm_buf {
+	u8 *at, *end; /* in the writable view */
+	bool full;
+};
+
+enum {
+	ASM_RAX,
+	ASM_RCX,
+	ASM_RDX,
+	ASM_RBX,
+	ASM_RSP,
+	ASM_RBP,
+	ASM_RSI,
+	ASM_RDI,
+	ASM_R8,
+	ASM_R9,
+	ASM_R10,
+	ASM_R11,
+	ASM_R12,
+	ASM_R13,
+	ASM_R14,
+	ASM_R15
+};
+
+static inline void asm_bytes(struct asm_buf *b, const void *p, size_t n)
+{
+	if ((size_t)(b->end - b->at) < n) {
+		b->full = true;
+		return;
+	}
+	memcpy(b->at, p, n);
+	b->at += n;
+}
+static inline void asm_u8(struct asm_buf *b, u8 v) { asm_bytes(b, &v, 1); }
+static inline void asm_u32(struct asm_buf *b, u32 v) { asm_bytes(b, &v, 4); }
+static inline void asm_u64(struct asm_buf *b, u64 v) { asm_bytes(b, &v, 8); }
+
+/* op reg, gs:[disp]   (or the reverse, as the opcode says); wide: REX.W */
+static inline void asm_gs(struct asm_buf *b, u8 opcode, unsigned reg, u32 disp, bool wide)
+{
+	u8 head[] = { 0x65, (u8)(0x40 | (wide ? 8 : 0) | (reg >= 8 ? 4 : 0)), opcode,
+		(u8)((reg & 7) << 3 | 4), 0x25 };
+
+	asm_bytes(b, head, sizeof(head));
+	asm_u32(b, disp);
+}
+
+/* op reg, gs:[disp + index * (1 << scale)]; index is not RSP */
+static inline void asm_gs_index(
+	struct asm_buf *b, u8 opcode, unsigned reg, unsigned index, unsigned scale, u32 disp)
+{
+	u8 head[] = { 0x65, (u8)(0x48 | (reg >= 8 ? 4 : 0) | (index >= 8 ? 2 : 0)), opcode,
+		(u8)((reg & 7) << 3 | 4), (u8)(scale << 6 | (index & 7) << 3 | 5) };
+
+	asm_bytes(b, head, sizeof(head));
+	asm_u32(b, disp);
+}
+
+#define OP_MOV_LOAD  0x8b
+#define OP_MOV_STORE 0x89
+#define OP_XOR_LOAD  0x33
+#define OP_ADD_LOAD  0x03
+
+static inline void asm_load(struct asm_buf *b, unsigned reg, u32 slot)
+{
+	asm_gs(b, OP_MOV_LOAD, reg, slot, true);
+}
+static inline void asm_store(struct asm_buf *b, u32 slot, unsigned reg)
+{
+	asm_gs(b, OP_MOV_STORE, reg, slot, true);
+}
+
+/* mov dword gs:[slot], imm */
+static inline void asm_store_imm32(struct asm_buf *b, u32 slot, u32 imm)
+{
+	static const u8 head[] = { 0x65, 0xc7, 0x04, 0x25 };
+
+	asm_bytes(b, head, sizeof(head));
+	asm_u32(b, slot);
+	asm_u32(b, imm);
+}
+
+/* op reg, reg at 64 or 32 bits, in the "r, r/m" form */
+static inline void asm_rr(struct asm_buf *b, u8 opcode, unsigned reg, unsigned rm, bool wide)
+{
+	u8 code[] = { (u8)(0x40 | (wide ? 8 : 0) | (reg >= 8 ? 4 : 0) | (rm >= 8 ? 1 : 0)), opcode,
+		(u8)(0xc0 | (reg & 7) << 3 | (rm & 7)) };
+
+	asm_bytes(b, code, sizeof(code));
+}
+
+/* Group-1 immediate and shift forms on a register: /ext r/m, imm8 or imm32 */
+static inline void asm_ri32(
+	struct asm_buf *b, u8 opcode, unsigned ext, unsigned rm, u32 imm, bool wide)
+{
+	u8 code[] = { (u8)(0x40 | (wide ? 8 : 0) | (rm >= 8 ? 1 : 0)), opcode,
+		(u8)(0xc0 | ext << 3 | (rm & 7)) };
+
+	asm_bytes(b, code, sizeof(code));
+	asm_u32(b, imm);
+}
+static inline void asm_ri8(
+	struct asm_buf *b, u8 opcode, unsigned ext, unsigned rm, u8 imm, bool wide)
+{
+	u8 code[] = { (u8)(0x40 | (wide ? 8 : 0) | (rm >= 8 ? 1 : 0)), opcode,
+		(u8)(0xc0 | ext << 3 | (rm & 7)), imm };
+
+	asm_bytes(b, code, sizeof(code));
+}
+
+/* The shortest way to a constant. */
+static inline void asm_const(struct asm_buf *b, unsigned reg, u64 v)
+{
+	if (v <= 0xffffffff) {
+		u8 code[] = { (u8)(0x40 | (reg >= 8 ? 1 : 0)), (u8)(0xb8 | (reg & 7)) };
+		asm_bytes(b, code, sizeof(code));
+		asm_u32(b, (u32)v);
+	} else if ((u64)(s64)(s32)v == v) {
+		asm_ri32(b, 0xc7, 0, reg, (u32)v, true);
+	} else {
+		u8 code[] = { (u8)(0x48 | (reg >= 8 ? 1 : 0)), (u8)(0xb8 | (reg & 7)) };
+		asm_bytes(b, code, sizeof(code));
+		asm_u64(b, v);
+	}
+}
+
+/* lea reg, [base + index << scale + disp]; base or index may be 0xff (none) */
+static inline void asm_lea(
+	struct asm_buf *b, unsigned reg, unsigned base, unsigned index, unsigned scale, s32 disp)
+{
+	bool has_base = base != 0xff, has_index = index != 0xff;
+	u8 rex = (u8)(0x48 | (reg >= 8 ? 4 : 0) | (has_index && index >= 8 ? 2 : 0) |
+		      (has_base && base >= 8 ? 1 : 0));
+	u8 mod = !has_base ? 0 : 2;
+	u8 sib = (u8)((has_index ? scale << 6 | (index & 7) << 3 : 4 << 3) |
+		      (has_base ? base & 7 : 5));
+	u8 code[] = { rex, 0x8d, (u8)(mod << 6 | (reg & 7) << 3 | 4), sib };
+
+	asm_bytes(b, code, sizeof(code));
+	asm_u32(b, (u32)disp);
+}
+
+/* jmp/jcc rel32 to be patched: returns where the rel32 is. cc 0xff: jmp. */
+static inline u8 *asm_jump(struct asm_buf *b, u8 cc)
+{
+	if (cc == 0xff) {
+		asm_u8(b, 0xe9);
+	} else {
+		asm_u8(b, 0x0f);
+		asm_u8(b, (u8)(0x80 | cc));
+	}
+	asm_u32(b, 0);
+	return b->at - 4;
+}
+
+/* Both addresses in the same view. */
+static inline void asm_patch(u8 *rel32, const u8 *target)
+{
+	s32 d = (s32)(target - (rel32 + 4));
+
+	memcpy(rel32, &d, 4);
+}

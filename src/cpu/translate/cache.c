@@ -1,0 +1,480 @@
+/*
+ * The code cache: where translated blocks live, how they are found, joined and forgotten.
+ *
+ * Code and descriptors are bump-allocated, so the blocks' addresses grow with their ids and a
+ * program counter finds its block by bisection; memory comes back only when everything is dropped.
+ *
+ * Removing. A block dies when its bytes are written (code_map): incoming links go back to their
+ * exits, its jump table entry goes. Translation flushes cut links across pages and empty the jump
+ * and fast tables, of the half of the address space they concern, through logs of what was filled.
+ */
+#include "base/must.h"
+#include "cpu/interpret/decode.h"
+#include "cpu/translate/translate_priv.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define CACHE_SIZE (28 * MiB)
+#define POOL_SIZE  (48 * MiB)
+
+int tcache_open(struct translator *t, struct err *err)
+{
+	size_t ctx_size = align_up(sizeof(struct tctx), PAGE_SIZE);
+
+	t->ctx = mmap(NULL, ctx_size, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	t->pool = mmap(NULL, POOL_SIZE, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	t->by_id = mmap(NULL, TBLOCKS_MAX * sizeof(*t->by_id), PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (t->ctx == MAP_FAILED || t->pool == MAP_FAILED || t->by_id == MAP_FAILED)
+		return err_set(err, -ENOMEM, "translate: no memory for the code cache");
+	if (codemem_open(&t->mem, CACHE_SIZE, err) < 0)
+		return -ENOMEM;
+	for (unsigned space = 0; space < MMU_SPACES; space++) {
+		for (unsigned kind = 0; kind < 2; kind++)
+			for (unsigned i = 0; i < FAST_ENTRIES; i++)
+				t->ctx->fast[space][kind].neg[i] = FAST_INVALID;
+	}
+	t->ctx->index_mask = (FAST_ENTRIES - 1ull) << PAGE_SHIFT;
+	t->ctx->page_mask = ~PAGE_MASK;
+	emit_stubs(t);
+	for (unsigned space = 0; space < MMU_SPACES; space++)
+		for (unsigned v = 0; v < VECTOR_MODES; v++)
+			for (unsigned i = 0; i < JUMP_ENTRIES; i++)
+				t->ctx->jump[space][v].code[i] = (u64)(uintptr_t)t->lookup_miss;
+	t->stubs_end = t->used;
+	return 0;
+}
+
+void tcache_close(struct translator *t)
+{
+	if (t->ctx && t->ctx != MAP_FAILED)
+		munmap(t->ctx, align_up(sizeof(struct tctx), PAGE_SIZE));
+	if (t->pool && t->pool != MAP_FAILED)
+		munmap(t->pool, POOL_SIZE);
+	if (t->by_id && t->by_id != MAP_FAILED)
+		munmap(t->by_id, TBLOCKS_MAX * sizeof(*t->by_id));
+	codemem_close(&t->mem);
+}
+
+/* ---- the fast TLB ---- */
+
+static void fast_drop(struct translator *t, unsigned half)
+{
+	for (unsigned i = 0; i < t->fill_count[half]; i++)
+		t->ctx->fast[t->fills[half][i].space][t->fills[half][i].kind]
+			.neg[t->fills[half][i].index] = FAST_INVALID;
+	t->fill_count[half] = 0;
+}
+
+static unsigned fast_index(u64 at) { return (unsigned)(at >> PAGE_SHIFT) & (FAST_ENTRIES - 1); }
+
+void tcache_fill(struct translator *t, u64 at, unsigned size, bool write)
+{
+	struct mmu *m = &t->c->mmu;
+	struct mmu_entry *e = mmu_find(m, at, size, write ? MMU_WRITE : MMU_READ);
+	unsigned half = (unsigned)(at >> 63), i = fast_index(at);
+
+	if (!e)
+		return;
+	u8 flags = atomic_load_explicit(e->flags, memory_order_relaxed);
+	if (write && (flags & (MEM_DIRTY | MEM_CODE)) != MEM_DIRTY)
+		return;
+	if (t->fill_count[half] == FILL_LOG)
+		fast_drop(t, half);
+	t->fills[half][t->fill_count[half]].index = (u16)i;
+	t->fills[half][t->fill_count[half]].space = (u8)m->space;
+	t->fills[half][t->fill_count[half]].kind = write;
+	t->fill_count[half]++;
+	struct fast_table *f = &t->ctx->fast[m->space][write];
+	u64 page = at & ~PAGE_MASK;
+	f->neg[i] = -page;
+	f->add[i] = (u64)(uintptr_t)e->host - page;
+	t->fast_fills++;
+}
+
+/* A page became code: stores to it must be seen from now on. */
+void tcache_claimed(void *translator, const u8 *host_page)
+{
+	struct translator *t = translator;
+
+	for (unsigned space = 0; space < MMU_SPACES; space++) {
+		struct fast_table *f = &t->ctx->fast[space][1];
+
+		for (unsigned i = 0; i < FAST_ENTRIES; i++)
+			if (f->add[i] - f->neg[i] == (u64)(uintptr_t)host_page)
+				f->neg[i] = FAST_INVALID;
+	}
+}
+
+/* ---- links and jumps ---- */
+
+static void unlink_one(struct translator *t, struct link *l)
+{
+	if (!l->to)
+		return;
+	for (struct link **p = &l->to->incoming; *p; p = &(*p)->next_in) {
+		if (*p == l) {
+			*p = l->next_in;
+			break;
+		}
+	}
+	l->to = NULL;
+	asm_patch(l->site, codemem_rw(&t->mem, l->out));
+}
+
+void tcache_unlink_out(struct translator *t, struct tblock *b)
+{
+	static const u8 nop5[5] = { 0x0f, 0x1f, 0x44, 0x00, 0x00 };
+
+	for (unsigned i = 0; i < BLOCK_LINKS; i++)
+		unlink_one(t, &b->links[i]);
+	if (b->gate)
+		memcpy(b->gate, nop5, sizeof(nop5));
+	b->cut = false;
+}
+
+static u64 *filter_word(struct translator *t, u64 at, u64 *bit)
+{
+	u64 page = at >> PAGE_SHIFT;
+	unsigned h = (unsigned)(page ^ (page >> 12)) & 4095;
+
+	*bit = BIT64(h & 63);
+	return &t->exec_filter[h >> 6];
+}
+
+static void filter_add(struct translator *t, u64 at)
+{
+	u64 bit, *w = filter_word(t, at, &bit);
+
+	*w |= bit;
+}
+
+static bool filter_has(struct translator *t, u64 at)
+{
+	u64 bit, *w = filter_word(t, at, &bit);
+
+	return *w & bit;
+}
+
+void tcache_link(struct translator *t, struct link *l, struct tblock *to)
+{
+	if (l->to || l->owner->cut || !l->owner->unit.valid)
+		return;
+	bool same_page =
+		!((l->owner->rip ^ to->rip) & ~PAGE_MASK) && l->owner->unit.gpa2 == CODE_NO_PAGE;
+	if (!same_page || to->unit.gpa2 != CODE_NO_PAGE) {
+		unsigned half = (unsigned)(to->rip >> 63);
+
+		l->next_cross = t->cross[half];
+		t->cross[half] = l;
+		filter_add(t, to->rip);
+		if (to->unit.gpa2 != CODE_NO_PAGE)
+			filter_add(t, to->rip + PAGE_SIZE);
+	}
+	l->to = to;
+	l->next_in = to->incoming;
+	to->incoming = l;
+	asm_patch(l->site, codemem_rw(&t->mem, to->code));
+	t->links_made++;
+}
+
+static void jumps_drop(struct translator *t, unsigned half)
+{
+	for (unsigned i = 0; i < t->jump_count[half]; i++) {
+		struct jump_table *j =
+			&t->ctx->jump[t->jumps[half][i].space][t->jumps[half][i].vector];
+
+		j->neg[t->jumps[half][i].index] = 0;
+		j->code[t->jumps[half][i].index] = (u64)(uintptr_t)t->lookup_miss;
+	}
+	t->jump_count[half] = 0;
+}
+
+void tcache_jump(struct translator *t, struct tblock *to)
+{
+	unsigned half = (unsigned)(to->rip >> 63), n, i = to->rip & (JUMP_ENTRIES - 1);
+
+	if (t->jump_count[half] == FILL_LOG)
+		jumps_drop(t, half);
+	n = t->jump_count[half]++;
+	t->jumps[half][n].index = (u16)i;
+	t->jumps[half][n].space = to->space;
+	t->jumps[half][n].vector = to->vector;
+	struct jump_table *j = &t->ctx->jump[to->space][to->vector];
+	j->neg[i] = -to->rip;
+	j->code[i] = (u64)(uintptr_t)to->code;
+	filter_add(t, to->rip);
+	if (to->unit.gpa2 != CODE_NO_PAGE)
+		filter_add(t, to->rip + PAGE_SIZE);
+}
+
+static void exec_drop(struct translator *t, unsigned half)
+{
+	for (struct link *l = t->cross[half], *next; l; l = next) {
+		next = l->next_cross;
+		l->next_cross = NULL;
+		unlink_one(t, l);
+	}
+	t->cross[half] = NULL;
+	jumps_drop(t, half);
+}
+
+void tcache_flushed(void *translator, enum x86_flush kind, u64 at)
+{
+	struct translator *t = translator;
+	unsigned half = (unsigned)(at >> 63);
+
+	if (kind == X86_FLUSH_PAGE || kind == X86_FLUSH_PCID_PAGE) {
+		for (unsigned space = 0; space < MMU_SPACES; space++)
+			for (unsigned w = 0; w < 2; w++)
+				t->ctx->fast[space][w].neg[fast_index(at)] = FAST_INVALID;
+		if (mmu_large(&t->c->mmu, at))
+			fast_drop(t, half);
+		if (filter_has(t, at))
+			exec_drop(t, half);
+		return;
+	}
+	fast_drop(t, 0);
+	exec_drop(t, 0);
+	if (kind == X86_FLUSH_ALL || t->c->mmu.upper_nonglobal) {
+		fast_drop(t, 1);
+		exec_drop(t, 1);
+		memset(t->exec_filter, 0, sizeof(t->exec_filter));
+	}
+}
+
+/* ---- blocks ---- */
+
+static u32 hash_of(u64 gpa, u64 rip, unsigned space, unsigned vector)
+{
+	u64 h = (gpa ^ (rip >> 12) * 0x9e3779b97f4a7c15ull ^ (gpa >> 14)) * 8 + space * 2 + vector;
+
+	return (u32)(h ^ (h >> 17)) & (TBLOCK_HASH - 1);
+}
+
+static void kill_block(void *ctx, struct code_unit *u)
+{
+	struct translator *t = ctx;
+	struct tblock *b = container_of(u, struct tblock, unit);
+
+	while (b->incoming)
+		unlink_one(t, b->incoming);
+	struct jump_table *j = &t->ctx->jump[b->space][b->vector];
+	unsigned i = b->rip & (JUMP_ENTRIES - 1);
+	if (j->code[i] == (u64)(uintptr_t)b->code) {
+		j->neg[i] = 0;
+		j->code[i] = (u64)(uintptr_t)t->lookup_miss;
+	}
+	for (struct tblock **p = &t->hash[hash_of(u->gpa, b->rip, b->space, b->vector)]; *p;
+		p = &(*p)->hash_next) {
+		if (*p == b) {
+			*p = b->hash_next;
+			break;
+		}
+	}
+	/* The block may be running right now: it must not go on past the store. */
+	tcache_unlink_out(t, b);
+}
+
+/* interp_hooks.dropped: the code map is empty and the interpreter's stubs are gone. */
+void tcache_dropped(void *translator)
+{
+	struct translator *t = translator;
+
+	for (unsigned half = 0; half < 2; half++) {
+		jumps_drop(t, half);
+		t->cross[half] = NULL;
+	}
+	memset(t->exec_filter, 0, sizeof(t->exec_filter));
+	memset(t->hash, 0, sizeof(t->hash));
+	t->used = t->stubs_end;
+	t->pool_used = 0;
+	t->block_count = 0;
+	t->cut_block = NULL;
+	t->dropped = true;
+	t->clears++;
+}
+
+/* Drops everything, the interpreter's blocks too: they share the code map. */
+void tcache_clear(struct translator *t)
+{
+	blocks_clear(t->c);
+	natives_clear(t->c->natives);
+}
+
+struct tblock *tcache_by_code(struct translator *t, const u8 *pc)
+{
+	u32 lo = 0, hi = t->block_count;
+
+	while (lo < hi) {
+		u32 mid = (lo + hi) / 2;
+
+		if (t->by_id[mid]->code <= pc)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	if (!lo)
+		return NULL;
+	struct tblock *b = t->by_id[lo - 1];
+	return (size_t)(pc - b->code) < b->code_size ? b : NULL;
+}
+
+static bool second_page_matches(struct translator *t, const struct tblock *b)
+{
+	struct code_bytes second;
+
+	if (b->unit.gpa2 == CODE_NO_PAGE)
+		return true;
+	return code_fetch(t->c, (b->rip | PAGE_MASK) + 1, &second) == X86_OK &&
+	       (second.gpa & ~PAGE_MASK) == b->unit.gpa2;
+}
+
+static bool pool_has_room(const struct translator *t)
+{
+	size_t most = sizeof(struct tblock) + (TBLOCK_OPS + 1) * sizeof(struct tinsn);
+
+	return t->pool_used + most <= POOL_SIZE && t->used + EMIT_MAX <= t->mem.size &&
+	       t->block_count < TBLOCKS_MAX && !natives_full(t->c->natives);
+}
+
+static u8 access_of(const struct build *d, u8 *bytes);
+
+static struct tblock *translate(struct translator *t, const struct code_bytes *src, bool *interpret)
+{
+	struct interp *c = t->c;
+	u64 rip = c->s->rip;
+
+	if (!pool_has_room(t))
+		tcache_clear(t);
+	code_claim(c, src);
+	struct tblock *b = (struct tblock *)(void *)(t->pool + t->pool_used);
+	memset(b, 0, sizeof(*b));
+	b->rip = rip;
+	b->space = (u8)c->mmu.space;
+	b->vector = t->vector;
+	b->id = t->block_count;
+	b->code = (u8 *)(uintptr_t)t->mem.rx + t->used;
+	struct emit e = { .t = t, .b = b, .start = t->mem.rw + t->used };
+	e.a = (struct asm_buf){ .at = t->mem.rw + t->used, .end = t->mem.rw + t->used + EMIT_MAX };
+
+	unsigned at = 0, n = 0, page_left = (unsigned)(PAGE_SIZE - (rip & PAGE_MASK));
+	bool ended = false;
+	while (n < TBLOCK_OPS && at < page_left && !ended) {
+		unsigned avail = page_left - at < 15 ? page_left - at : 15;
+		struct tinsn *in = &b->insns[n];
+		struct build d;
+		enum decode_result r = decode_full(c, src->host + at, avail, 64, &in->op, &d);
+
+		if (r != DECODE_OK) {
+			/* Straddling pages, undefined, or too long: the interpreter's business. */
+			if (!n) {
+				*interpret = true;
+				return NULL;
+			}
+			break;
+		}
+		in->host_at = (u16)(e.a.at - e.start);
+		in->guest_at = (u16)at;
+		in->access = access_of(&d, &in->bytes);
+		e.bytes = src->host + at;
+		enum emit_result er = emit_insn(&e, &d, n);
+		if (er == EMIT_REFUSED)
+			break;
+		at += in->op.length;
+		n++;
+		ended = er == EMIT_END;
+	}
+	b->count = (u16)n;
+	b->insns[n].host_at = (u16)(e.a.at - e.start);
+	b->insns[n].guest_at = (u16)at;
+	if (!ended) {
+		if (n < TBLOCK_OPS && at < page_left && !n) {
+			/* Vector code in mode 0: this block only changes the mode. */
+			u32 code = EXIT_CODE(EXIT_VECTOR, 0);
+			e.outs[e.out_count].site = asm_jump(&e.a, 0xff);
+			e.outs[e.out_count++].code = code;
+			at = 1;
+		} else {
+			emit_link(&e, 0xff, rip + at);
+		}
+	}
+	emit_finish(&e);
+	must(!e.a.full, "block at 0x%llx needs more than %u bytes", (unsigned long long)rip,
+		EMIT_MAX);
+	b->code_size = (u32)(e.a.at - e.start);
+	b->unit = (struct code_unit){ .gpa = src->gpa,
+		.gpa2 = CODE_NO_PAGE,
+		.bytes = (u16)at,
+		.kill = kill_block,
+		.ctx = t };
+	if (code_map_add(&c->code, &b->unit) < 0) {
+		*interpret = true;
+		return NULL;
+	}
+	t->used += align_up(b->code_size, 16);
+	t->pool_used += align_up(sizeof(struct tblock) + (n + 1) * sizeof(struct tinsn), 16);
+	t->by_id[t->block_count++] = b;
+	struct tblock **h = &t->hash[hash_of(src->gpa, rip, b->space, b->vector)];
+	b->hash_next = *h;
+	*h = b;
+	t->blocks_made++;
+	t->guest_bytes += at;
+	t->host_bytes += b->code_size;
+	return b;
+}
+
+struct tblock *tcache_find(struct translator *t, bool *interpret)
+{
+	struct interp *c = t->c;
+	u64 rip = c->s->rip;
+	struct code_bytes src;
+
+	*interpret = false;
+	if (!x86_canonical(rip)) {
+		x86_gp(&c->v->x86, 0);
+		return NULL;
+	}
+	if (code_fetch(c, rip, &src) != X86_OK)
+		return NULL;
+	if (!src.host) {
+		*interpret = true;
+		return NULL;
+	}
+	struct tblock *b = t->hash[hash_of(src.gpa, rip, c->mmu.space, t->vector)];
+	for (; b; b = b->hash_next)
+		if (b->unit.gpa == src.gpa && b->rip == rip && b->space == c->mmu.space &&
+			b->vector == t->vector && second_page_matches(t, b))
+			return b;
+	return translate(t, &src, interpret);
+}
+
+/* ---- what a miss has to fill ---- */
+
+static u8 access_of(const struct build *d, u8 *bytes)
+{
+	*bytes = 8;
+	switch (d->insn.mnemonic) {
+	case ZYDIS_MNEMONIC_PUSH:
+	case ZYDIS_MNEMONIC_PUSHFQ:
+	case ZYDIS_MNEMONIC_CALL: return ACCESS_PUSH;
+	case ZYDIS_MNEMONIC_POP:
+	case ZYDIS_MNEMONIC_POPFQ:
+	case ZYDIS_MNEMONIC_RET: return ACCESS_POP;
+	case ZYDIS_MNEMONIC_LEAVE: return ACCESS_LEAVE;
+	default: break;
+	}
+	for (unsigned i = 0; i < d->insn.operand_count_visible; i++) {
+		const ZydisDecodedOperand *o = &d->o[i];
+
+		if (o->type != ZYDIS_OPERAND_TYPE_MEMORY || o->mem.type != ZYDIS_MEMOP_TYPE_MEM)
+			continue;
+		*bytes = (u8)(o->size / 8);
+		return o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? ACCESS_EA_WRITE
+								    : ACCESS_EA_READ;
+	}
+	return ACCESS_NONE;
+}

@@ -1,0 +1,354 @@
+/*
+ * The translator's run loop: interpret what is not 64-bit code or must be stepped, else find, enter
+ * and join blocks.
+ */
+#include "base/log.h"
+#include "base/must.h"
+#include "cpu/interpret/branch.h"
+#include "cpu/translate/translate_priv.h"
+#include "x86/control.h"
+#include <asm/prctl.h>
+#include <errno.h>
+#include <immintrin.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef SS_AUTODISARM
+#define SS_AUTODISARM (1u << 31)
+#endif
+#define SIGNAL_STACK (64 * KiB)
+
+static int translate_probe(struct err *why)
+{
+	if (!__builtin_cpu_supports("bmi2"))
+		return err_set(why, -ENOTSUP, "this processor lacks BMI2");
+	return 0;
+}
+
+/* ---- entering ---- */
+
+static void set_gs(const void *base) { syscall(SYS_arch_prctl, ARCH_SET_GS, base); }
+
+/* May vector instructions of any kind run now? What is not allowed faults in the interpreter. */
+static bool vectors_allowed(const struct translator *t)
+{
+	const struct x86_state *s = t->c->s;
+	u64 need = t->c->v->x86.model->xcr0_mask;
+
+	return !(s->cr0 & (CR0_TS | CR0_EM)) && (s->cr4 & CR4_OSFXSR) &&
+	       (s->cr4 & CR4_OSXMMEXCPT) && (s->cr4 & CR4_OSXSAVE) && (s->xcr0 & need) == need;
+}
+
+static void enter(struct translator *t, const u8 *code)
+{
+	struct tctx *x = t->ctx;
+	struct x86_state *s = t->c->s;
+
+	memcpy(x->gpr, s->gpr, sizeof(x->gpr));
+	x->flags = (s->rflags & FLAGS_STATUS) | FLAG_ONE | FLAG_IF;
+	x->fs_base = s->seg[X86_FS].base;
+	x->gs_base = s->seg[X86_GS].base;
+	x->code = (u64)(uintptr_t)code;
+	x->enter = t->vector ? (u64)(uintptr_t)t->vector_enter : x->code;
+	x->leave = t->vector ? (u64)(uintptr_t)t->vector_leave : x->leave_plain;
+	translate_enter();
+	memcpy(s->gpr, x->gpr, sizeof(x->gpr));
+	s->rflags = (s->rflags & ~FLAGS_STATUS) | (x->flags & FLAGS_STATUS);
+}
+
+/* Is there attention that the outer loop can do something about? What waits for IF or for the end
+ * of an NMI waits while code runs: whatever lifts the block is handed over and ends its block. */
+static bool wanted(const struct interp *c)
+{
+	u32 a = atomic_load(&c->v->attention);
+
+	if (!x86_irq_enabled(c->s))
+		a &= ~ATTN_INTR;
+	if (c->s->blocking & BLOCK_NMI)
+		a &= ~ATTN_NMI;
+	return a;
+}
+
+/* ---- after an exit ---- */
+
+/* What the instruction is about to touch, to be cached once it has. */
+static u64 touched(const struct translator *t, const struct tinsn *in)
+{
+	const struct interp *c = t->c;
+
+	switch ((enum access)in->access) {
+	case ACCESS_PUSH: return c->s->gpr[RSP] - 8;
+	case ACCESS_POP: return c->s->gpr[RSP];
+	case ACCESS_LEAVE: return c->s->gpr[RBP];
+	case ACCESS_EA_READ:
+	case ACCESS_EA_WRITE: return op_linear64(c, &in->op);
+	case ACCESS_NONE: break;
+	}
+	return 0;
+}
+
+/* Runs the instruction that translated code handed over; the code to go on at, NULL for the outer
+ * loop. *stop: leave run(). */
+static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned index, bool *stop)
+{
+	struct interp *c = t->c;
+	struct tinsn *in = &b->insns[index];
+	u64 at = touched(t, in);
+	enum mmu_space space = c->mmu.space;
+	/* A second access, when there is one: the stack of PUSH m and CALL m. */
+	bool two = in->access == ACCESS_PUSH &&
+		   (in->op.flags & OPF_SRC_MEM || in->op.flags & OPF_DST_MEM);
+	u64 second = two ? op_linear64(c, &in->op) : 0;
+
+	c->s->rip = b->rip + in->guest_at;
+	int r = in->op.exec(c, &in->op);
+	c->retired++;
+	switch (r) {
+	case OP_NEXT: c->s->rip += in->op.length; break;
+	case OP_JUMP: break;
+	case OP_FAULT: interp_deliver(c); return NULL;
+	default: *stop = true; return NULL;
+	}
+	if (in->access && c->mmu.space == space && !t->dropped) {
+		tcache_fill(t, at, in->bytes,
+			in->access == ACCESS_PUSH || in->access == ACCESS_EA_WRITE);
+		if (two)
+			tcache_fill(t, second, 8, false);
+	}
+	if (r == OP_JUMP || t->dropped || !b->unit.valid || (in->op.flags & OPF_END) || c->slow ||
+		c->mmu.space != space || wanted(c))
+		return NULL;
+	return b->code + b->insns[index + 1].host_at;
+}
+
+/* Modes follow the privilege level: vectors are loaded when user code first needs them. */
+static void settle_modes(struct translator *t)
+{
+	if (t->vector && (t->c->mmu.space != t->vector_space || !vectors_allowed(t)))
+		t->vector = false;
+}
+
+/* An indirect transfer to nowhere faults before it has any effect: back to where the interpreter
+ * finds it. */
+static void undo_transfer(struct interp *c, const struct op *op)
+{
+	if (op->exec == op_ret)
+		c->s->gpr[RSP] -= 8 + op->imm;
+	else if (op->exec == op_call_ind)
+		c->s->gpr[RSP] += 8;
+}
+
+static bool run_blocks(struct translator *t, struct tblock *b)
+{
+	struct interp *c = t->c;
+	const u8 *code = b->code;
+	bool stop = false;
+
+	while (code) {
+		/* Order: announce, then look; vcpu_post() does the reverse. */
+		atomic_store(&t->in_code, true);
+		if (wanted(c)) {
+			atomic_store(&t->in_code, false);
+			return true; /* RIP is exact: it was set before */
+		}
+		enter(t, code);
+		atomic_store(&t->in_code, false);
+		code = NULL;
+
+		u32 exit = t->ctx->exit_code, arg = exit & 0xffffff;
+		enum exit_kind kind = exit >> 24;
+		t->exits[kind]++;
+		if (kind == EXIT_ATTENTION)
+			return true;
+		struct tblock *from = kind == EXIT_LOOKUP ? NULL : t->by_id[t->ctx->exit_block];
+		if (t->cut_block) {
+			tcache_unlink_out(t, t->cut_block);
+			t->cut_block = NULL;
+		}
+		switch (kind) {
+		case EXIT_LINK:
+			c->s->rip = from->links[arg].target;
+			t->pending = &from->links[arg];
+			break;
+		case EXIT_LOOKUP:
+			if (arg != NO_INSN && !x86_canonical(t->ctx->rip)) {
+				undo_transfer(c, &t->by_id[t->ctx->exit_block]->insns[arg].op);
+				hand_over(t, t->by_id[t->ctx->exit_block], arg, &stop);
+				break;
+			}
+			c->s->rip = t->ctx->rip;
+			t->pending_jump = true;
+			break;
+		case EXIT_VECTOR:
+			c->s->rip = from->rip;
+			if (vectors_allowed(t)) {
+				t->vector = true;
+				t->vector_space = c->mmu.space;
+			} else {
+				t->interpret_once = true;
+			}
+			break;
+		case EXIT_OP:
+			t->dropped = false;
+			code = hand_over(t, from, arg, &stop);
+			break;
+		case EXIT_ATTENTION: break;
+		}
+	}
+	return !stop;
+}
+
+static enum cpu_exit translate_run(struct vcpu *v)
+{
+	struct translator *t = v->engine_data;
+	struct interp *c = t->c;
+
+	if (!t->bound) {
+		stack_t ss = { .ss_sp = t->signal_stack,
+			.ss_size = SIGNAL_STACK,
+			.ss_flags = (int)SS_AUTODISARM };
+		sigaltstack(&ss, NULL);
+		t->thread = pthread_self();
+		t->bound = true;
+	}
+	translating = t;
+	set_gs(t->ctx);
+	t->ctx->mxcsr_host = _mm_getcsr();
+	blocks_owner(c);
+	interp_refresh(c);
+	for (;;) {
+		if (unlikely(atomic_load_explicit(&v->attention, memory_order_relaxed)) &&
+			interp_attend(c))
+			break;
+		if (unlikely(c->s->activity != X86_RUNNING) && interp_idle(c))
+			break;
+		if (unlikely(c->slow)) {
+			t->pending = NULL;
+			t->pending_jump = false;
+			if (interp_step(c))
+				break;
+			continue;
+		}
+		settle_modes(t);
+		bool interpret = c->code_bits != 64 || t->interpret_once;
+		struct tblock *b = NULL;
+		if (!interpret) {
+			t->dropped = false;
+			b = tcache_find(t, &interpret);
+			if (t->dropped)
+				t->pending = NULL;
+		}
+		if (!b) {
+			t->pending = NULL;
+			t->pending_jump = false;
+			t->interpret_once = false;
+			if (!interpret)
+				interp_deliver(c);
+			else if (!interp_run_block(c))
+				break;
+			continue;
+		}
+		if (t->pending && t->pending->target == b->rip &&
+			t->pending->owner->space == b->space &&
+			t->pending->owner->vector == b->vector && !t->no_chain)
+			tcache_link(t, t->pending, b);
+		if (t->pending_jump && !t->no_lookup)
+			tcache_jump(t, b);
+		t->pending = NULL;
+		t->pending_jump = false;
+		if (!run_blocks(t, b))
+			break;
+	}
+	blocks_owner(NULL);
+	translating = NULL;
+	t->pending = NULL;
+	t->pending_jump = false;
+	v->stats.exits[c->exit]++;
+	return c->exit;
+}
+
+/* ---- life ---- */
+
+static void translate_close(struct vcpu *v)
+{
+	struct translator *t = v->engine_data;
+
+	if (!t)
+		return;
+	if (t->c)
+		t->c->mmu.flushed = NULL;
+	interp_free(t->c);
+	tcache_close(t);
+	free(t->signal_stack);
+	free(t);
+	v->engine_data = NULL;
+}
+
+static int translate_open(struct vcpu *v, struct err *err)
+{
+	struct translator *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return err_set(err, -ENOMEM, "translate: no memory for vcpu %u", v->index);
+	v->engine_data = t;
+	t->signal_stack = malloc(SIGNAL_STACK);
+	t->c = interp_new(v, err);
+	if (!t->signal_stack || !t->c || tcache_open(t, err) < 0) {
+		translate_close(v);
+		return -ENOMEM;
+	}
+	t->ctx->leave_plain = (u64)(uintptr_t)translate_leave;
+	t->ctx->state = (u64)(uintptr_t)&v->x86.s;
+	t->c->hooks = (struct interp_hooks){
+		.dropped = tcache_dropped, .claimed = tcache_claimed, .ctx = t
+	};
+	t->c->mmu.flushed = tcache_flushed;
+	t->c->mmu.flushed_ctx = t;
+	t->no_chain = getenv("STRATA_NO_CHAIN") != NULL;
+	t->no_lookup = getenv("STRATA_NO_LOOKUP") != NULL;
+	translate_signals();
+	return 0;
+}
+
+static void translate_kick(struct vcpu *v)
+{
+	struct translator *t = v->engine_data;
+
+	if (t && t->bound && atomic_load(&t->in_code))
+		pthread_kill(t->thread, translate_kick_signal());
+}
+
+static int translate_pull(struct vcpu *v) { return 0; }
+
+static int translate_push(struct vcpu *v)
+{
+	struct translator *t = v->engine_data;
+
+	mmu_flush(&t->c->mmu, X86_FLUSH_ALL, 0);
+	t->c->pending_dr6 = 0;
+	return 0;
+}
+
+static void translate_forget(struct vcpu *v, gpa_t at, u64 len)
+{
+	struct translator *t = v->engine_data;
+
+	blocks_forget(t->c, at, len);
+}
+
+const struct cpu_engine translate_engine = {
+	.name = "translate",
+	.doc = "the binary translator: 64-bit code runs from a code cache",
+	.probe = translate_probe,
+	.open = translate_open,
+	.close = translate_close,
+	.run = translate_run,
+	.kick = translate_kick,
+	.pull = translate_pull,
+	.push = translate_push,
+	.forget = translate_forget,
+};

@@ -1,0 +1,203 @@
+/*
+ * Crossing between C and translated code, and the signals that arrive while in it.
+ *
+ * translate_enter saves what C expects to keep, loads guest flags and registers from the context
+ * and jumps; every exit ends in translate_leave, which does the reverse. Vector mode puts one more
+ * stub on each way (emit_stubs).
+ *
+ * Signals in translated code:
+ * - SIGFPE, SIGSEGV, SIGBUS, SIGILL: the guest's instruction did it (divide error, SIMD exception,
+ * alignment). The handler leaves with EXIT_OP for that instruction; the interpreter runs it again
+ * and raises the guest's exception.
+ * - the kick: see translate_priv.h, Attention.
+ * The handlers run on a signal stack: RSP holds a guest value. SS_AUTODISARM makes the kernel
+ * ignore where RSP points.
+ */
+#include "base/must.h"
+#include "cpu/translate/translate_priv.h"
+#include <signal.h>
+#include <stdlib.h>
+#include <ucontext.h>
+
+#define KICK (SIGRTMIN + 3)
+
+#define STR_(x)	   #x
+#define STR(x)	   STR_(x)
+#define O_GPR(n)   STR(n) "*8"
+#define O_FLAGS	   "128"
+#define O_HOST_RSP "144"
+#define O_ENTER	   "152"
+
+_Static_assert(offsetof(struct tctx, flags) == 128 && offsetof(struct tctx, host_rsp) == 144 &&
+		       offsetof(struct tctx, enter) == 152,
+	"the assembly below knows these offsets");
+
+__asm__(".text\n"
+	".globl translate_enter, translate_leave, translate_abort, translate_enter_end\n"
+	".hidden translate_enter, translate_leave, translate_abort, translate_enter_end\n"
+	".type translate_enter, @function\n"
+	"translate_enter:\n"
+	"	push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
+	"	mov %rsp, %gs:" O_HOST_RSP "\n"
+	"	pushq %gs:" O_FLAGS "\n"
+	"	popfq\n"
+	"	mov %gs:" O_GPR(0) ", %rax\n"
+				   "	mov %gs:" O_GPR(
+					   1) ", %r13\n" /* guest RCX */
+					      "	mov %gs:" O_GPR(
+						      2) ", %rdx\n"
+							 "	mov %gs:" O_GPR(
+								 3) ", %rbx\n"
+								    "	mov %gs:" O_GPR(
+									    5) ", %rbp\n"
+									       "	mov "
+									       "%gs:" O_GPR(6) ", "
+											       "%rs"
+											       "i\n"
+											       "	mov %gs:" O_GPR(7) ", %rdi\n"
+															   "	mov %gs:" O_GPR(8) ", %r8\n"
+																		   "	mov %gs:" O_GPR(9) ", %r9\n"
+																					   "	mov %gs:" O_GPR(10) ", %r10\n"
+																								    "	mov %gs:" O_GPR(11) ", %r11\n"
+																											    "	mov %gs:" O_GPR(12) ", %r12\n"
+																														    "	mov %gs:" O_GPR(4) ", %rsp\n"
+																																	   "	jmp *%gs:" O_ENTER
+																																	   "\n"
+																																	   "translate_enter_end:\n"
+																																	   "translate_leave:\n"
+																																	   "	mov %rax, %gs:" O_GPR(0) "\n"
+																																					 "	mov %r13, %gs:" O_GPR(1) "\n"
+																																									 "	mov %rdx, %gs:" O_GPR(
+																																										 2) "\n"
+																																										    "	mov %rbx, %gs:" O_GPR(3) "\n"
+																																														 "	mov %rsp, %gs:" O_GPR(4) "\n"
+																																																		 "	mov %rbp, %gs:" O_GPR(
+																																																			 5) "\n"
+																																																			    "	mov %rsi, %gs:" O_GPR(
+																																																				    6) "\n"
+																																																				       "	mov %rdi, %gs:" O_GPR(
+																																																					       7) "\n"
+																																																						  "	mov %r8, %gs:" O_GPR(8) "\n"
+																																																										"	mov %r9, %gs:" O_GPR(
+																																																											9) "\n"
+																																																											   "	mov %r10, %gs:" O_GPR(10) "\n"
+																																																															  "	mov %r11, %gs:" O_GPR(
+																																																																  11) "\n"
+																																																																      "	mov %r12, %gs:" O_GPR(12) "\n"
+																																																																				  "	mov %gs:" O_HOST_RSP
+																																																																				  ", %rsp\n"
+																																																																				  "	pushfq\n"
+																																																																				  "	popq %gs:" O_FLAGS
+																																																																				  "\n"
+																																																																				  "translate_abort:\n" /* nothing has run yet: the context is still the truth */
+																																																																				  "	mov %gs:" O_HOST_RSP
+																																																																				  ", %rsp\n"
+																																																																				  "	pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
+																																																																				  "	ret\n"
+																																																																				  ".size translate_enter, . - translate_enter\n");
+
+__thread struct translator *translating;
+
+static struct sigaction chained[NSIG];
+
+int translate_kick_signal(void) { return KICK; }
+
+static void pass_on(int sig, siginfo_t *info, void *context)
+{
+	const struct sigaction *old = &chained[sig];
+
+	if (old->sa_flags & SA_SIGINFO)
+		old->sa_sigaction(sig, info, context);
+	else if (old->sa_handler == SIG_DFL || old->sa_handler == SIG_IGN)
+		sigaction(sig, old, NULL);
+	else
+		old->sa_handler(sig);
+}
+
+/* The instruction whose code contains this offset. */
+static unsigned insn_at(const struct tblock *b, u32 offset)
+{
+	unsigned i = 0;
+
+	while (i + 1 < b->count && b->insns[i + 1].host_at <= offset)
+		i++;
+	return i;
+}
+
+static void on_trap(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+	greg_t *regs = uc->uc_mcontext.gregs;
+	const u8 *pc = (const u8 *)(uintptr_t)regs[REG_RIP];
+	struct translator *t = translating;
+	struct tblock *b = t && codemem_has(&t->mem, pc) ? tcache_by_code(t, pc) : NULL;
+
+	if (!b) {
+		pass_on(sig, info, context);
+		return;
+	}
+	t->ctx->exit_code = EXIT_CODE(EXIT_OP, insn_at(b, (u32)(pc - b->code)));
+	t->ctx->exit_block = b->id;
+	regs[REG_RIP] = (greg_t)t->ctx->leave;
+}
+
+/* Points every exit of b outwards. Only stores: it runs in a signal handler. */
+static void cut(struct translator *t, struct tblock *b)
+{
+	static const u8 jmp = 0xe9;
+
+	for (unsigned i = 0; i < BLOCK_LINKS; i++)
+		if (b->links[i].site)
+			asm_patch(b->links[i].site, codemem_rw(&t->mem, b->links[i].out));
+	if (b->gate) {
+		asm_patch(b->gate + 1, codemem_rw(&t->mem, b->gate_out));
+		*(volatile u8 *)b->gate = jmp;
+	}
+	b->cut = true;
+}
+
+static void on_kick(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+	greg_t *regs = uc->uc_mcontext.gregs;
+	const u8 *pc = (const u8 *)(uintptr_t)regs[REG_RIP];
+	struct translator *t = translating;
+
+	if (!t)
+		return;
+	bool entering =
+		(pc >= (const u8 *)translate_enter && pc < (const u8 *)translate_enter_end) ||
+		(pc >= t->vector_enter && pc < t->vector_enter_end);
+	if (entering) {
+		/* The jump at the end of the entry goes straight out instead: from the vector entry
+		 * through its own slot. The context is still complete, nothing needs saving. */
+		t->ctx->exit_code = EXIT_CODE(EXIT_ATTENTION, 0);
+		t->ctx->enter = t->ctx->code = (u64)(uintptr_t)translate_abort;
+		return;
+	}
+	struct tblock *b = codemem_has(&t->mem, pc) ? tcache_by_code(t, pc) : NULL;
+	if (b && !t->cut_block) {
+		cut(t, b);
+		t->cut_block = b;
+	}
+}
+
+static void install(void)
+{
+	static const int traps[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL };
+	struct sigaction sa = { .sa_sigaction = on_trap,
+		.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK };
+
+	for (unsigned i = 0; i < ARRAY_LEN(traps); i++)
+		sigaction(traps[i], &sa, &chained[traps[i]]);
+	sa.sa_sigaction = on_kick;
+	sa.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+	sigaction(KICK, &sa, NULL);
+}
+
+void translate_signals(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, install);
+}

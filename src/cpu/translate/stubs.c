@@ -1,0 +1,119 @@
+/*
+ * The stubs that all blocks share, at the start of the cache: the miss of a lookup, and the ways in
+ * and out that load and save the vector registers. Between C and a block in vector mode 1 all of
+ * XMM/YMM/ZMM, the mask registers and MXCSR change hands.
+ */
+#include "base/must.h"
+#include "cpu/translate/translate_priv.h"
+#include <Zydis/Zydis.h>
+
+static void encode(struct asm_buf *b, ZydisEncoderRequest *req)
+{
+	u8 code[16];
+	ZyanUSize len = sizeof(code);
+
+	req->machine_mode = ZYDIS_MACHINE_MODE_LONG_64;
+	must(ZYAN_SUCCESS(ZydisEncoderEncodeInstruction(req, code, &len)), "mnemonic %d",
+		(int)req->mnemonic);
+	asm_bytes(b, code, len);
+}
+
+static ZydisEncoderOperand reg(ZydisRegister r)
+{
+	return (ZydisEncoderOperand){ .type = ZYDIS_OPERAND_TYPE_REGISTER, .reg.value = r };
+}
+
+static ZydisEncoderOperand field(size_t offset, unsigned size)
+{
+	return (ZydisEncoderOperand){ .type = ZYDIS_OPERAND_TYPE_MEMORY,
+		.mem = { .base = ZYDIS_REGISTER_R15,
+			.displacement = (ZyanI64)offset,
+			.size = (ZyanU16)size } };
+}
+
+#define OFF(member) offsetof(struct x86_state, member)
+
+static void move_vectors(struct asm_buf *b, bool store)
+{
+	bool wide = __builtin_cpu_supports("avx512f"), avx = __builtin_cpu_supports("avx");
+	ZydisRegisterClass class = wide	 ? ZYDIS_REGCLASS_ZMM
+				   : avx ? ZYDIS_REGCLASS_YMM
+					 : ZYDIS_REGCLASS_XMM;
+	unsigned size = wide ? 64 : avx ? 32 : 16;
+
+	for (unsigned i = 0; i < (wide ? 32u : 16u); i++) {
+		ZydisEncoderRequest req = { .mnemonic = wide  ? ZYDIS_MNEMONIC_VMOVDQU64
+							: avx ? ZYDIS_MNEMONIC_VMOVDQU
+							      : ZYDIS_MNEMONIC_MOVDQU };
+		ZydisEncoderOperand r = reg(ZydisRegisterEncode(class, (ZyanU8)i));
+		ZydisEncoderOperand m = field(OFF(fpu.zmm) + i * 64, size);
+
+		req.operands[req.operand_count++] = store ? m : r;
+		if (wide)
+			req.operands[req.operand_count++] = reg(ZYDIS_REGISTER_K0);
+		req.operands[req.operand_count++] = store ? r : m;
+		encode(b, &req);
+	}
+	for (unsigned i = 0; wide && i < 8; i++) {
+		bool bw = __builtin_cpu_supports("avx512bw");
+		ZydisEncoderRequest req = { .mnemonic = bw ? ZYDIS_MNEMONIC_KMOVQ
+							   : ZYDIS_MNEMONIC_KMOVW,
+			.operand_count = 2 };
+		ZydisEncoderOperand r = reg(ZydisRegisterEncode(ZYDIS_REGCLASS_MASK, (ZyanU8)i));
+		ZydisEncoderOperand m = field(OFF(fpu.k) + i * 8, bw ? 8 : 2);
+
+		req.operands[0] = store ? m : r;
+		req.operands[1] = store ? r : m;
+		encode(b, &req);
+	}
+}
+
+static void move_mxcsr(struct asm_buf *b, bool store)
+{
+	ZydisEncoderRequest req = { .mnemonic =
+					    store ? ZYDIS_MNEMONIC_STMXCSR : ZYDIS_MNEMONIC_LDMXCSR,
+		.operand_count = 1 };
+
+	req.operands[0] = field(OFF(fpu.mxcsr), 4);
+	encode(b, &req);
+}
+
+static void jmp_slot(struct asm_buf *b, u32 slot)
+{
+	static const u8 jmp_gs[] = { 0x65, 0xff, 0x24, 0x25 };
+
+	asm_bytes(b, jmp_gs, sizeof(jmp_gs));
+	asm_u32(b, slot);
+}
+
+void emit_stubs(struct translator *t)
+{
+	struct asm_buf b = { .at = t->mem.rw, .end = t->mem.rw + 8192 };
+
+	t->lookup_miss = codemem_rx(&t->mem, b.at);
+	asm_store(&b, SLOT(rip), ASM_R14);
+	asm_store_imm32(&b, SLOT(exit_code), EXIT_CODE(EXIT_LOOKUP, NO_INSN));
+	jmp_slot(&b, SLOT(leave));
+
+	t->vector_enter = codemem_rx(&t->mem, b.at);
+	asm_load(&b, ASM_R15, SLOT(state));
+	move_mxcsr(&b, false);
+	move_vectors(&b, false);
+	jmp_slot(&b, SLOT(code));
+	t->vector_enter_end = codemem_rx(&t->mem, b.at);
+
+	t->vector_leave = codemem_rx(&t->mem, b.at);
+	asm_load(&b, ASM_R15, SLOT(state));
+	move_vectors(&b, true);
+	move_mxcsr(&b, true);
+	static const u8 ldmxcsr_gs[] = { 0x65, 0x0f, 0xae, 0x14, 0x25 };
+	asm_bytes(&b, ldmxcsr_gs, sizeof(ldmxcsr_gs));
+	asm_u32(&b, SLOT(mxcsr_host));
+	if (__builtin_cpu_supports("avx")) {
+		static const u8 vzeroupper[] = { 0xc5, 0xf8, 0x77 };
+		asm_bytes(&b, vzeroupper, sizeof(vzeroupper));
+	}
+	jmp_slot(&b, SLOT(leave_plain));
+	must(!b.full, "shared stubs need more room");
+	t->used = align_up((u64)(b.at - t->mem.rw), 64);
+}
