@@ -1,6 +1,6 @@
 #include "cpu/code_map.h"
 #include "base/bits.h"
-#include <errno.h>
+#include "base/must.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +9,7 @@
 struct code_page {
 	u64 gpa;
 	u64 lines; /* bit n: line n holds decoded bytes */
+	bool claimed;
 	struct code_unit *list;
 	struct code_page *next;
 };
@@ -44,45 +45,55 @@ static void extent_in(const struct code_unit *u, u64 page, u64 *from, u64 *to)
 	}
 }
 
-static int add_to_page(struct code_map *m, struct code_unit *u, u64 page, unsigned which)
+void code_map_claim(struct code_map *m, u64 at)
 {
+	u64 page = at & ~PAGE_MASK;
 	struct code_page **slot = page_slot(m, page), *p = *slot;
-	u64 from, to;
 
 	if (!p) {
 		p = calloc(1, sizeof(*p));
-		if (!p)
-			return -ENOMEM;
+		must(p, "no memory for a page's code map");
 		p->gpa = page;
 		*slot = p;
 	}
+	if (!p->claimed) {
+		p->claimed = true;
+		memory_claim_code(m->memory, gpa(page));
+	}
+}
+
+static void add_to_page(struct code_map *m, struct code_unit *u, u64 page, unsigned which)
+{
+	struct code_page *p = *page_slot(m, page);
+	u64 from, to;
+
+	must(p && p->claimed, "code at 0x%llx was decoded without a claim", (unsigned long long)page);
 	extent_in(u, page, &from, &to);
 	p->lines |= line_mask(from, to - from);
 	u->page_next[which] = p->list;
 	p->list = u;
-	return 0;
 }
 
-int code_map_add(struct code_map *m, struct code_unit *u)
+void code_map_add(struct code_map *m, struct code_unit *u)
 {
 	u64 page = u->gpa & ~PAGE_MASK;
-	int ret = add_to_page(m, u, page, 0);
 
-	if (!ret && u->gpa2 != CODE_NO_PAGE && u->gpa2 != page)
-		ret = add_to_page(m, u, u->gpa2, 1);
-	u->valid = !ret;
-	return ret;
+	u->valid = true;
+	add_to_page(m, u, page, 0);
+	if (u->gpa2 != CODE_NO_PAGE && u->gpa2 != page)
+		add_to_page(m, u, u->gpa2, 1);
 }
 
-bool code_map_write(struct code_map *m, u64 at, u64 len)
+void code_map_write(struct code_map *m, u64 at, u64 len)
 {
 	u64 page = at & ~PAGE_MASK, from = at & PAGE_MASK, to = from + len, lines = 0;
 	struct code_page *p = *page_slot(m, page);
 
-	if (!p)
-		return true;
-	if (!(p->lines & line_mask(from, len)))
-		return !p->lines;
+	if (!p || !p->claimed)
+		return;
+	/* A claimed page without units is being decoded for the first time, or was abandoned. */
+	if (p->lines && !(p->lines & line_mask(from, len)))
+		return;
 	for (struct code_unit **link = &p->list; *link;) {
 		struct code_unit *u = *link;
 		unsigned which = (u->gpa & ~PAGE_MASK) != page;
@@ -102,7 +113,10 @@ bool code_map_write(struct code_map *m, u64 at, u64 len)
 		link = &u->page_next[which];
 	}
 	p->lines = lines;
-	return !lines;
+	if (!lines) {
+		p->claimed = false;
+		memory_release_code(m->memory, gpa(page));
+	}
 }
 
 void code_map_clear(struct code_map *m)
@@ -112,6 +126,8 @@ void code_map_clear(struct code_map *m)
 			struct code_page *dead = m->pages[i];
 
 			m->pages[i] = dead->next;
+			if (dead->claimed)
+				memory_release_code(m->memory, gpa(dead->gpa));
 			free(dead);
 		}
 	}

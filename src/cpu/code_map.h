@@ -6,8 +6,8 @@
  * and data: a store to another line costs one test. A write that overlaps a unit kills it
  * (unit->kill) and drops it from the map; its memory stays the owner's.
  *
- * MEM_CODE on a page tells stores to report (memory.h). The map's owner sets it before it decodes
- * bytes, and clears it when code_map_write() says that the page holds nothing any more.
+ * code_map_claim() must come before bytes of a page are decoded; the map gives the claim back (memory.h) when a
+ * write leaves the page without units.
  *
  * Threads: the owner's only.
  */
@@ -30,12 +30,15 @@ struct code_unit {
 
 struct code_page;
 struct code_map {
+	struct memory *memory;
 	struct code_page *pages[CODE_PAGES]; /* hashed by page number */
 };
 
-/* The unit's gpa, gpa2, bytes, kill and ctx are set. 0 or -ENOMEM. */
-NODISCARD int code_map_add(struct code_map *m, struct code_unit *u);
-/* [at, at+len) within one page was written. True when the page holds no code any more. */
-bool code_map_write(struct code_map *m, u64 at, u64 len);
-/* Forgets everything without killing: the owner drops all units. */
+/* Before decoding bytes of the page: stores to it are reported from here on. */
+void code_map_claim(struct code_map *m, u64 at);
+/* Its pages are claimed; the unit's gpa, gpa2, bytes, kill and ctx are set. */
+void code_map_add(struct code_map *m, struct code_unit *u);
+/* [at, at+len) within one page was written. */
+void code_map_write(struct code_map *m, u64 at, u64 len);
+/* Forgets everything without killing, claims too: the owner drops all units. */
 void code_map_clear(struct code_map *m);

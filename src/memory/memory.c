@@ -8,10 +8,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/membarrier.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-void memory_init(struct memory *m) { *m = (struct memory){ 0 }; }
+void memory_init(struct memory *m)
+{
+	*m = (struct memory){ 0 };
+	pthread_mutex_init(&m->claim_lock, NULL);
+	syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+}
 
 void memory_fini(struct memory *m)
 {
@@ -20,8 +27,10 @@ void memory_fini(struct memory *m)
 
 		munmap(r->host, r->size);
 		free((void *)r->flags);
+		free(r->claims);
 		close(r->fd);
 	}
+	pthread_mutex_destroy(&m->claim_lock);
 	*m = (struct memory){ 0 };
 }
 
@@ -49,11 +58,16 @@ struct memory_region *memory_add_region(struct memory *m, const char *name, u64 
 		goto close_fd;
 	}
 	_Atomic u8 *flags = calloc(size >> PAGE_SHIFT, 1);
-	if (!flags) {
+	u8 *claims = calloc(size >> PAGE_SHIFT, 1);
+	if (!flags || !claims) {
+		free((void *)flags);
+		free(claims);
 		err_set(err, -ENOMEM, "guest memory %s: no memory for page flags", name);
 		goto unmap;
 	}
-	*r = (struct memory_region){ .host = host, .flags = flags, .size = size, .fd = fd, .rom = rom };
+	*r = (struct memory_region){
+		.host = host, .flags = flags, .claims = claims, .size = size, .fd = fd, .rom = rom
+	};
 	snprintf(r->name, sizeof(r->name), "%s", name);
 	m->region_count++;
 	return r;
@@ -88,10 +102,10 @@ int memory_add_slot(struct memory *m, struct memory_region *r, gpa_t base, u64 o
 	return 0;
 }
 
-void memory_watch(struct memory *m, void (*code_written)(void *, gpa_t, u64), void *ctx)
+void memory_watch(struct memory *m, const struct memory_watcher *w)
 {
 	must(m->watcher_count < MEMORY_WATCHERS_MAX, "more than %d watchers", MEMORY_WATCHERS_MAX);
-	m->watchers[m->watcher_count++] = (struct memory_watcher){ .code_written = code_written, .ctx = ctx };
+	m->watchers[m->watcher_count++] = *w;
 }
 
 void memory_unwatch(struct memory *m, void *ctx)
@@ -227,4 +241,63 @@ u64 memory_ram_top(const struct memory *m)
 		if (!m->slots[i].region->rom)
 			top = m->slots[i].base + m->slots[i].size;
 	return top;
+}
+
+/* ---- claims ---- */
+
+/* The claim counter and flags of a page; false when it is not RAM or ROM. */
+static bool page_claims(const struct memory *m, gpa_t page, u8 **claims, _Atomic u8 **flags, u8 **host)
+{
+	const struct memory_slot *s = find_slot(m, page.v);
+
+	if (!s)
+		return false;
+	u64 off = align_down(s->offset + (page.v - s->base), PAGE_SIZE);
+	*claims = &s->region->claims[off >> PAGE_SHIFT];
+	*flags = &s->region->flags[off >> PAGE_SHIFT];
+	*host = s->region->host + off;
+	return true;
+}
+
+/*
+ * The flag first, then a barrier on every running thread: a store made before it is in memory now and will be
+ * decoded, a store made after it finds the flag. Watchers drop what lets stores skip the look.
+ */
+static void announce(struct memory *m, const u8 *host_page)
+{
+	if (m->watcher_count > 1)
+		syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+	for (unsigned i = 0; i < m->watcher_count; i++)
+		if (m->watchers[i].code_claimed)
+			m->watchers[i].code_claimed(m->watchers[i].ctx, host_page);
+}
+
+void memory_claim_code(struct memory *m, gpa_t page)
+{
+	_Atomic u8 *flags;
+	u8 *claims, *host;
+
+	if (!page_claims(m, page, &claims, &flags, &host))
+		return;
+	pthread_mutex_lock(&m->claim_lock);
+	bool first = !(*claims)++;
+	if (first)
+		atomic_fetch_or(flags, MEM_CODE);
+	pthread_mutex_unlock(&m->claim_lock);
+	/* Also when others had claimed it: they may still be announcing. */
+	announce(m, host);
+}
+
+void memory_release_code(struct memory *m, gpa_t page)
+{
+	_Atomic u8 *flags;
+	u8 *claims, *host;
+
+	if (!page_claims(m, page, &claims, &flags, &host))
+		return;
+	pthread_mutex_lock(&m->claim_lock);
+	must(*claims, "page 0x%llx released more often than claimed", (unsigned long long)page.v);
+	if (!--(*claims))
+		atomic_fetch_and(flags, (u8)~MEM_CODE);
+	pthread_mutex_unlock(&m->claim_lock);
 }

@@ -106,17 +106,6 @@ static void kill_block(void *ctx, struct code_unit *u)
 		*h = k->hash_next;
 }
 
-static void apply_write(struct interp *c, u64 at, u64 len)
-{
-	bool empty = code_map_write(&c->code, at, len);
-	struct memory_page page = memory_page(c->v->memory, gpa(at));
-
-	/* Nothing decoded here any more: stores may be fast again. With several engines on one memory
-	 * the flag is shared, and stays. */
-	if (empty && page.flags && c->v->memory->watcher_count == 1)
-		atomic_fetch_and(page.flags, (u8)~MEM_CODE);
-}
-
 /* Leaves a write for the owner; what does not fit the queue drops everything. */
 static void enqueue(struct interp *c, u64 at, u64 len, bool everything)
 {
@@ -136,7 +125,7 @@ void blocks_written(void *interp, gpa_t at, u64 len)
 	struct interp *c = interp;
 
 	if (running == c)
-		apply_write(c, at.v, len);
+		code_map_write(&c->code, at.v, len);
 	else
 		enqueue(c, at.v, len, false);
 }
@@ -162,7 +151,7 @@ void blocks_apply(struct interp *c)
 		blocks_clear(c);
 	else
 		for (unsigned i = 0; i < b->queued; i++)
-			apply_write(c, b->queue[i].at, b->queue[i].len);
+			code_map_write(&c->code, b->queue[i].at, b->queue[i].len);
 	b->queued = 0;
 	b->overflow = false;
 	pthread_mutex_unlock(&b->lock);
@@ -191,15 +180,6 @@ int code_fetch(struct interp *c, u64 linear, struct code_bytes *src)
 	return X86_OK;
 }
 
-void code_claim(struct interp *c, const struct code_bytes *src)
-{
-	if (!src->flags || (atomic_load(src->flags) & MEM_CODE))
-		return;
-	atomic_fetch_or(src->flags, MEM_CODE);
-	if (c->hooks.claimed)
-		c->hooks.claimed(c->hooks.ctx, src->host - (src->gpa & PAGE_MASK));
-}
-
 static u64 linear_rip(const struct interp *c)
 {
 	return c->code_bits == 64 ? c->s->rip : (u32)(c->s->rip + c->s->seg[X86_CS].base);
@@ -223,19 +203,14 @@ static struct block *commit(struct interp *c, const struct op *ops, unsigned cou
 	struct blocks *b = c->blocks;
 	size_t size = sizeof(struct block) + (count + 1) * sizeof(struct op);
 
-	if (b->used + size > POOL_SIZE)
-		blocks_clear(c);
 	struct block *k = pool_alloc(b, size);
-	must(k, "block pool empty after clearing");
+	must(k, "block pool without the room that was made");
 	*k = (struct block){ .bits = c->code_bits, .count = (u16)count };
 	k->unit = (struct code_unit){ .gpa = src->gpa, .gpa2 = src2 ? src2->gpa & ~PAGE_MASK : CODE_NO_PAGE,
 		.bytes = (u16)bytes, .kill = kill_block, .ctx = b };
 	memcpy(k->ops, ops, count * sizeof(struct op));
 	k->ops[count] = sentinel;
-	if (code_map_add(&c->code, &k->unit) < 0) {
-		/* No memory to watch it: run it once, and forget it. */
-		return k;
-	}
+	code_map_add(&c->code, &k->unit);
 	struct block **h = &b->hash[hash_block(src->gpa, k->bits)];
 	k->hash_next = *h;
 	*h = k;
@@ -253,6 +228,12 @@ static int op_too_long(struct interp *c, const struct op *op)
 	return OP_FAULT;
 }
 
+static void drop_all(struct interp *c)
+{
+	blocks_clear(c);
+	natives_clear(c->natives);
+}
+
 /* An instruction whose bytes straddle two pages (or that runs into CS's limit). */
 static struct block *build_straddling(struct interp *c, u64 linear, const struct code_bytes *src, unsigned avail,
 	u64 room)
@@ -263,7 +244,8 @@ static struct block *build_straddling(struct interp *c, u64 linear, const struct
 
 	if (code_fetch(c, (linear | PAGE_MASK) + 1, &src2) != X86_OK)
 		return NULL;
-	code_claim(c, &src2);
+	code_map_claim(&c->code, src->gpa);
+	code_map_claim(&c->code, src2.gpa);
 	memcpy(bytes, src->host, avail);
 	if (src2.host)
 		memcpy(bytes + avail, src2.host, 15 - avail);
@@ -271,9 +253,8 @@ static struct block *build_straddling(struct interp *c, u64 linear, const struct
 		memset(bytes + avail, 0xff, 15 - avail);
 	enum decode_result r = decode(c, bytes, 15, c->code_bits, &op);
 	if (r == DECODE_FULL) {
-		blocks_clear(c);
-		natives_clear(c->natives);
-		r = decode(c, bytes, 15, c->code_bits, &op);
+		drop_all(c);
+		return build_straddling(c, linear, src, avail, room);
 	}
 	if (r == DECODE_TOO_LONG)
 		op = fault_op(op_too_long);
@@ -284,23 +265,28 @@ static struct block *build_straddling(struct interp *c, u64 linear, const struct
 	return commit(c, &op, 1, op.length, src, op.length > avail ? &src2 : NULL);
 }
 
+/* Room for the largest block, before anything is decoded: clearing gives up the claims on pages. */
+static void make_room(struct interp *c)
+{
+	if (c->blocks->used + sizeof(struct block) + (BLOCK_OPS + 1) * sizeof(struct op) > POOL_SIZE)
+		blocks_clear(c);
+}
+
 static struct block *build(struct interp *c, u64 linear, const struct code_bytes *src)
 {
 	struct op ops[BLOCK_OPS];
 	u64 room = code_room(c);
 	unsigned page_left = (unsigned)(PAGE_SIZE - (linear & PAGE_MASK)), at = 0, n = 0;
 
-	code_claim(c, src);
+	code_map_claim(&c->code, src->gpa);
 	while (n < BLOCK_OPS && at < page_left && at < room) {
 		unsigned avail = page_left - at < 15 ? page_left - at : 15;
 		enum decode_result r = decode(c, src->host + at, avail, c->code_bits, &ops[n]);
 
 		if (r == DECODE_FULL) {
-			/* Stubs of this very block would go too: start over with everything empty. */
-			blocks_clear(c);
-			natives_clear(c->natives);
-			n = at = 0;
-			continue;
+			/* Stubs of this very block go too: start over. */
+			drop_all(c);
+			return build(c, linear, src);
 		}
 		if (r == DECODE_TRUNCATED) {
 			if (!n)
@@ -379,8 +365,10 @@ struct block *blocks_find(struct interp *c)
 		return NULL;
 	if (k && k->unit.bytes > code_room(c))
 		k = NULL;
-	if (!k)
+	if (!k) {
+		make_room(c);
 		k = build(c, linear, &src);
+	}
 	if (k)
 		*j = (struct jump_entry){ .rip = linear, .epoch = context(c), .block = k };
 	return k;

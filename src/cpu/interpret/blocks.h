@@ -39,9 +39,6 @@ struct code_bytes {
 };
 /* Translates a linear address for fetching; X86_FAULT with the fault prepared. */
 int code_fetch(struct interp *c, u64 linear, struct code_bytes *src);
-/* Before bytes are decoded: stores to the page must be reported from here on. */
-void code_claim(struct interp *c, const struct code_bytes *src);
-
 struct blocks *blocks_new(struct interp *c, struct err *err);
 void blocks_free(struct blocks *b);
 void blocks_clear(struct interp *c);

@@ -288,6 +288,7 @@ struct interp *interp_new(struct vcpu *v, struct err *err)
 	v->x86.ctx = v;
 	c->v = v;
 	c->s = &v->x86.s;
+	c->code.memory = v->memory;
 	mmu_init(&c->mmu, v);
 	c->blocks = blocks_new(c, err);
 	c->natives = c->blocks ? natives_new(err) : NULL;
@@ -295,7 +296,7 @@ struct interp *interp_new(struct vcpu *v, struct err *err)
 		interp_free(c);
 		return NULL;
 	}
-	memory_watch(v->memory, blocks_written, c);
+	memory_watch(v->memory, &(struct memory_watcher){ .code_written = blocks_written, .ctx = c });
 	return c;
 }
 

@@ -70,7 +70,6 @@ struct jump_entry {
 /* What an engine built on the interpreter wants to hear. NULL members: nobody listens. */
 struct interp_hooks {
 	void (*dropped)(void *ctx);                        /* every decoded thing is void (also stubs) */
-	void (*claimed)(void *ctx, const u8 *host_page);   /* a page became MEM_CODE */
 	void *ctx;
 };
 

@@ -12,6 +12,8 @@
 #include "cpu/interpret/decode.h"
 #include "cpu/translate/translate_priv.h"
 #include <errno.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -95,17 +97,40 @@ void tcache_fill(struct translator *t, u64 at, unsigned size, bool write)
 	t->fast_fills++;
 }
 
-/* A page became code: stores to it must be seen from now on. */
-void tcache_claimed(void *translator, const u8 *host_page)
+static void drop_page_stores(struct translator *t, const u8 *host_page)
 {
-	struct translator *t = translator;
-
 	for (unsigned space = 0; space < MMU_SPACES; space++) {
 		struct fast_table *f = &t->ctx->fast[space][1];
 
 		for (unsigned i = 0; i < FAST_ENTRIES; i++)
 			if (f->add[i] - f->neg[i] == (u64)(uintptr_t)host_page)
 				f->neg[i] = FAST_INVALID;
+	}
+}
+
+void tcache_purge(struct translator *t)
+{
+	fast_drop(t, 0);
+	fast_drop(t, 1);
+}
+
+/*
+ * A memory_watcher: a page is being claimed by some engine. Our own stores to it are seen once the page's entries are gone;
+ * another vcpu's, once it has left its code and will drop its entries before it enters again. Nobody
+ * waits while in code, so two that claim at once do not wait for each other.
+ */
+void tcache_claimed(void *translator, const u8 *host_page)
+{
+	struct translator *t = translator;
+
+	if (translating == t) {
+		drop_page_stores(t, host_page);
+		return;
+	}
+	atomic_store(&t->purge, true);
+	while (atomic_load(&t->in_code) && atomic_load(&t->purge)) {
+		pthread_kill(t->thread, translate_kick_signal());
+		sched_yield();
 	}
 }
 
@@ -350,7 +375,7 @@ static struct tblock *translate(struct translator *t, const struct code_bytes *s
 
 	if (!pool_has_room(t))
 		tcache_clear(t);
-	code_claim(c, src);
+	code_map_claim(&c->code, src->gpa);
 	struct tblock *b = (struct tblock *)(void *)(t->pool + t->pool_used);
 	memset(b, 0, sizeof(*b));
 	b->rip = rip;
@@ -411,10 +436,7 @@ static struct tblock *translate(struct translator *t, const struct code_bytes *s
 		.bytes = (u16)at,
 		.kill = kill_block,
 		.ctx = t };
-	if (code_map_add(&c->code, &b->unit) < 0) {
-		*interpret = true;
-		return NULL;
-	}
+	code_map_add(&c->code, &b->unit);
 	t->used += align_up(b->code_size, 16);
 	t->pool_used += align_up(sizeof(struct tblock) + (n + 1) * sizeof(struct tinsn), 16);
 	t->by_id[t->block_count++] = b;

@@ -149,11 +149,17 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 	bool stop = false;
 
 	while (code) {
-		/* Order: announce, then look; vcpu_post() does the reverse. */
+		/* Order: announce, then look; vcpu_post() and tcache_claimed() do the reverse. */
+		t->ctx->kicked = 0;
+		t->ctx->exit_code = EXIT_CODE(EXIT_ATTENTION, 0); /* unless some exit says otherwise */
 		atomic_store(&t->in_code, true);
-		if (wanted(c)) {
+		if (unlikely(wanted(c) || atomic_load(&t->purge))) {
 			atomic_store(&t->in_code, false);
-			return true; /* RIP is exact: it was set before */
+			if (atomic_exchange(&t->purge, false))
+				tcache_purge(t);
+			if (wanted(c))
+				return true; /* RIP is exact: it was set before */
+			continue;
 		}
 		enter(t, code);
 		atomic_store(&t->in_code, false);
@@ -281,12 +287,16 @@ static void translate_close(struct vcpu *v)
 		return;
 	if (t->c)
 		t->c->mmu.flushed = NULL;
+	memory_unwatch(v->memory, t);
 	interp_free(t->c);
 	tcache_close(t);
 	free(t->signal_stack);
 	free(t);
 	v->engine_data = NULL;
 }
+
+/* Writes come to our blocks through the interpreter's watcher: they share its code map. */
+static void ignore_written(void *ctx, gpa_t at, u64 len) {}
 
 static int translate_open(struct vcpu *v, struct err *err)
 {
@@ -304,8 +314,9 @@ static int translate_open(struct vcpu *v, struct err *err)
 	t->ctx->leave_plain = (u64)(uintptr_t)translate_leave;
 	t->ctx->state = (u64)(uintptr_t)&v->x86.s;
 	t->c->hooks = (struct interp_hooks){
-		.dropped = tcache_dropped, .claimed = tcache_claimed, .ctx = t
+		.dropped = tcache_dropped, .ctx = t
 	};
+	memory_watch(v->memory, &(struct memory_watcher){ .code_written = ignore_written, .code_claimed = tcache_claimed, .ctx = t });
 	t->c->mmu.flushed = tcache_flushed;
 	t->c->mmu.flushed_ctx = t;
 	t->no_chain = getenv("STRATA_NO_CHAIN") != NULL;

@@ -27,9 +27,10 @@
 #define O_FLAGS	   "128"
 #define O_HOST_RSP "144"
 #define O_ENTER	   "152"
+#define O_KICKED   "244"
 
 _Static_assert(offsetof(struct tctx, flags) == 128 && offsetof(struct tctx, host_rsp) == 144 &&
-		       offsetof(struct tctx, enter) == 152,
+		       offsetof(struct tctx, enter) == 152 && offsetof(struct tctx, kicked) == 244,
 	"the assembly below knows these offsets");
 
 __asm__(".text\n"
@@ -39,6 +40,8 @@ __asm__(".text\n"
 	"translate_enter:\n"
 	"	push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
 	"	mov %rsp, %gs:" O_HOST_RSP "\n"
+	"	cmpl $0, %gs:" O_KICKED "\n"
+	"	jne translate_abort\n"
 	"	pushq %gs:" O_FLAGS "\n"
 	"	popfq\n"
 	"	mov %gs:" O_GPR(0) ", %rax\n"
@@ -165,6 +168,7 @@ static void on_kick(int sig, siginfo_t *info, void *context)
 
 	if (!t)
 		return;
+	t->ctx->kicked = 1;
 	bool entering =
 		(pc >= (const u8 *)translate_enter && pc < (const u8 *)translate_enter_end) ||
 		(pc >= t->vector_enter && pc < t->vector_enter_end);

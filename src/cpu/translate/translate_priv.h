@@ -91,6 +91,7 @@ struct tctx {
 	u64 fs_base, gs_base; /* the guest's */
 	u32 exit_code, exit_block;
 	u32 mxcsr_host;
+	u32 kicked;     /* a signal came between the last look at attention and translate_enter */
 	struct fast_table fast[MMU_SPACES][2];
 	struct jump_table jump[MMU_SPACES][VECTOR_MODES];
 };
@@ -169,6 +170,7 @@ struct translator {
 	bool dropped; /* everything was dropped: hold no block pointer */
 	struct tblock *cut_block;
 	_Atomic bool in_code;
+	_Atomic bool purge;        /* drop the fast TLB before entering again: someone claims code pages */
 	pthread_t thread;
 	bool bound; /* thread and signal stack are set */
 	void *signal_stack;
@@ -191,6 +193,7 @@ void tcache_jump(struct translator *t, struct tblock *to);
 void tcache_unlink_out(struct translator *t, struct tblock *b);
 struct tblock *tcache_by_code(struct translator *t, const u8 *pc);
 void tcache_flushed(void *translator, enum x86_flush kind, u64 at);
+void tcache_purge(struct translator *t);
 void tcache_claimed(void *translator, const u8 *host_page);
 void tcache_dropped(void *translator);
 void tcache_fill(struct translator *t, u64 at, unsigned size, bool write);
