@@ -44,6 +44,24 @@ static u8 abridged_tags(u16 full)
 	return tags;
 }
 
+void x86_fpu_summarize(struct x86_fpu *f)
+{
+	bool pending = f->fsw & ~f->fcw & 0x3f;
+
+	f->fsw = (u16)((f->fsw & 0x7f7f) | (pending ? 0x8080 : 0));
+}
+
+void x86_fpu_set_fsw(struct x86_fpu *f, u16 fsw)
+{
+	unsigned moved = ((fsw >> 11) - (f->fsw >> 11)) & 7;
+	u8 old[8][16];
+
+	memcpy(old, f->st, sizeof(old));
+	for (unsigned i = 0; i < 8; i++)
+		memcpy(f->st[i], old[(i + moved) & 7], 16);
+	f->fsw = fsw;
+}
+
 #define HIGH 0xffff0000u /* reserved halves of 32-bit images read as ones */
 
 unsigned x86_fenv_store(const struct x86_state *s, unsigned size, u8 image[28])
@@ -83,7 +101,8 @@ void x86_fenv_load(struct x86_state *s, unsigned size, const u8 image[28])
 	for (unsigned i = 0; i < 7; i++)
 		word[i] = size == 4 ? get_le32(image + 4 * i) : get_le16(image + 2 * i);
 	f->fcw = (word[0] & 0x1f3f) | 0x40;
-	f->fsw = (u16)word[1];
+	x86_fpu_set_fsw(f, (u16)word[1]);
+	x86_fpu_summarize(f);
 	f->ftw = abridged_tags((u16)word[2]);
 	if (real) {
 		f->fip = (word[3] & 0xffff) | (word[4] >> 12) << 16;

@@ -8,6 +8,7 @@
  * the hidden part of SS as it is but for the DPL; here it becomes the flat segment that every
  * program sets up anyway.
  */
+#include "x86/control.h"
 #include "x86/cpuid.h"
 #include "x86/transfer.h"
 #include "x86/x86_priv.h"
@@ -112,8 +113,9 @@ int x86_sysexit(struct x86_cpu *cpu, unsigned size)
 	u64 rsp = to64 ? s->gpr[RCX] : (u32)s->gpr[RCX];
 	u16 selector = (u16)((s->sysenter_cs & 0xfffc) + (to64 ? 32 : 16));
 
+	TRY(x86_require_cpl0(cpu)); /* before AMD's #UD in long mode */
 	TRY(check_sysenter(cpu));
-	if (x86_cpl(s) || !x86_canonical(rip) || !x86_canonical(rsp))
+	if (!x86_canonical(rip) || !x86_canonical(rsp))
 		return x86_gp(cpu, 0);
 	s->rip = rip;
 	s->gpr[RSP] = rsp;

@@ -57,6 +57,7 @@ static void load_x87(struct x86_fpu *f, const u8 *image, bool rex_w)
 	for (unsigned i = 0; i < 8; i++)
 		memset(f->st[i] + 10, 0, 6);
 	f->fcw = (f->fcw & 0x1f3f) | 0x40; /* reserved bits are wired */
+	x86_fpu_summarize(f);
 	f->fop &= 0x7ff;
 	f->reserved0 = 0;
 	if (!rex_w) {

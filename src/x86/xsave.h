@@ -22,6 +22,12 @@ u32 x86_xsave_size(const struct x86_model *model, u64 components, bool compacted
 unsigned x86_fenv_store(const struct x86_state *s, unsigned size, u8 image[28]);
 void x86_fenv_load(struct x86_state *s, unsigned size, const u8 image[28]);
 
+/* FSW.ES and B follow from the exception flags and masks, whatever an image says (SDM 1 8.1.3.3).
+ */
+void x86_fpu_summarize(struct x86_fpu *f);
+/* Sets FSW: st[] is relative to TOP, so registers move when TOP changes. */
+void x86_fpu_set_fsw(struct x86_fpu *f, u16 fsw);
+
 /* The whole state in the standard (non-compacted) XSAVE layout with the host model's offsets, for
  * KVM_GET/SET_XSAVE; image is at least 4096 bytes. */
 void x86_xsave_image_store(const struct x86_cpu *cpu, u8 *image, size_t size);
