@@ -187,6 +187,18 @@ int op_salc(struct interp *c, const struct op *op)
 	return OP_NEXT;
 }
 
+/* CLZERO: the 64-byte line at rAX (APM 3). */
+int op_clzero(struct interp *c, const struct op *op)
+{
+	static const u8 zero[64];
+	u64 ea = reg_get(c, GPR_OFF(RAX), op->asize);
+	gva_t at;
+
+	TRY_OP(x86_linear(&c->v->x86, (enum x86_segreg)op->seg, ea, 1, ACCESS_WRITE, &at));
+	TRY_OP(mmu_write(&c->mmu, align_down(at.v, sizeof(zero)), zero, sizeof(zero), ACCESS_WRITE));
+	return OP_NEXT;
+}
+
 int op_xlat(struct interp *c, const struct op *op)
 {
 	u64 ea = c->s->gpr[RBX] + (u8)c->s->gpr[RAX], v;
@@ -296,6 +308,10 @@ int op_enter(struct interp *c, const struct op *op)
 	/* SDM 2, ENTER: the new top must be writable, though nothing is written. */
 	u64 probe;
 	gva_t at;
+	if (unlikely(c->mmu.align) && c->s->gpr[RSP] & (size - 1)) {
+		x86_fault_code(&c->v->x86, X86_AC, 0);
+		goto undo;
+	}
 	if (x86_linear(&c->v->x86, X86_SS, c->s->gpr[RSP] & mask, size, ACCESS_WRITE, &at) != X86_OK ||
 	    mmu_probe(&c->mmu, at.v, size, ACCESS_WRITE) != X86_OK)
 		goto undo;
@@ -339,19 +355,19 @@ int op_bound(struct interp *c, const struct op *op)
 int op_arpl(struct interp *c, const struct op *op)
 {
 	u64 rpl = reg_get(c, op->src, 2) & 3, sel;
-	struct rmw r = { 0 };
 
 	if (x86_real_segments(c->s)) {
 		x86_ud(&c->v->x86);
 		return OP_FAULT;
 	}
 	if (op->flags & OPF_DST_MEM)
-		TRY_OP(rmw_begin(c, op, 2, &r));
-	sel = op->flags & OPF_DST_MEM ? r.old : reg_get(c, op->dst, 2);
+		TRY_OP(mem_get(c, op, 2, &sel));
+	else
+		sel = reg_get(c, op->dst, 2);
 	bool raise = (sel & 3) < rpl;
-	u64 out = raise ? (sel & ~3ull) | rpl : sel;
-	if (op->flags & OPF_DST_MEM)
-		rmw_end(c, op, 2, &r, out);
+	u64 out = (sel & ~3ull) | rpl;
+	if (raise && op->flags & OPF_DST_MEM)
+		TRY_OP(mem_put(c, op, 2, out));
 	else if (raise)
 		reg_set(c, op->dst, 2, out);
 	c->s->rflags = (c->s->rflags & ~FLAG_ZF) | (raise ? FLAG_ZF : 0);

@@ -2,11 +2,13 @@
 #include "cpu/interpret/native_priv.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "x86/xsave.h"
 #include <cpuid.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 
 /* ---- entering and leaving ---- */
@@ -14,8 +16,11 @@
 struct frame {
 	u64 rsp;  /* at native_enter, after its pushes; offset 0: known to the assembly */
 	int trap; /* host trap number, -1 for none */
+	u64 fault_at;    /* page fault: host address */
+	bool fault_write;
 	const struct codemem *mem;
 	struct x86_state *s;
+	bool x87; /* the stub loaded the x87 state */
 };
 
 static __thread struct frame *current;
@@ -23,20 +28,28 @@ static __thread struct frame *current;
 u64 native_enter(const void *code, struct x86_state *s, void *mem, u64 flags, struct frame *f);
 extern const char native_leave[];
 
+/* EFLAGS.AC is on only around the stub: compiled code may access memory at any alignment. */
 __asm__(".text\n"
 	".globl native_enter, native_leave\n"
 	".hidden native_enter, native_leave\n"
 	".type native_enter, @function\n"
 	"native_enter:\n"
-	"	push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
+	"	push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15; push %rcx\n"
 	"	mov %rsp, (%r8)\n"
 	"	mov %rdi, %rax\n"
 	"	mov %rsi, %rdi\n"
 	"	mov %rdx, %rsi\n"
 	"	mov %rcx, %rdx\n"
-	"	call *%rax\n"
+	"	bt $18, %ecx\n"
+	"	jnc 1f\n"
+	"	push %rcx; popfq\n"
+	"1:	call *%rax\n"
 	"native_leave:\n"
-	"	pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
+	"	pop %rcx\n"
+	"	bt $18, %ecx\n"
+	"	jnc 2f\n"
+	"	pushfq; andl $~0x40000, (%rsp); popfq\n"
+	"2:	pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
 	"	ret\n"
 	".size native_enter, . - native_enter\n");
 
@@ -57,6 +70,9 @@ static void pass_on(int sig, siginfo_t *info, void *context)
 /* Leaves the stub through native_leave with the machine in the state C code expects. */
 static void on_trap(int sig, siginfo_t *info, void *context)
 {
+	/* The kernel leaves AC as it was; below the red zone of whatever the compiler made of this function. */
+	__asm__ volatile("lea -128(%%rsp), %%rsp; pushfq; andl $~0x40000, (%%rsp); popfq; lea 128(%%rsp), %%rsp" ::
+			: "memory", "cc");
 	ucontext_t *uc = context;
 	greg_t *regs = uc->uc_mcontext.gregs;
 	struct frame *f = current;
@@ -66,10 +82,20 @@ static void on_trap(int sig, siginfo_t *info, void *context)
 		return;
 	}
 	f->trap = (int)regs[REG_TRAPNO];
+	if (f->trap == X86_PF) {
+		f->fault_at = (u64)regs[REG_CR2];
+		f->fault_write = regs[REG_ERR] & PF_WRITE;
+	}
 	struct _libc_fpstate *fp = uc->uc_mcontext.fpregs;
-	/* An unmasked SIMD exception leaves its flags in MXCSR (SDM 1 11.5.2). */
-	if (f->trap == X86_XM)
+	/* An unmasked SIMD exception leaves its flags in MXCSR (SDM 1 11.5.2), and CVTPS2PI has by then changed the
+	 * x87 state to MMX use. */
+	if (f->trap == X86_XM) {
 		f->s->fpu.mxcsr = fp->mxcsr;
+		if (f->x87) {
+			x86_fpu_set_fsw(&f->s->fpu, fp->swd);
+			f->s->fpu.ftw = (u8)fp->ftw;
+		}
+	}
 	fp->mxcsr = MXCSR_RESET;
 	fp->cwd = 0x37f;
 	fp->swd = 0;
@@ -89,16 +115,16 @@ static void install_handlers(void)
 		sigaction(signals[i], &sa, &chained[signals[i]]);
 }
 
-int native_run(struct natives *ns, const struct native *n, struct x86_state *s, void *mem, u64 *flags)
+struct native_end native_run(struct natives *ns, const struct native *n, struct x86_state *s, void *mem, u64 *flags)
 {
-	struct frame f = { .trap = -1, .mem = &ns->mem, .s = s };
+	struct frame f = { .trap = -1, .mem = &ns->mem, .s = s, .x87 = n->x87 };
 
 	current = &f;
 	u64 out = native_enter(n->code, s, mem, *flags, &f);
 	current = NULL;
 	if (f.trap < 0)
 		*flags = out;
-	return f.trap;
+	return (struct native_end){ .trap = f.trap, .fault_at = f.fault_at, .fault_write = f.fault_write };
 }
 
 /* ---- the stub cache ---- */
@@ -113,6 +139,13 @@ struct natives *natives_new(struct err *err)
 		return NULL;
 	}
 	if (codemem_open(&n->mem, NATIVE_ARENA, err) < 0) {
+		free(n);
+		return NULL;
+	}
+	n->guard = mmap(NULL, 2 * PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (n->guard == MAP_FAILED) {
+		err_set(err, -errno, "interpret: mmap: %s", strerror(errno));
+		codemem_close(&n->mem);
 		free(n);
 		return NULL;
 	}
@@ -141,6 +174,7 @@ void natives_free(struct natives *n)
 	if (!n)
 		return;
 	natives_clear(n);
+	munmap(n->guard, 2 * PAGE_SIZE);
 	codemem_close(&n->mem);
 	free(n);
 }
@@ -181,29 +215,17 @@ static bool is_vex(const ZydisDecodedInstruction *insn)
 		insn->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
 }
 
-static void note_memory(struct native *n, const ZydisDecodedInstruction *insn,
-	const ZydisDecodedOperand *operands, const ZydisDecodedOperand *mem)
+static void note_memory(struct native *n, const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *mem)
 {
 	n->mem_size = (u8)(mem->size / 8);
 	n->mem_read = mem->actions & ZYDIS_OPERAND_ACTION_MASK_READ;
 	n->mem_write = mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
-	n->element = (u8)(mem->element_size / 8);
-	if (insn->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && insn->avx.mask.reg != ZYDIS_REGISTER_K0 &&
-	    insn->avx.mask.reg != ZYDIS_REGISTER_NONE && insn->avx.broadcast.mode == ZYDIS_BROADCAST_MODE_INVALID) {
-		bool packed = insn->meta.category == ZYDIS_CATEGORY_COMPRESS ||
-			insn->meta.category == ZYDIS_CATEGORY_EXPAND;
-
-		n->mask = packed ? MASK_COMPRESS : MASK_K;
-		n->mask_reg = (u8)ZydisRegisterGetId(insn->avx.mask.reg);
-		/* Masks select elements of the destination; a narrowing or widening move has
-		 * differently sized ones in memory. */
-		if (mem->element_count)
-			n->element = (u8)(mem->size / 8 / mem->element_count);
-	} else if (insn->mnemonic == ZYDIS_MNEMONIC_VMASKMOVPS || insn->mnemonic == ZYDIS_MNEMONIC_VMASKMOVPD ||
-		insn->mnemonic == ZYDIS_MNEMONIC_VPMASKMOVD || insn->mnemonic == ZYDIS_MNEMONIC_VPMASKMOVQ) {
-		n->mask = MASK_VECTOR;
-		n->mask_reg = (u8)ZydisRegisterGetId(operands[1].reg.value);
-	}
+	bool masked = insn->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && insn->avx.mask.reg != ZYDIS_REGISTER_K0 &&
+		insn->avx.mask.reg != ZYDIS_REGISTER_NONE;
+	/* x87 stores write nothing when they raise an unmasked exception, which traps later. */
+	n->partial = n->mem_write &&
+		(masked || is_x87(insn) || insn->mnemonic == ZYDIS_MNEMONIC_VMASKMOVPS || insn->mnemonic == ZYDIS_MNEMONIC_VMASKMOVPD ||
+			insn->mnemonic == ZYDIS_MNEMONIC_VPMASKMOVD || insn->mnemonic == ZYDIS_MNEMONIC_VPMASKMOVQ);
 }
 
 static void describe(struct native *n, const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *operands)
@@ -214,7 +236,7 @@ static void describe(struct native *n, const ZydisDecodedInstruction *insn, cons
 		const ZydisDecodedOperand *o = &operands[i];
 
 		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY)
-			note_memory(n, insn, operands, o);
+			note_memory(n, insn, o);
 		if (o->type != ZYDIS_OPERAND_TYPE_REGISTER)
 			continue;
 		ZydisRegisterClass class = ZydisRegisterGetClass(o->reg.value);
@@ -232,9 +254,27 @@ static void describe(struct native *n, const ZydisDecodedInstruction *insn, cons
 	n->vex = is_vex(insn);
 	const ZydisAccessedFlags *fl = insn->cpu_flags;
 	n->flags = fl && (fl->tested | fl->modified | fl->set_0 | fl->set_1 | fl->undefined);
-	if (x87)
-		n->fop = (u16)((insn->opcode & 7) << 8 | insn->raw.modrm.mod << 6 |
-			insn->raw.modrm.reg << 3 | insn->raw.modrm.rm);
+}
+
+/* BIT(11) and the opcode for FOP; 0 for instructions that leave the x87 pointers alone: the control instructions (SDM 1
+ * 8.1.8), and everything that is not x87. */
+u16 native_fop(const ZydisDecodedInstruction *insn)
+{
+	switch (insn->mnemonic) {
+	case ZYDIS_MNEMONIC_FNINIT:
+	case ZYDIS_MNEMONIC_FNCLEX:
+	case ZYDIS_MNEMONIC_FLDCW:
+	case ZYDIS_MNEMONIC_FNSTCW:
+	case ZYDIS_MNEMONIC_FNSTSW:
+	case ZYDIS_MNEMONIC_FENI8087_NOP:
+	case ZYDIS_MNEMONIC_FDISI8087_NOP:
+	case ZYDIS_MNEMONIC_FSETPM287_NOP: return 0;
+	default: break;
+	}
+	if (!is_x87(insn) || insn->mnemonic == ZYDIS_MNEMONIC_FWAIT)
+		return 0;
+	return (u16)(BIT(11) | (insn->opcode & 7) << 8 | insn->raw.modrm.mod << 6 | insn->raw.modrm.reg << 3 |
+		insn->raw.modrm.rm);
 }
 
 const struct native *native_get(struct natives *ns, const ZydisDecodedInstruction *insn,
@@ -290,27 +330,40 @@ static int available(struct interp *c, const struct native *n)
 	return n->check_simd ? x86_check_simd(&c->v->x86, n->simd) : X86_OK;
 }
 
-static int run(struct interp *c, const struct native *n, void *mem)
+static struct native_end run_raw(struct interp *c, const struct native *n, void *mem, bool align)
 {
-	u64 flags = (c->s->rflags & FLAGS_STATUS) | FLAG_ONE | FLAG_IF;
-	int trap = native_run(c->natives, n, c->s, mem, &flags);
-
-	if (unlikely(trap >= 0))
-		return trap_to_fault(c, trap);
-	if (n->flags)
+	u64 flags = (c->s->rflags & FLAGS_STATUS) | FLAG_ONE | FLAG_IF | (align ? FLAG_AC : 0);
+	/* The stub's FXSAVE stores pointers of its own, or zeros: note_x87() writes the guest's. */
+	struct x86_fpu *f = &c->s->fpu;
+	u64 fip = f->fip, fdp = f->fdp;
+	u16 fop = f->fop;
+	struct native_end end = native_run(c->natives, n, c->s, mem, &flags);
+	if (n->x87) {
+		f->fip = fip;
+		f->fdp = fdp;
+		f->fop = fop;
+	}
+	if (end.trap < 0 && n->flags)
 		c->s->rflags = (c->s->rflags & ~FLAGS_STATUS) | (flags & FLAGS_STATUS);
-	return X86_OK;
+	return end;
 }
 
-/* The last x87 instruction pointers are the guest's, not the stub's (SDM 1 8.1.8). */
-static void note_x87(struct interp *c, const struct op *op, const struct native *n, u64 data)
+static int run(struct interp *c, const struct native *n, void *mem)
 {
-	if (!n->x87 || !n->fop)
+	struct native_end end = run_raw(c, n, mem, c->mmu.align);
+
+	return likely(end.trap < 0) ? X86_OK : trap_to_fault(c, end.trap);
+}
+
+/* The last x87 instruction pointers are the guest's, not the stub's (SDM 1 8.1.8). op->imm: see native_fop(). */
+static void note_x87(struct interp *c, const struct op *op, const struct native *n, u64 ea)
+{
+	if (!op->imm)
 		return;
 	c->s->fpu.fip = c->s->rip;
-	c->s->fpu.fop = n->fop;
+	c->s->fpu.fop = (u16)op->imm & 0x7ff;
 	if (n->mem_size)
-		c->s->fpu.fdp = data;
+		c->s->fpu.fdp = ea;
 }
 
 int op_native(struct interp *c, const struct op *op)
@@ -323,66 +376,116 @@ int op_native(struct interp *c, const struct op *op)
 	return OP_NEXT;
 }
 
-/* Bit i: element i is accessed. */
-static u64 active_elements(const struct interp *c, const struct native *n)
+/* ---- memory operands the TLB has no entry for ---- */
+
+/* The part of an operand that lies in one page. */
+struct piece {
+	unsigned offset, len; /* within the operand */
+	bool read, write;     /* allowed */
+};
+
+static unsigned split(struct interp *c, const struct native *n, u64 at, bool mapped, struct piece piece[2])
 {
-	unsigned count = n->mem_size / n->element;
-	u64 k = 0;
+	unsigned first = (unsigned)min_u64(n->mem_size, PAGE_SIZE - (at & PAGE_MASK));
+	unsigned count = first < n->mem_size ? 2 : 1;
 
-	switch (n->mask) {
-	case MASK_NONE:
-		return ~0ull;
-	case MASK_K:
-		return c->s->fpu.k[n->mask_reg];
-	case MASK_COMPRESS: {
-		u64 all = count == 64 ? ~0ull : BIT64(count) - 1;
-		unsigned on = (unsigned)__builtin_popcountll(c->s->fpu.k[n->mask_reg] & all);
+	piece[0] = (struct piece){ .len = first };
+	piece[1] = (struct piece){ .offset = first, .len = n->mem_size - first };
+	for (unsigned i = 0; i < count && mapped; i++) {
+		u64 from = at + piece[i].offset;
 
-		return on == 64 ? ~0ull : BIT64(on) - 1;
+		piece[i].read = mmu_probe(&c->mmu, from, 1, ACCESS_READ) == X86_OK;
+		piece[i].write = piece[i].read && n->mem_write && mmu_probe(&c->mmu, from, 1, ACCESS_WRITE) == X86_OK;
 	}
-	case MASK_VECTOR:
-		for (unsigned i = 0; i < count; i++)
-			if (c->s->fpu.zmm[n->mask_reg][(i + 1) * n->element - 1] & 0x80)
-				k |= BIT64(i);
-		return k;
-	}
-	unreachable();
+	return count;
 }
 
-/* Applies `each` to the operand: whole, or by active elements. */
-static int for_active(struct interp *c, const struct native *n, u64 at, u8 *buf, u64 active, unsigned access,
-	int (*each)(struct mmu *m, u64 at, void *buf, unsigned len, unsigned access))
+static bool all_allowed(const struct native *n, const struct piece *p, unsigned count)
 {
-	if (n->mask == MASK_NONE)
-		return each(&c->mmu, at, buf, n->mem_size, access);
-	for (unsigned off = 0; off < n->mem_size; off += n->element)
-		if (active & BIT64(off / n->element))
-			TRY(each(&c->mmu, at + off, buf + off, n->element, access));
-	return X86_OK;
+	for (unsigned i = 0; i < count; i++)
+		if (!(n->mem_write ? p[i].write : p[i].read))
+			return false;
+	return true;
 }
 
-static int each_probe(struct mmu *m, u64 at, void *buf, unsigned len, unsigned access)
-{
-	return mmu_probe(m, at, len, access);
-}
-static int each_write(struct mmu *m, u64 at, void *buf, unsigned len, unsigned access)
-{
-	return mmu_write(m, at, buf, len, access);
-}
-
+/* Every byte may be accessed: through a buffer with the guest's alignment. */
 static int through_bounce(struct interp *c, const struct native *n, u64 at)
 {
 	u8 area[192] __attribute__((aligned(64)));
-	u8 *buf = area + (at & 63); /* same alignment as the guest's operand */
-	u64 active = n->mask == MASK_NONE ? ~0ull : active_elements(c, n);
+	u8 *buf = area + (at & 63);
 
 	memset(area, 0, sizeof(area));
-	if (n->mem_write)
-		TRY(for_active(c, n, at, buf, active, ACCESS_WRITE, each_probe));
-	if (n->mem_read)
-		TRY(for_active(c, n, at, buf, active, ACCESS_READ, mmu_read));
+	if (n->mem_read || n->partial)
+		TRY(mmu_read(&c->mmu, at, buf, n->mem_size, ACCESS_READ));
 	TRY(run(c, n, buf));
-	return n->mem_write ? for_active(c, n, at, buf, active, ACCESS_WRITE, each_write) : X86_OK;
+	return n->mem_write ? mmu_write(&c->mmu, at, buf, n->mem_size, ACCESS_WRITE) : X86_OK;
+}
+
+static int guard_protect(struct interp *c, unsigned page, int prot)
+{
+	return mprotect(c->natives->guard + page * PAGE_SIZE, PAGE_SIZE, prot);
+}
+
+/* Which exception comes first, which bytes a masked access touches and what CR2 says is for the processor to decide. */
+static int guard_fault(struct interp *c, const struct native *n, struct native_end end, u64 at, bool mapped)
+{
+	const u8 *buf = c->natives->guard + (at & PAGE_MASK);
+
+	if (end.trap != X86_PF)
+		return trap_to_fault(c, end.trap);
+	u64 offset = end.fault_at - (u64)(uintptr_t)buf;
+	if (!mapped) /* the segment or canonical fault that x86_linear() prepared */
+		return X86_FAULT;
+	if (offset < n->mem_size &&
+		mmu_probe(&c->mmu, at + offset, 1, end.fault_write ? ACCESS_WRITE : ACCESS_READ) != X86_OK)
+		return X86_FAULT;
+	return x86_gp(&c->v->x86, 0);
+}
+
+/*
+ * Some byte may not be accessed: the instruction runs on two host pages that are protected like the guest's, at the same
+ * offset. It may complete, if its mask spares these bytes. `mapped` false: the address itself is bad, and
+ * c->v->x86.fault says how.
+ */
+static int through_guard(struct interp *c, const struct native *n, u64 at, bool mapped, const struct piece *p,
+	unsigned count)
+{
+	struct x86_fault address_fault = c->v->x86.fault;
+	u8 *buf = c->natives->guard + (at & PAGE_MASK);
+
+	for (unsigned i = 0; i < count; i++) {
+		guard_protect(c, i, PROT_READ | PROT_WRITE);
+		if (p[i].read)
+			TRY(mmu_read(&c->mmu, at + p[i].offset, buf + p[i].offset, p[i].len, ACCESS_READ));
+		guard_protect(c, i, p[i].write ? PROT_READ | PROT_WRITE : p[i].read ? PROT_READ : PROT_NONE);
+	}
+	c->v->x86.fault = address_fault;
+	/* a bad address faults before its alignment is looked at */
+	struct native_end end = run_raw(c, n, buf, mapped && c->mmu.align);
+	if (end.trap >= 0)
+		return guard_fault(c, n, end, at, mapped);
+	for (unsigned i = 0; i < count; i++)
+		if (p[i].write)
+			TRY(mmu_write(&c->mmu, at + p[i].offset, buf + p[i].offset, p[i].len, ACCESS_WRITE));
+	return X86_OK;
+}
+
+static int run_slow(struct interp *c, const struct native *n, const struct op *op, u64 *at)
+{
+	struct x86_cpu *cpu = &c->v->x86;
+	struct piece piece[2];
+	gva_t lin;
+	bool mapped = x86_linear(cpu, (enum x86_segreg)op->seg, op_ea(c, op), n->mem_size,
+			      n->mem_write ? ACCESS_WRITE : ACCESS_READ, &lin) == X86_OK;
+	struct x86_fault address_fault = cpu->fault;
+
+	*at = mapped ? lin.v : op_ea(c, op) + c->s->seg[op->seg].base;
+	unsigned count = split(c, n, *at, mapped, piece);
+	if (mapped && all_allowed(n, piece, count))
+		return through_bounce(c, n, *at);
+	if (!mapped)
+		cpu->fault = address_fault;
+	return through_guard(c, n, *at, mapped, piece, count);
 }
 
 int op_native_mem(struct interp *c, const struct op *op)
@@ -400,15 +503,11 @@ int op_native_mem(struct interp *c, const struct op *op)
 			TRY_OP(run(c, n, e->host + (at & PAGE_MASK)));
 			if (n->mem_write)
 				mmu_stored(&c->mmu, e, at, size);
-			note_x87(c, op, n, at);
+			note_x87(c, op, n, op_ea(c, op));
 			return OP_NEXT;
 		}
 	}
-	gva_t lin;
-	/* A masked access is checked element by element; its first byte stands for the segment check. */
-	TRY_OP(x86_linear(&c->v->x86, (enum x86_segreg)op->seg, op_ea(c, op), n->mask ? 1 : size,
-		n->mem_write ? ACCESS_WRITE : ACCESS_READ, &lin));
-	TRY_OP(through_bounce(c, n, lin.v));
-	note_x87(c, op, n, lin.v);
+	TRY_OP(run_slow(c, n, op, &at));
+	note_x87(c, op, n, op_ea(c, op));
 	return OP_NEXT;
 }

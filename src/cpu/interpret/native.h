@@ -12,8 +12,9 @@
  * since results are stored only after the instruction completed, no guest state has changed.
  *
  * Memory operands: the host address of guest RAM when the bytes lie in one page, else a
- * bounce buffer with the same alignment. Masked accesses (AVX-512 masks, VMASKMOV) touch only their
- * active elements, so that inactive ones never fault.
+ * bounce buffer with the same alignment. When some byte may not be accessed, the stub runs on two
+ * guard pages that are protected as the guest's are: so the processor itself decides whether a masked access
+ * touches that byte, whether #GP, #AC, #MF or #UD comes before #PF, and what CR2 says.
  *
  * Threads: one arena per vcpu; the handler is process-wide and finds its frame through a
  * thread-local pointer.
@@ -29,6 +30,8 @@ void natives_free(struct natives *n);
  * and decode again) or, with *unencodable set, when there is no such host form. */
 const struct native *native_get(struct natives *n, const ZydisDecodedInstruction *insn,
 	const ZydisDecodedOperand *operands, bool *unencodable);
+/* What b_native keeps in op->imm: the opcode for FOP, or 0. */
+u16 native_fop(const ZydisDecodedInstruction *insn);
 void natives_clear(struct natives *n);
 bool natives_full(const struct natives *n);
 

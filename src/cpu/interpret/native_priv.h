@@ -4,22 +4,16 @@
 #include "os/codemem.h"
 #include "x86/control.h"
 
-/* What a memory operand needs besides its address. */
-enum native_mask { MASK_NONE, MASK_K, MASK_VECTOR, MASK_COMPRESS };
-
 struct native {
 	const void *code;         /* in the running view */
 	enum x86_simd simd;       /* which availability check applies */
 	bool check_simd;
-	bool x87;                 /* sets FIP, FDP, FOP */
+	bool x87;                 /* x87 or MMX */
 	bool flags;               /* reads or writes status flags */
 	bool mem_read, mem_write;
 	bool vex;                 /* #UD in real and virtual-8086 mode */
 	u8 mem_size;              /* bytes */
-	enum native_mask mask;
-	u8 mask_reg;              /* k register, or vector register */
-	u8 element;               /* bytes, for masked accesses */
-	u16 fop;
+	bool partial;             /* may write only some of its bytes */
 	u8 key[16];               /* the redirected instruction's bytes: the lookup key */
 	u8 key_len;
 	struct native *next;      /* same hash */
@@ -32,6 +26,7 @@ struct native {
 struct natives {
 	struct codemem mem;
 	size_t used;
+	u8 *guard; /* two pages for operands that may not be accessed as a whole */
 	bool avx, avx512, avx512bw; /* how wide the host's vector registers are */
 	struct native *buckets[NATIVE_BUCKETS];
 };
@@ -44,5 +39,12 @@ bool stub_generate(struct natives *ns, struct native *n, const ZydisDecodedInstr
 unsigned stub_encode(const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *operands,
 	ZydisRegister memory, ZydisRegister rsp_replacement, u8 out[16]);
 
-/* Runs a stub. Returns the host trap number, or -1 when it completed; flags are exchanged. */
-int native_run(struct natives *ns, const struct native *n, struct x86_state *s, void *mem, u64 *flags);
+/* How a stub ended. */
+struct native_end {
+	int trap;     /* host trap number, or -1 when it completed */
+	u64 fault_at; /* of a page fault */
+	bool fault_write;
+};
+
+/* Runs a stub; status flags are exchanged. With FLAG_AC alignment is checked. */
+struct native_end native_run(struct natives *ns, const struct native *n, struct x86_state *s, void *mem, u64 *flags);

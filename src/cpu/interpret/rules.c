@@ -9,6 +9,7 @@
 #include "cpu/interpret/string.h"
 #include "cpu/interpret/system.h"
 #include "cpu/interpret/vector.h"
+#include "x86/cpuid.h"
 #include "x86/xsave.h"
 
 /* ---- build functions ---- */
@@ -309,15 +310,39 @@ static bool b_pop(struct build *b)
 	return true;
 }
 
+/* Of RIP in near transfers. In 64-bit code an operand-size prefix means 16 bits to AMD's processors and nothing to
+ * Intel's. */
+static u8 near_size(const struct build *b)
+{
+	if (b->bits != 64)
+		return (u8)(b->insn.operand_width / 8);
+	bool narrow = (b->insn.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE) && !b->insn.raw.rex.W;
+	return narrow && b->c->v->x86.model->amd ? 2 : 8;
+}
+
 static bool b_branch(struct build *b)
 {
 	struct op *op = b->op;
 
 	op->imm = b->o[0].imm.value.u;
-	op->size = (u8)(b->insn.operand_width / 8);
-	if (b->bits == 64 && op->size == 4)
-		op->size = 8;
+	op->size = near_size(b);
 	op->extra = b->rule->extra ? b->rule->extra - 1 : b->insn.opcode & 15;
+	return true;
+}
+
+/* m16:64 pointers are Intel's; AMD's processors read m16:32 whatever REX.W says (APM 3, JMP far and LFS). */
+static u8 far_size(const struct build *b)
+{
+	u8 size = (u8)(b->insn.operand_width / 8);
+
+	return size == 8 && b->c->v->x86.model->amd ? 4 : size;
+}
+
+static bool b_load_far(struct build *b)
+{
+	build_memory(b, &b->o[1]);
+	b->op->dst = operand_offset(b->o[0].reg.value);
+	b->op->size = far_size(b);
 	return true;
 }
 
@@ -329,7 +354,7 @@ static bool b_jmp_call(struct build *b)
 
 	if (b->insn.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR) {
 		operand0_as_source(b);
-		op->size = (u8)(b->insn.operand_width / 8);
+		op->size = far_size(b);
 		op->exec = call ? op_call_far : op_jmp_far;
 		if (b->o[0].type == ZYDIS_OPERAND_TYPE_POINTER) {
 			op->imm = b->o[0].ptr.offset;
@@ -343,6 +368,7 @@ static bool b_jmp_call(struct build *b)
 		return true;
 	}
 	operand0_as_source(b);
+	op->size = near_size(b);
 	op->exec = call ? op_call_ind : op_jmp_ind;
 	return true;
 }
@@ -352,10 +378,8 @@ static bool b_ret(struct build *b)
 	struct op *op = b->op;
 
 	op->imm = b->insn.operand_count_visible ? b->o[0].imm.value.u & 0xffff : 0;
-	op->size = (u8)(b->insn.operand_width / 8);
 	bool far = b->insn.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
-	if (b->bits == 64 && op->size == 4 && !far)
-		op->size = 8;
+	op->size = far ? (u8)(b->insn.operand_width / 8) : near_size(b);
 	op->exec = far ? op_ret_far : op_ret;
 	return true;
 }
@@ -404,6 +428,45 @@ static bool b_memory_last(struct build *b)
 
 /* PAUSE, prefetches, hinting NOPs: nothing, also with a memory operand. */
 static bool b_nop(struct build *b) { return true; }
+
+/* 0F 0D with a register is a NOP to Intel; AMD's prefetch instructions want memory (APM 3, PREFETCH). */
+static bool b_hint(struct build *b)
+{
+	return b->insn.opcode_map != ZYDIS_OPCODE_MAP_0F || b->insn.opcode != 0x0d || !b->c->v->x86.model->amd;
+}
+
+static bool b_serialize(struct build *b) { return x86_model_has(b->c->v->x86.model, 7, 0, 3, 14); }
+
+static bool b_clzero(struct build *b)
+{
+	static const struct {
+		u8 prefix, seg;
+	} overrides[] = { { 0x26, X86_ES }, { 0x2e, X86_CS }, { 0x36, X86_SS }, { 0x3e, X86_DS }, { 0x64, X86_FS },
+		{ 0x65, X86_GS } };
+
+	/* the decoder lists no memory operand; the last prefix counts */
+	for (unsigned i = 0; i < b->insn.raw.prefix_count; i++)
+		for (unsigned k = 0; k < ARRAY_LEN(overrides); k++)
+			if (b->insn.raw.prefixes[i].value == overrides[k].prefix && (b->bits != 64 || k >= 4))
+				b->op->seg = overrides[k].seg;
+	return x86_model_has(b->c->v->x86.model, 0x80000008, 0, 1, 0);
+}
+
+/* With REX.B it is XCHG R8, rAX after all, and the F3 prefix means nothing. */
+static bool b_pause(struct build *b)
+{
+	op_fn *const *table = b->rule->arg;
+	struct op *op = b->op;
+
+	op->exec = op_nop;
+	if (b->bits != 64 || !b->insn.raw.rex.B)
+		return true;
+	op->size = b->insn.raw.rex.W ? 8 : b->insn.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE ? 2 : 4;
+	op->dst = GPR_OFF(R8);
+	op->src = GPR_OFF(RAX);
+	op->exec = table[size_index(op->size)];
+	return true;
+}
 
 static bool b_xlat(struct build *b)
 {
@@ -473,6 +536,7 @@ static bool b_native(struct build *b)
 		return false;
 	}
 	op->exec = op_native;
+	op->imm = native_fop(&b->insn);
 	for (unsigned i = 0; i < b->insn.operand_count_visible; i++) {
 		if (operand_is_mem(&b->o[i])) {
 			build_memory(b, &b->o[i]);
@@ -504,7 +568,7 @@ static bool b_native(struct build *b)
 #define VSIB(f, data, index) { .build = b_vsib, .fn = f, .extra = (data) << 4 | (index) }
 #define XSAVE(form) { .build = b_memory_last, .fn = op_xsave, .extra = form }
 #define XRSTOR(super) { .build = b_memory_last, .fn = op_xrstor, .extra = super }
-#define FARLOAD(seg) { .build = b_memory_last, .fn = op_load_far, .extra = seg, .flags = END }
+#define FARLOAD(seg) { .build = b_load_far, .fn = op_load_far, .extra = seg, .flags = END }
 
 static const struct rule native_rule = { .build = b_native };
 
@@ -559,7 +623,8 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(PUSHA) = PLAIN(op_pusha), M(PUSHAD) = PLAIN(op_pusha), M(POPA) = PLAIN(op_popa), M(POPAD) = PLAIN(op_popa),
 	M(ENTER) = { .build = b_enter, .fn = op_enter }, M(LEAVE) = PLAIN(op_leave),
 	M(BOUND) = { .build = b_memory_last, .fn = op_bound }, M(ARPL) = PLAIN(op_arpl),
-	M(NOP) = NOTHING, M(PAUSE) = NOTHING, M(PREFETCH) = NOTHING, M(PREFETCHW) = NOTHING,
+	M(CLZERO) = { .build = b_clzero, .fn = op_clzero },
+	M(NOP) = { .build = b_hint, .fn = op_nop }, M(PAUSE) = { .build = b_pause, .arg = op_xchg_by_size }, M(PREFETCH) = NOTHING, M(PREFETCHW) = NOTHING,
 	M(PREFETCHNTA) = NOTHING, M(PREFETCHT0) = NOTHING, M(PREFETCHT1) = NOTHING, M(PREFETCHT2) = NOTHING,
 	M(PREFETCHWT1) = NOTHING, M(ENDBR32) = NOTHING, M(ENDBR64) = NOTHING,
 
@@ -634,7 +699,7 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(CLFLUSHOPT) = { .build = b_memory_last, .fn = op_clflush },
 	M(CLWB) = { .build = b_memory_last, .fn = op_clflush },
 	M(MFENCE) = { .build = b_nop, .fn = op_fence }, M(LFENCE) = { .build = b_nop, .fn = op_fence },
-	M(SFENCE) = { .build = b_nop, .fn = op_fence }, M(SERIALIZE) = { .build = b_nop, .fn = op_fence, .flags = END },
+	M(SFENCE) = { .build = b_nop, .fn = op_fence }, M(SERIALIZE) = { .build = b_serialize, .fn = op_fence, .flags = END },
 	M(VMCALL) = PLAIN(op_hypercall), M(VMMCALL) = PLAIN(op_hypercall),
 	M(UD0) = UNDEFINED, M(UD1) = UNDEFINED, M(UD2) = UNDEFINED, M(RSM) = UNDEFINED,
 	M(MONITOR) = UNDEFINED, M(MWAIT) = UNDEFINED, M(MONITORX) = UNDEFINED, M(MWAITX) = UNDEFINED,
@@ -645,7 +710,7 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(SKINIT) = UNDEFINED, M(INVLPGA) = UNDEFINED, M(INVEPT) = UNDEFINED, M(INVVPID) = UNDEFINED,
 	M(XBEGIN) = UNDEFINED, M(XEND) = UNDEFINED, M(XABORT) = UNDEFINED, M(XTEST) = UNDEFINED,
 	M(ENCLS) = UNDEFINED, M(ENCLU) = UNDEFINED, M(ENCLV) = UNDEFINED, M(RDPKRU) = UNDEFINED,
-	M(WRPKRU) = UNDEFINED, M(PTWRITE) = UNDEFINED, M(CLZERO) = UNDEFINED, M(PCONFIG) = UNDEFINED,
+	M(WRPKRU) = UNDEFINED, M(PTWRITE) = UNDEFINED, M(PCONFIG) = UNDEFINED,
 	M(UMONITOR) = UNDEFINED, M(UMWAIT) = UNDEFINED, M(TPAUSE) = UNDEFINED, M(ENQCMD) = UNDEFINED,
 	M(ENQCMDS) = UNDEFINED, M(MOVDIR64B) = UNDEFINED, M(INVLPGB) = UNDEFINED, M(TLBSYNC) = UNDEFINED,
 	M(RDPRU) = UNDEFINED, M(MCOMMIT) = UNDEFINED, M(PVALIDATE) = UNDEFINED, M(RMPADJUST) = UNDEFINED,

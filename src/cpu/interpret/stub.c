@@ -20,6 +20,7 @@ struct usage {
 	u32 gpr, gpr_out;
 	u32 vec, vec_out;
 	u32 k, k_out;
+	bool mxcsr;
 	bool rsp; /* names RSP as an ordinary register: replaced */
 };
 
@@ -30,6 +31,8 @@ struct emitter {
 };
 
 static const u8 candidates[] = { R15, R14, R13, R12, RBX, RBP, R11, R10, R9, R8 };
+/* In RSP's place: registers that need no REX prefix, which AH to BH cannot have beside them. */
+static const u8 stand_ins[] = { RBP, RBX, RCX, RAX };
 
 static ZydisRegister gpr64(unsigned n)
 {
@@ -123,6 +126,7 @@ static void note_register(struct usage *u, ZydisRegister r, bool written)
 		break;
 	}
 	default:
+		u->mxcsr |= r == ZYDIS_REGISTER_MXCSR;
 		break;
 	}
 }
@@ -172,9 +176,11 @@ unsigned stub_encode(const ZydisDecodedInstruction *insn, const ZydisDecodedOper
 			   ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, o->reg.value) ==
 				   ZYDIS_REGISTER_RSP) {
 			ZydisRegisterClass class = ZydisRegisterGetClass(o->reg.value);
+			ZyanU8 id = (ZyanU8)ZydisRegisterGetId(rsp_replacement);
 
-			o->reg.value = ZydisRegisterEncode(class,
-				(ZyanU8)ZydisRegisterGetId(rsp_replacement));
+			if (class == ZYDIS_REGCLASS_GPR8 && id >= 4)
+				id = (ZyanU8)(id + 4); /* AH to BH come in between */
+			o->reg.value = ZydisRegisterEncode(class, id);
 		}
 	}
 	return ZYAN_SUCCESS(ZydisEncoderEncodeInstruction(&req, out, &len)) ? (unsigned)len : 0;
@@ -241,15 +247,15 @@ static void gprs(struct emitter *e, u32 set, ZydisRegister rsp_as, bool store)
 	}
 }
 
-static unsigned pick(u32 *taken)
+static unsigned pick(u32 *taken, const u8 *from, unsigned count)
 {
-	for (unsigned i = 0; i < ARRAY_LEN(candidates); i++) {
-		if (!(*taken & BIT(candidates[i]))) {
-			*taken |= BIT(candidates[i]);
-			return candidates[i];
+	for (unsigned i = 0; i < count; i++) {
+		if (!(*taken & BIT(from[i]))) {
+			*taken |= BIT(from[i]);
+			return from[i];
 		}
 	}
-	unreachable(); /* no instruction names eight general registers */
+	unreachable(); /* no instruction names that many general registers */
 }
 
 bool stub_generate(struct natives *ns, struct native *n, const ZydisDecodedInstruction *insn,
@@ -261,9 +267,9 @@ bool stub_generate(struct natives *ns, struct native *n, const ZydisDecodedInstr
 	u8 *start = e.at;
 	u8 code[16];
 
-	e.state = gpr64(pick(&taken));
-	e.memory = gpr64(pick(&taken));
-	ZydisRegister rsp_as = gpr64(pick(&taken));
+	ZydisRegister rsp_as = gpr64(u.rsp ? pick(&taken, stand_ins, ARRAY_LEN(stand_ins)) : RBP);
+	e.state = gpr64(pick(&taken, candidates, ARRAY_LEN(candidates)));
+	e.memory = gpr64(pick(&taken, candidates, ARRAY_LEN(candidates)));
 	unsigned len = stub_encode(insn, operands, e.memory, rsp_as, code);
 	if (!len)
 		return false;
@@ -276,8 +282,9 @@ bool stub_generate(struct natives *ns, struct native *n, const ZydisDecodedInstr
 	}
 	if (n->x87)
 		emit1(&e, ZYDIS_MNEMONIC_FXRSTOR64, op_state(&e, OFF(fpu), 512));
-	bool vector = u.vec || insn->mnemonic == ZYDIS_MNEMONIC_LDMXCSR ||
-		insn->mnemonic == ZYDIS_MNEMONIC_STMXCSR;
+	/* Conversions to general registers round, VFPCLASS looks at DAZ, and the decoder does not list MXCSR. */
+	bool vector = u.vec || u.mxcsr || insn->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX ||
+		(insn->meta.category == ZYDIS_CATEGORY_CONVERT && insn->meta.isa_ext != ZYDIS_ISA_EXT_BASE);
 	if (vector)
 		emit1(&e, ZYDIS_MNEMONIC_LDMXCSR, op_state(&e, OFF(fpu.mxcsr), 4));
 	vectors(&e, ns, u.vec, false);

@@ -5,6 +5,10 @@
 #include "cpu/interpret/native.h"
 #include "cpu/interpret/vector.h"
 #include "x86/control.h"
+#include "x86/xsave.h"
+
+#define FSW_ES  BIT(7)
+#define FSW_TOP 0x3800u
 
 static unsigned vector_registers(const struct interp *c) { return c->code_bits == 64 ? 16 : 8; }
 
@@ -106,31 +110,44 @@ int op_scatter(struct interp *c, const struct op *op)
 	return OP_NEXT;
 }
 
+/* Using MMX registers makes TOP 0 and all of them valid (SDM 1 9.5.1), also when the memory access then faults. */
+static int begin_mmx(struct interp *c)
+{
+	if (c->s->fpu.fsw & FSW_ES)
+		return x86_fault_plain(&c->v->x86, X86_MF);
+	x86_fpu_set_fsw(&c->s->fpu, c->s->fpu.fsw & (u16)~FSW_TOP);
+	c->s->fpu.ftw = 0xff;
+	return X86_OK;
+}
+
 /* MASKMOVQ, MASKMOVDQU, VMASKMOVDQU to [rDI]: op->extra bytes; op->dst data, op->src mask registers;
  * op->imm 1 for MMX registers. */
 int op_maskmov(struct interp *c, const struct op *op)
 {
 	bool mmx = op->imm & 1, vex = op->imm & 2;
-	const u8 *data = mmx ? c->s->fpu.st[op->dst] : c->s->fpu.zmm[op->dst];
-	const u8 *mask = mmx ? c->s->fpu.st[op->src] : c->s->fpu.zmm[op->src];
+	struct x86_cpu *cpu = &c->v->x86;
 	u64 ea = reg_get(c, GPR_OFF(RDI), op->asize);
 	gva_t at;
 
 	if (vex && x86_real_segments(c->s)) {
-		x86_ud(&c->v->x86);
+		x86_ud(cpu);
 		return OP_FAULT;
 	}
-	TRY_OP(x86_check_simd(&c->v->x86, mmx ? X86_SIMD_MMX : vex ? X86_SIMD_AVX : X86_SIMD_SSE));
-	TRY_OP(x86_linear(&c->v->x86, (enum x86_segreg)op->seg, ea, op->extra, ACCESS_WRITE, &at));
-	for (unsigned i = 0; i < op->extra; i++)
-		if (mask[i] & 0x80)
-			TRY_OP(mmu_probe(&c->mmu, at.v + i, 1, ACCESS_WRITE));
+	TRY_OP(x86_check_simd(cpu, mmx ? X86_SIMD_MMX : vex ? X86_SIMD_AVX : X86_SIMD_SSE));
+	if (mmx)
+		TRY_OP(begin_mmx(c));
+	/* with TOP at 0, st[] is MM0 to MM7 */
+	const u8 *data = mmx ? c->s->fpu.st[op->dst] : c->s->fpu.zmm[op->dst];
+	const u8 *mask = mmx ? c->s->fpu.st[op->src] : c->s->fpu.zmm[op->src];
+	TRY_OP(x86_linear(cpu, (enum x86_segreg)op->seg, ea, op->extra, ACCESS_WRITE, &at));
+	if (unlikely(c->mmu.align) && at.v & 7) {
+		x86_fault_code(cpu, X86_AC, 0);
+		return OP_FAULT;
+	}
+	/* Also bytes the mask spares must be writable: that is up to the processor (SDM 2, MASKMOVDQU), and some check. */
+	TRY_OP(mmu_probe(&c->mmu, at.v, op->extra, ACCESS_WRITE));
 	for (unsigned i = 0; i < op->extra; i++)
 		if (mask[i] & 0x80)
 			TRY_OP(mmu_write(&c->mmu, at.v + i, data + i, 1, ACCESS_WRITE));
-	if (mmx) {
-		c->s->fpu.fsw &= (u16)~0x3800; /* MMX use: TOP = 0, all registers valid */
-		c->s->fpu.ftw = 0xff;
-	}
 	return OP_NEXT;
 }
