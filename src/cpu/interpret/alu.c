@@ -329,7 +329,8 @@ ALWAYS_INLINE int source(struct interp *c, const struct op *op, unsigned size, u
 	__asm__(insn " %" w "[y]\n\tpushfq\n\tpopq %[f]"                                           \
 		: "+a"(lo), "+d"(hi), [f] "=r"(fl) : [y] "q"(b) : "cc", "memory")
 
-/* rDX:rAX = rAX * src, one width each; the byte form leaves everything in AX. */
+/* rDX:rAX = rAX * src, one width each; the byte form leaves everything in AX. Of the flags only CF and OF are defined;
+ * the others stay, as on AMD's processors. */
 #define MUL_FORMS(name, insn)                                                                      \
 	ALWAYS_INLINE int name(struct interp *c, const struct op *op, unsigned size)               \
 	{                                                                                          \
@@ -343,7 +344,7 @@ ALWAYS_INLINE int source(struct interp *c, const struct op *op, unsigned size, u
 		}                                                                                  \
 		c->s->gpr[RAX] = lo;                                                               \
 		c->s->gpr[RDX] = hi;                                                               \
-		set_flags(c, FLAGS_STATUS, fl);                                                    \
+		set_flags(c, FLAG_CF | FLAG_OF, fl);                                               \
 		return OP_NEXT;                                                                    \
 	}                                                                                          \
 	SIZED(name);
@@ -373,7 +374,7 @@ ALWAYS_INLINE int op_imul2(struct interp *c, const struct op *op, unsigned size)
 	TRY_OP(source(c, op, size, &b));
 	u64 a = op->extra ? op->imm : reg_get(c, op->dst, size);
 	reg_set(c, op->dst, size, do_imul(a, b, size, &fl));
-	set_flags(c, FLAGS_STATUS, fl);
+	set_flags(c, FLAG_CF | FLAG_OF, fl);
 	return OP_NEXT;
 }
 SIZED(op_imul2);
@@ -539,8 +540,7 @@ ALWAYS_INLINE int op_cmpxchg(struct interp *c, const struct op *op, unsigned siz
 		if (old == acc) {
 			reg_set(c, op->dst, size, src);
 		} else {
-			/* The 32-bit register form writes the destination either way. */
-			reg_set(c, op->dst, size, old);
+			/* The destination is not written: EDX's upper half stays. */
 			reg_set(c, GPR_OFF(RAX), size, old);
 		}
 	}
@@ -633,9 +633,10 @@ int op_aam(struct interp *c, const struct op *op)
 int op_aad(struct interp *c, const struct op *op)
 {
 	u16 ax = (u16)c->s->gpr[RAX];
-	u8 al = (u8)((ax >> 8) * (u8)op->imm + (ax & 0xff));
+	u64 fl, al = do_add(ax & 0xff, (u8)((ax >> 8) * (u8)op->imm), 1, &fl);
 
-	reg_set(c, GPR_OFF(RAX), 2, al);
-	set_flags(c, FLAGS_STATUS, parity_zero_sign(al));
+	reg_set(c, GPR_OFF(RAX), 2, (u8)al);
+	/* CF, AF and OF, undefined in the manuals, are those of the addition. */
+	set_flags(c, FLAGS_STATUS, fl);
 	return OP_NEXT;
 }

@@ -57,12 +57,25 @@ int op_loop(struct interp *c, const struct op *op)
 	return r;
 }
 
-/* The target is checked before the push, so that a bad one leaves the stack alone. */
+/* A bad target leaves the stack alone; but a stack that cannot be written faults first. */
+static int bad_target(struct interp *c, const struct op *op)
+{
+	struct x86_fault fault = c->v->x86.fault;
+	u64 mask = x86_stack_mask(c->s);
+	gva_t at;
+
+	TRY_OP(x86_linear(&c->v->x86, X86_SS, (c->s->gpr[RSP] - op->size) & mask, op->size, ACCESS_WRITE, &at));
+	TRY_OP(mmu_probe(&c->mmu, at.v, op->size, ACCESS_WRITE));
+	c->v->x86.fault = fault;
+	return OP_FAULT;
+}
+
 ALWAYS_INLINE int call(struct interp *c, const struct op *op, u64 target)
 {
 	if (op->size < 8)
 		target &= mask_bytes(op->size);
-	TRY_OP(check_target(c, target));
+	if (unlikely(check_target(c, target) != X86_OK))
+		return bad_target(c, op);
 	TRY_OP(push(c, c->s->rip + op->length, op->size));
 	c->s->rip = target;
 	return OP_JUMP;
@@ -156,13 +169,23 @@ int op_call_far(struct interp *c, const struct op *op)
 	return transferred(c, x86_call_far(&c->v->x86, selector, offset, op->size, next_rip(c, op)));
 }
 
+/* Far returns pop through x86/, which knows nothing of alignment checks. */
+static int check_stack_alignment(struct interp *c, const struct op *op)
+{
+	if (unlikely(c->mmu.align) && c->s->gpr[RSP] & (op->size - 1u))
+		return x86_fault_code(&c->v->x86, X86_AC, 0);
+	return X86_OK;
+}
+
 int op_ret_far(struct interp *c, const struct op *op)
 {
+	TRY_OP(check_stack_alignment(c, op));
 	return transferred(c, x86_ret_far(&c->v->x86, op->size, (u16)op->imm));
 }
 
 int op_iret(struct interp *c, const struct op *op)
 {
+	TRY_OP(check_stack_alignment(c, op));
 	return transferred(c, x86_iret(&c->v->x86, op->size));
 }
 

@@ -75,6 +75,11 @@ void build_memory(struct build *b, const ZydisDecodedOperand *o)
 	if (op->base == BASE_RIP)
 		op->disp += b->insn.length;
 	op->seg = (u8)(o->mem.segment - ZYDIS_REGISTER_ES);
+	/* SIB "no base, disp32" with REX.B and 32-bit addresses is R13D without displacement to Zydis 4.0. */
+	if ((b->insn.attributes & ZYDIS_ATTRIB_HAS_SIB) && b->insn.raw.modrm.mod == 0 && b->insn.raw.sib.base == 5) {
+		op->base = REG_NONE;
+		op->disp = b->insn.raw.disp.value;
+	}
 }
 
 void build_operands(struct build *b)

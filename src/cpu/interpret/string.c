@@ -211,7 +211,6 @@ static int ins_element(struct interp *c, const struct op *op, unsigned size, boo
 	u16 port = (u16)c->s->gpr[RDX];
 	gva_t at;
 
-	TRY(x86_check_port(cpu, port, size));
 	/* The destination must be writable before the device is read: reading may have consumed data. */
 	TRY(x86_linear(cpu, X86_ES, reg_get(c, GPR_OFF(RDI), op->asize), size, ACCESS_WRITE, &at));
 	TRY(mmu_probe(&c->mmu, at.v, size, ACCESS_WRITE));
@@ -221,7 +220,12 @@ static int ins_element(struct interp *c, const struct op *op, unsigned size, boo
 	advance(c, op, RDI, step(c, size));
 	return X86_OK;
 }
-ALWAYS_INLINE int op_ins(struct interp *c, const struct op *op, unsigned size) { return repeat(c, op, size, ins_element); }
+/* The right to use the port is checked even when the count is zero. */
+ALWAYS_INLINE int op_ins(struct interp *c, const struct op *op, unsigned size)
+{
+	TRY_OP(x86_check_port(&c->v->x86, (u16)c->s->gpr[RDX], size));
+	return repeat(c, op, size, ins_element);
+}
 SIZED(op_ins);
 
 static int outs_element(struct interp *c, const struct op *op, unsigned size, bool *stop)
@@ -230,12 +234,15 @@ static int outs_element(struct interp *c, const struct op *op, unsigned size, bo
 	u16 port = (u16)c->s->gpr[RDX];
 	u64 v;
 
-	TRY(x86_check_port(cpu, port, size));
 	TRY(string_get(c, op, size, &v));
 	cpu->ops->port_out(cpu, port, size, (u32)v);
 	note_port(c, port, size);
 	advance(c, op, RSI, step(c, size));
 	return X86_OK;
 }
-ALWAYS_INLINE int op_outs(struct interp *c, const struct op *op, unsigned size) { return repeat(c, op, size, outs_element); }
+ALWAYS_INLINE int op_outs(struct interp *c, const struct op *op, unsigned size)
+{
+	TRY_OP(x86_check_port(&c->v->x86, (u16)c->s->gpr[RDX], size));
+	return repeat(c, op, size, outs_element);
+}
 SIZED(op_outs);

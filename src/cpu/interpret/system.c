@@ -555,7 +555,12 @@ int op_xsave(struct interp *c, const struct op *op)
 	TRY_OP(x86_check_simd(cpu_of(c), X86_SIMD_XSAVE));
 	if (op->extra == X86_XSAVES)
 		TRY_OP(x86_require_cpl0(cpu_of(c)));
-	TRY_OP(image_address(c, op, 576, ACCESS_WRITE, &at));
+	u64 rfbm = from_edx_eax(c) & (c->s->xcr0 | (op->extra == X86_XSAVES ? c->s->xss : 0));
+	u32 size = x86_xsave_size(cpu_of(c)->model, rfbm, op->extra == X86_XSAVEC || op->extra == X86_XSAVES);
+	TRY_OP(image_address(c, op, size, ACCESS_WRITE, &at));
+	/* The whole area must be writable, also where nothing will be written: so processors check it first. */
+	if (!(at.v & 63))
+		TRY_OP(mmu_probe(&c->mmu, at.v + size - 1, 1, ACCESS_WRITE));
 	return plain(x86_xsave(cpu_of(c), at, from_edx_eax(c), (enum x86_xsave_form)op->extra,
 		op->flags & OPF_REX_W));
 }
@@ -576,11 +581,20 @@ int op_xrstor(struct interp *c, const struct op *op)
 
 static unsigned fenv_size(const struct op *op) { return op->size == 2 ? 2 : 4; }
 
+/* With alignment checks on, an image is aligned like its words. */
+static int check_image(struct interp *c, const struct op *op, unsigned len, unsigned access, gva_t *at)
+{
+	TRY(image_address(c, op, len, access, at));
+	if (unlikely(c->mmu.align) && at->v & (fenv_size(op) - 1))
+		return x86_fault_code(cpu_of(c), X86_AC, 0);
+	return X86_OK;
+}
+
 static int put_image(struct interp *c, const struct op *op, const u8 *image, unsigned len)
 {
 	gva_t at;
 
-	TRY(image_address(c, op, len, ACCESS_WRITE, &at));
+	TRY(check_image(c, op, len, ACCESS_WRITE, &at));
 	return mmu_write(&c->mmu, at.v, image, len, ACCESS_WRITE);
 }
 
@@ -588,8 +602,15 @@ static int get_image(struct interp *c, const struct op *op, u8 *image, unsigned 
 {
 	gva_t at;
 
-	TRY(image_address(c, op, len, ACCESS_READ, &at));
+	TRY(check_image(c, op, len, ACCESS_READ, &at));
 	return mmu_read(&c->mmu, at.v, image, len, ACCESS_READ);
+}
+
+/* Instructions without an N in their name report a pending exception first (SDM 1 8.7.1). */
+static int check_waiting_x87(struct interp *c)
+{
+	TRY(x86_check_simd(cpu_of(c), X86_SIMD_X87));
+	return c->s->fpu.fsw & BIT(7) ? x86_fault_plain(cpu_of(c), X86_MF) : X86_OK;
 }
 
 int op_fnstenv(struct interp *c, const struct op *op)
@@ -599,6 +620,7 @@ int op_fnstenv(struct interp *c, const struct op *op)
 	TRY_OP(x86_check_simd(cpu_of(c), X86_SIMD_X87));
 	TRY_OP(put_image(c, op, image, x86_fenv_store(c->s, fenv_size(op), image)));
 	c->s->fpu.fcw |= 0x3f; /* all exceptions masked afterwards */
+	x86_fpu_summarize(&c->s->fpu);
 	return OP_NEXT;
 }
 
@@ -606,7 +628,7 @@ int op_fldenv(struct interp *c, const struct op *op)
 {
 	u8 image[28];
 
-	TRY_OP(x86_check_simd(cpu_of(c), X86_SIMD_X87));
+	TRY_OP(check_waiting_x87(c));
 	TRY_OP(get_image(c, op, image, fenv_size(op) == 2 ? 14 : 28));
 	x86_fenv_load(c->s, fenv_size(op), image);
 	return OP_NEXT;
@@ -623,7 +645,7 @@ int op_fnsave(struct interp *c, const struct op *op)
 		memcpy(image + at + 10 * i, f->st[i], 10);
 	TRY_OP(put_image(c, op, image, at + 80));
 	f->fcw = 0x37f;
-	f->fsw = 0;
+	x86_fpu_set_fsw(f, 0);
 	f->ftw = 0;
 	f->fop = 0;
 	f->fip = f->fdp = 0;
@@ -635,7 +657,7 @@ int op_frstor(struct interp *c, const struct op *op)
 	unsigned env = fenv_size(op) == 2 ? 14 : 28;
 	u8 image[28 + 80];
 
-	TRY_OP(x86_check_simd(cpu_of(c), X86_SIMD_X87));
+	TRY_OP(check_waiting_x87(c));
 	TRY_OP(get_image(c, op, image, env + 80));
 	x86_fenv_load(c->s, fenv_size(op), image);
 	for (unsigned i = 0; i < 8; i++) {
