@@ -6,6 +6,7 @@
 #include "base/scope.h"
 #include "cli/verbs.h"
 #include "machine/engines.h"
+#include "os/sandbox.h"
 #include "os/tsc.h"
 #include "x86/cpuid.h"
 #include <stdlib.h>
@@ -75,6 +76,46 @@ static void put_string(const char *text)
 	putchar('"');
 }
 
+/* What is missing in each stage; where not even that can be found out, all of it is. */
+static struct sandbox_report probe_sandbox(void)
+{
+	struct sandbox_report report = { 0 };
+	struct err err = { 0 };
+
+	if (sandbox_probe(&report, &err))
+		for (unsigned i = 0; i < SANDBOX_STAGES; i++)
+			report.stages[i] = err;
+	return report;
+}
+
+static void show_sandbox_json(void)
+{
+	struct sandbox_report report = probe_sandbox();
+
+	printf(",\"sandbox\":[");
+	for (unsigned i = 0; i < SANDBOX_STAGES; i++) {
+		const struct err *e = &report.stages[i];
+
+		printf("%s{\"name\":\"%s\",\"complete\":%s,\"detail\":", i ? "," : "",
+			sandbox_stage_name(i), e->code ? "false" : "true");
+		put_string(e->text);
+		printf("}");
+	}
+	printf("]");
+}
+
+static void show_sandbox_text(void)
+{
+	struct sandbox_report report = probe_sandbox();
+
+	for (unsigned i = 0; i < SANDBOX_STAGES; i++) {
+		const struct err *e = &report.stages[i];
+
+		printf("sandbox    %-11s %s%s%s\n", sandbox_stage_name(i),
+			e->code ? "incomplete" : "complete", e->text[0] ? ": " : "", e->text);
+	}
+}
+
 static void show_json(const struct facts *f)
 {
 	printf("{\"cpu\":");
@@ -97,7 +138,9 @@ static void show_json(const struct facts *f)
 		}
 		printf("}");
 	}
-	printf("]}\n");
+	printf("]");
+	show_sandbox_json();
+	printf("}\n");
 }
 
 static void show_text(const struct facts *f)
@@ -114,6 +157,7 @@ static void show_text(const struct facts *f)
 		printf("engine     %-10s %s%s\n", engines[i]->name,
 			usable ? "usable" : "not usable: ", usable ? "" : why.text);
 	}
+	show_sandbox_text();
 }
 
 static int run(const void *values)
@@ -135,7 +179,8 @@ static const struct option_row options[] = {
 
 const struct verb verbs_host = {
 	.name = "host",
-	.doc = "show what this host offers: processor, memory, and which engines work here",
+	.doc = "show what this host offers: processor, memory, and which engines and which parts of"
+	       " the sandbox work here",
 	.options = options,
 	.size = sizeof(struct values),
 	.run = run,

@@ -252,5 +252,7 @@ void options_help(const struct option_row *table, FILE *to)
 		fprintf(to, "  --%s%s%s\n", table->name, table->value ? " " : "",
 			table->value ? table->value : "");
 		fprintf(to, "        %s\n", table->doc);
+		if (table->more)
+			table->more(to);
 	}
 }

@@ -26,6 +26,7 @@ struct option_row {
 	u64 min, max;		    /* numbers, sizes */
 	const char *const *choices; /* NULL-terminated */
 	bool required;
+	void (*more)(FILE *to); /* --help prints this below the doc; may be NULL */
 };
 
 /* Fills `values` from argv[0..argc); what is not mentioned keeps its value. -EINVAL with err:

@@ -6,6 +6,7 @@
  * ordinary way out when it is open.
  */
 #include "base/log.h"
+#include "cli/engine_options.h"
 #include "cli/sentinel.h"
 #include "cli/trace.h"
 #include "cli/verbs.h"
@@ -16,13 +17,14 @@
 #include <errno.h>
 #include <string.h>
 
-#define ESCAPE_BYTE 0x1d /* Ctrl-] */
+#define TRANSLATE   "translate" /* the engine, and the option with its switches */
+#define ESCAPE_BYTE 0x1d	/* Ctrl-] */
 
 struct values {
-	const char *engine, *kernel, *initrd, *append, *trace;
+	const char *engine, *kernel, *initrd, *append, *trace, *translate;
 	u64 memory, cpus, timeout_ns;
 	unsigned log;
-	bool no_reboot, stats;
+	bool no_reboot, no_sandbox, stats;
 };
 
 /* What the loop watches besides the machine. */
@@ -59,12 +61,13 @@ static int watch_open(struct watch *w, u64 timeout_ns, struct err *err)
 	return w->news.fd < 0 ? err->code : loop_add(&w->loop, &w->news, err);
 }
 
-static const struct cpu_engine *choose_engine(const char *name, struct err *err)
+/* An engine's own option asks for that engine, too. */
+static const struct cpu_engine *choose_engine(const struct values *v, struct err *err)
 {
-	if (!strcmp(name, "auto"))
-		return engines_auto(err);
+	if (!strcmp(v->engine, "auto"))
+		return v->translate ? engines_named(TRANSLATE) : engines_auto(err);
 	/* Named by the user: run what opens, even where probe() would advise against it. */
-	return engines_named(name);
+	return engines_named(v->engine);
 }
 
 static void print_stats(const struct machine *m)
@@ -127,11 +130,12 @@ static int run_machine(const struct values *v, struct machine *m, struct watch *
 		log_info("run", "%s", result.text);
 	if (v->stats)
 		print_stats(m);
+	machine_report(m, stderr);
 	return status_of(&result);
 }
 
-static int start(
-	const struct values *v, const struct cpu_engine *engine, const struct vcpu_trace *trace)
+static int start(const struct values *v, const struct cpu_engine *engine, u32 engine_options,
+	const struct vcpu_trace *trace)
 {
 	struct watch w = { 0 };
 	struct err err = { 0 };
@@ -142,6 +146,7 @@ static int start(
 	struct machine *m = machine_new(
 		&(struct machine_config){
 			.engine = engine,
+			.engine_options = engine_options,
 			.memory = v->memory,
 			.cpus = (unsigned)v->cpus,
 			.kernel = v->kernel,
@@ -151,6 +156,7 @@ static int start(
 			.input = STDIN_FILENO,
 			.output = STDOUT_FILENO,
 			.escape = isatty(STDIN_FILENO) ? ESCAPE_BYTE : -1,
+			.sandbox = !v->no_sandbox,
 			.trace = *trace,
 		},
 		&err);
@@ -174,17 +180,25 @@ static int run(const void *values)
 			"run: --engine %.64s: no such engine; `strata host` lists them", v->engine);
 		return fail(&err, CLI_USAGE);
 	}
+	u32 engine_options = 0;
+	if (v->translate &&
+		engine_options_parse(TRANSLATE, v->engine, v->translate, &engine_options, &err)) {
+		err_wrap(&err, "run");
+		return fail(&err, CLI_USAGE);
+	}
 	if (trace_open(&trace, v->trace, &err))
 		return fail(&err, err.code == -EINVAL ? CLI_USAGE : CLI_FAILED);
-	const struct cpu_engine *engine = choose_engine(v->engine, &err);
+	const struct cpu_engine *engine = choose_engine(v, &err);
 	if (!engine)
 		return fail(&err, CLI_CANNOT);
 
-	int status = start(v, engine, &trace);
+	int status = start(v, engine, engine_options, &trace);
 	if (trace_close(&trace, &err))
 		return fail(&err, status ? status : CLI_FAILED);
 	return status;
 }
+
+static void translate_help(FILE *to) { engine_options_help(TRANSLATE, to); }
 
 static void defaults(void *values)
 {
@@ -209,12 +223,17 @@ static const struct option_row options[] = {
 		AT(memory), MACHINE_MEMORY_MIN, MACHINE_MEMORY_MAX },
 	{ "cpus", "N", "processors, 1 to 8 (default 1)", OPTION_NUMBER, AT(cpus), 1,
 		MACHINE_CPUS_MAX },
-	{ "engine", "NAME", "auto, kvm or interpret (default auto: the fastest that works here)",
+	{ "engine", "NAME",
+		"auto, kvm, translate or interpret (default auto: the fastest that works here)",
 		OPTION_TEXT, AT(engine) },
+	{ TRANSLATE, "NAME[,NAME...]", "run under the translator, with these switches:",
+		OPTION_TEXT, AT(translate), .more = translate_help },
 	{ "timeout", "SECONDS", "end the machine after that time, with exit status 124",
 		OPTION_SECONDS, AT(timeout_ns) },
 	{ "no-reboot", NULL, "a reset by the guest ends the machine, with exit status 0",
 		OPTION_SWITCH, AT(no_reboot) },
+	{ "no-sandbox", NULL, "keep privileges and all system calls, for debuggers and Valgrind",
+		OPTION_SWITCH, AT(no_sandbox) },
 	{ "trace", "KIND[,KIND...]=FILE", "write exits, instructions or interrupts to a file",
 		OPTION_TEXT, AT(trace) },
 	{ "log", "LEVEL",

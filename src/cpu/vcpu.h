@@ -17,6 +17,7 @@
 #include <stdio.h>
 
 struct vcpu;
+struct explain_sink;
 
 enum cpu_exit {
 	CPU_EXIT_HALT,     /* HLT (or MWAIT): sleep until attention */
@@ -63,10 +64,17 @@ struct vcpu_trace {
 	bool exits, instructions, interrupts;
 };
 
+/* A switch of one engine: `strata run --<engine> NAME[,NAME...]`. A NULL name ends the table. */
+struct cpu_engine_option {
+	const char *name, *doc;
+	u32 bit;
+};
+
 struct vcpu {
 	struct x86_cpu x86;           /* x86.ctx is this vcpu */
 	unsigned index;               /* also the APIC id */
 	const struct cpu_engine *engine;
+	u32 engine_options;           /* bits of the engine's table; fixed before open() */
 	void *engine_data;
 	struct mmu *mmu;              /* of engines with software paging (cpu/mmu.h), else NULL */
 	struct memory *memory;
@@ -91,6 +99,11 @@ struct cpu_engine {
 	int (*pull)(struct vcpu *v);         /* x86.s := the engine's copy */
 	int (*push)(struct vcpu *v);         /* the engine's copy := x86.s */
 	void (*forget)(struct vcpu *v, gpa_t at, u64 len); /* NULL: nothing cached */
+	const struct cpu_engine_option *options;           /* NULL: it has none */
+	/* Prints what the options asked for, after the last run(); the vcpu's thread has ended. May be NULL. */
+	void (*report)(struct vcpu *v, FILE *to);
+	/* Tells what code at `rip` becomes, without running it; see cpu/explain.h. NULL: it becomes nothing else. */
+	int (*explain)(struct vcpu *v, u64 rip, unsigned count, const struct explain_sink *to, struct err *err);
 };
 
 /* Sets attention bits and kicks; any thread. */

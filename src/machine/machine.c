@@ -80,6 +80,7 @@ static int make_cpus(struct machine *m, struct err *err)
 		c->machine = m;
 		c->v.index = i;
 		c->v.engine = m->config.engine;
+		c->v.engine_options = m->config.engine_options;
 		c->v.memory = &m->memory;
 		c->v.ops = &access_ops;
 		c->v.ops_ctx = m;
@@ -174,6 +175,12 @@ struct vcpu_stats machine_stats(const struct machine *m)
 			sum.exits[e] += s->exits[e];
 	}
 	return sum;
+}
+
+void machine_report(const struct machine *m, FILE *to)
+{
+	for (unsigned i = 0; m->config.engine->report && i < m->config.cpus; i++)
+		m->config.engine->report(&m->cpus[i].v, to);
 }
 
 u64 machine_run_ns(const struct machine *m) { return clock_now(&m->clock); }

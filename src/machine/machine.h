@@ -34,7 +34,8 @@ struct machine;
 
 struct machine_config {
 	const struct cpu_engine *engine;
-	u64 memory; /* bytes; rounded up to pages */
+	u32 engine_options; /* bits of engine->options */
+	u64 memory;	    /* bytes; rounded up to pages */
 	unsigned cpus;
 	const char *kernel; /* paths; initrd and append may be NULL. kernel NULL: the processor
 			       starts */
@@ -43,6 +44,7 @@ struct machine_config {
 	bool reset_ends;	 /* a reset by the guest ends the machine */
 	int input, output;	 /* COM1's descriptors, borrowed; -1: none */
 	int escape;		 /* this input byte ends the machine; -1: none */
+	bool sandbox;		 /* os/sandbox.h, before the first guest instruction: for the whole process */
 	struct vcpu_trace trace; /* to is borrowed */
 };
 
@@ -78,6 +80,8 @@ void machine_end(struct machine *m, enum machine_why why, u32 code, const char *
 
 /* Sums over the vcpus; after machine_run(). */
 struct vcpu_stats machine_stats(const struct machine *m);
+/* What the engine was asked to report, vcpu by vcpu; after machine_run(). */
+void machine_report(const struct machine *m, FILE *to);
 u64 machine_run_ns(const struct machine *m); /* guest time since power-on */
 
 /* Everything but memory, of a machine that does not run: what snapshots and migration carry. A

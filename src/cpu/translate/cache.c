@@ -19,6 +19,8 @@
 
 #define CACHE_SIZE (28 * MiB)
 #define POOL_SIZE  (48 * MiB)
+#define SMALL_SIZE (256 * KiB)
+#define JUMP_SIZE  5u
 
 int tcache_open(struct translator *t, struct err *err)
 {
@@ -47,6 +49,8 @@ int tcache_open(struct translator *t, struct err *err)
 			for (unsigned i = 0; i < JUMP_ENTRIES; i++)
 				t->ctx->jump[space][v].code[i] = (u64)(uintptr_t)t->lookup_miss;
 	t->stubs_end = t->used;
+	t->block_ops = t->options & OPTION_SINGLE ? 1 : TBLOCK_OPS;
+	t->cache_limit = t->options & OPTION_SMALL_CACHE ? SMALL_SIZE : t->mem.size;
 	return 0;
 }
 
@@ -79,7 +83,7 @@ void tcache_fill(struct translator *t, u64 at, unsigned size, bool write)
 	struct mmu_entry *e = mmu_find(m, at, size, write ? MMU_WRITE : MMU_READ);
 	unsigned half = (unsigned)(at >> 63), i = fast_index(at);
 
-	if (!e)
+	if (!e || (t->options & OPTION_NO_FAST_TLB))
 		return;
 	u8 flags = atomic_load_explicit(e->flags, memory_order_relaxed);
 	if (write && (flags & (MEM_DIRTY | MEM_CODE)) != MEM_DIRTY)
@@ -115,9 +119,10 @@ void tcache_purge(struct translator *t)
 }
 
 /*
- * A memory_watcher: a page is being claimed by some engine. Our own stores to it are seen once the page's entries are gone;
- * another vcpu's, once it has left its code and will drop its entries before it enters again. Nobody
- * waits while in code, so two that claim at once do not wait for each other.
+ * A memory_watcher: a page is being claimed by some engine. Our own stores to it are seen once the
+ * page's entries are gone; another vcpu's, once it has left its code and will drop its entries
+ * before it enters again. Nobody waits while in code, so two that claim at once do not wait for
+ * each other.
  */
 void tcache_claimed(void *translator, const u8 *host_page)
 {
@@ -362,11 +367,18 @@ static bool pool_has_room(const struct translator *t)
 {
 	size_t most = sizeof(struct tblock) + (TBLOCK_OPS + 1) * sizeof(struct tinsn);
 
-	return t->pool_used + most <= POOL_SIZE && t->used + EMIT_MAX <= t->mem.size &&
+	return t->pool_used + most <= POOL_SIZE && t->used + EMIT_MAX <= t->cache_limit &&
 	       t->block_count < TBLOCKS_MAX && !natives_full(t->c->natives);
 }
 
 static u8 access_of(const struct build *d, u8 *bytes);
+
+/* Is all of the instruction's code one jump to its exit? */
+static bool is_handed(const struct emit *e, const u8 *before, unsigned outs)
+{
+	return e->out_count == outs + 1 && e->outs[outs].code >> 24 == EXIT_OP &&
+	       (size_t)(e->a.at - before) == JUMP_SIZE;
+}
 
 static struct tblock *translate(struct translator *t, const struct code_bytes *src, bool *interpret)
 {
@@ -388,7 +400,7 @@ static struct tblock *translate(struct translator *t, const struct code_bytes *s
 
 	unsigned at = 0, n = 0, page_left = (unsigned)(PAGE_SIZE - (rip & PAGE_MASK));
 	bool ended = false;
-	while (n < TBLOCK_OPS && at < page_left && !ended) {
+	while (n < t->block_ops && at < page_left && !ended) {
 		unsigned avail = page_left - at < 15 ? page_left - at : 15;
 		struct tinsn *in = &b->insns[n];
 		struct build d;
@@ -406,7 +418,11 @@ static struct tblock *translate(struct translator *t, const struct code_bytes *s
 		in->guest_at = (u16)at;
 		in->access = access_of(&d, &in->bytes);
 		e.bytes = src->host + at;
+		in->mnemonic = (u16)d.insn.mnemonic;
+		const u8 *before = e.a.at;
+		unsigned outs = e.out_count;
 		enum emit_result er = emit_insn(&e, &d, n);
+		in->handed = is_handed(&e, before, outs);
 		if (er == EMIT_REFUSED)
 			break;
 		at += in->op.length;
@@ -417,7 +433,7 @@ static struct tblock *translate(struct translator *t, const struct code_bytes *s
 	b->insns[n].host_at = (u16)(e.a.at - e.start);
 	b->insns[n].guest_at = (u16)at;
 	if (!ended) {
-		if (n < TBLOCK_OPS && at < page_left && !n) {
+		if (!n) {
 			/* Vector code in mode 0: this block only changes the mode. */
 			u32 code = EXIT_CODE(EXIT_VECTOR, 0);
 			e.outs[e.out_count].site = asm_jump(&e.a, 0xff);
@@ -471,7 +487,11 @@ struct tblock *tcache_find(struct translator *t, bool *interpret)
 		if (b->unit.gpa == src.gpa && b->rip == rip && b->space == c->mmu.space &&
 			b->vector == t->vector && second_page_matches(t, b))
 			return b;
-	return translate(t, &src, interpret);
+	u64 since = stats_now(t);
+	b = translate(t, &src, interpret);
+	if (t->stats)
+		t->stats->translate_ns += stats_now(t) - since;
+	return b;
 }
 
 /* ---- what a miss has to fill ---- */

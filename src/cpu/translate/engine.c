@@ -39,8 +39,9 @@ static bool vectors_allowed(const struct translator *t)
 	const struct x86_state *s = t->c->s;
 	u64 need = t->c->v->x86.model->xcr0_mask;
 
-	return !(s->cr0 & (CR0_TS | CR0_EM)) && (s->cr4 & CR4_OSFXSR) &&
-	       (s->cr4 & CR4_OSXMMEXCPT) && (s->cr4 & CR4_OSXSAVE) && (s->xcr0 & need) == need;
+	return !(t->options & OPTION_NO_VECTOR) && !(s->cr0 & (CR0_TS | CR0_EM)) &&
+	       (s->cr4 & CR4_OSFXSR) && (s->cr4 & CR4_OSXMMEXCPT) && (s->cr4 & CR4_OSXSAVE) &&
+	       (s->xcr0 & need) == need;
 }
 
 static void enter(struct translator *t, const u8 *code)
@@ -151,7 +152,8 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 	while (code) {
 		/* Order: announce, then look; vcpu_post() and tcache_claimed() do the reverse. */
 		t->ctx->kicked = 0;
-		t->ctx->exit_code = EXIT_CODE(EXIT_ATTENTION, 0); /* unless some exit says otherwise */
+		t->ctx->exit_code =
+			EXIT_CODE(EXIT_ATTENTION, 0); /* unless some exit says otherwise */
 		atomic_store(&t->in_code, true);
 		if (unlikely(wanted(c) || atomic_load(&t->purge))) {
 			atomic_store(&t->in_code, false);
@@ -200,6 +202,8 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 			break;
 		case EXIT_OP:
 			t->dropped = false;
+			if (unlikely(t->stats))
+				stats_op(t, &from->insns[arg]);
 			code = hand_over(t, from, arg, &stop);
 			break;
 		case EXIT_ATTENTION: break;
@@ -212,6 +216,7 @@ static enum cpu_exit translate_run(struct vcpu *v)
 {
 	struct translator *t = v->engine_data;
 	struct interp *c = t->c;
+	u64 since = stats_now(t);
 
 	if (!t->bound) {
 		stack_t ss = { .ss_sp = t->signal_stack,
@@ -260,15 +265,17 @@ static enum cpu_exit translate_run(struct vcpu *v)
 		}
 		if (t->pending && t->pending->target == b->rip &&
 			t->pending->owner->space == b->space &&
-			t->pending->owner->vector == b->vector && !t->no_chain)
+			t->pending->owner->vector == b->vector && !(t->options & OPTION_NO_CHAIN))
 			tcache_link(t, t->pending, b);
-		if (t->pending_jump && !t->no_lookup)
+		if (t->pending_jump && !(t->options & OPTION_NO_LOOKUP))
 			tcache_jump(t, b);
 		t->pending = NULL;
 		t->pending_jump = false;
 		if (!run_blocks(t, b))
 			break;
 	}
+	if (t->stats)
+		t->stats->run_ns += stats_now(t) - since;
 	blocks_owner(NULL);
 	translating = NULL;
 	t->pending = NULL;
@@ -291,6 +298,7 @@ static void translate_close(struct vcpu *v)
 	interp_free(t->c);
 	tcache_close(t);
 	free(t->signal_stack);
+	free(t->stats);
 	free(t);
 	v->engine_data = NULL;
 }
@@ -305,22 +313,22 @@ static int translate_open(struct vcpu *v, struct err *err)
 	if (!t)
 		return err_set(err, -ENOMEM, "translate: no memory for vcpu %u", v->index);
 	v->engine_data = t;
+	t->options = v->engine_options;
 	t->signal_stack = malloc(SIGNAL_STACK);
 	t->c = interp_new(v, err);
-	if (!t->signal_stack || !t->c || tcache_open(t, err) < 0) {
+	if (!t->signal_stack || !t->c || tcache_open(t, err) < 0 ||
+		((t->options & OPTION_STATS) && stats_open(t, err) < 0)) {
 		translate_close(v);
 		return -ENOMEM;
 	}
 	t->ctx->leave_plain = (u64)(uintptr_t)translate_leave;
 	t->ctx->state = (u64)(uintptr_t)&v->x86.s;
-	t->c->hooks = (struct interp_hooks){
-		.dropped = tcache_dropped, .ctx = t
-	};
-	memory_watch(v->memory, &(struct memory_watcher){ .code_written = ignore_written, .code_claimed = tcache_claimed, .ctx = t });
+	t->c->hooks = (struct interp_hooks){ .dropped = tcache_dropped, .ctx = t };
+	memory_watch(v->memory,
+		&(struct memory_watcher){
+			.code_written = ignore_written, .code_claimed = tcache_claimed, .ctx = t });
 	t->c->mmu.flushed = tcache_flushed;
 	t->c->mmu.flushed_ctx = t;
-	t->no_chain = getenv("STRATA_NO_CHAIN") != NULL;
-	t->no_lookup = getenv("STRATA_NO_LOOKUP") != NULL;
 	translate_signals();
 	return 0;
 }
@@ -351,6 +359,11 @@ static void translate_forget(struct vcpu *v, gpa_t at, u64 len)
 	blocks_forget(t->c, at, len);
 }
 
+static void translate_report(struct vcpu *v, FILE *to)
+{
+	stats_report(v->engine_data, v->index, to);
+}
+
 const struct cpu_engine translate_engine = {
 	.name = "translate",
 	.doc = "the binary translator: 64-bit code runs from a code cache",
@@ -362,4 +375,6 @@ const struct cpu_engine translate_engine = {
 	.pull = translate_pull,
 	.push = translate_push,
 	.forget = translate_forget,
+	.options = options_table,
+	.report = translate_report,
 };

@@ -51,6 +51,8 @@
 #include "cpu/interpret/blocks.h"
 #include "cpu/interpret/interp.h"
 #include "cpu/translate/asm.h"
+#include "cpu/translate/options.h"
+#include "cpu/translate/stats.h"
 #include "cpu/translate/translate.h"
 #include "os/codemem.h"
 #include <pthread.h>
@@ -91,7 +93,7 @@ struct tctx {
 	u64 fs_base, gs_base; /* the guest's */
 	u32 exit_code, exit_block;
 	u32 mxcsr_host;
-	u32 kicked;     /* a signal came between the last look at attention and translate_enter */
+	u32 kicked; /* a signal came between the last look at attention and translate_enter */
 	struct fast_table fast[MMU_SPACES][2];
 	struct jump_table jump[MMU_SPACES][VECTOR_MODES];
 };
@@ -120,7 +122,9 @@ struct tinsn {
 	u16 host_at;  /* offset of its code in the block */
 	u16 guest_at; /* offset of its bytes */
 	u8 access;
-	u8 bytes; /* of memory touched */
+	u8 bytes;    /* of memory touched */
+	bool handed; /* always the interpreter's; else only when its memory check misses */
+	u16 mnemonic;
 };
 
 struct tblock {
@@ -170,15 +174,18 @@ struct translator {
 	bool dropped; /* everything was dropped: hold no block pointer */
 	struct tblock *cut_block;
 	_Atomic bool in_code;
-	_Atomic bool purge;        /* drop the fast TLB before entering again: someone claims code pages */
+	_Atomic bool purge; /* drop the fast TLB before entering again: someone claims code pages */
 	pthread_t thread;
 	bool bound; /* thread and signal stack are set */
 	void *signal_stack;
-	u8 vector_space;	  /* the space vector mode 1 was entered in */
-	bool interpret_once;	  /* the next block is the interpreter's */
-	struct link *pending;	  /* the exit taken, to be chained to what is found next */
-	bool pending_jump;	  /* the same for a lookup */
-	bool no_chain, no_lookup; /* off-switches */
+	u8 vector_space;	       /* the space vector mode 1 was entered in */
+	bool interpret_once;	       /* the next block is the interpreter's */
+	struct link *pending;	       /* the exit taken, to be chained to what is found next */
+	bool pending_jump;	       /* the same for a lookup */
+	u32 options;		       /* enum translate_option */
+	unsigned block_ops;	       /* guest instructions a block may have */
+	size_t cache_limit;	       /* bytes of code before everything is dropped */
+	struct translate_stats *stats; /* NULL: nobody asked */
 	u64 exits[5], blocks_made, guest_bytes, host_bytes, links_made, fast_fills, clears;
 };
 

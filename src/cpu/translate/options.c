@@ -1,0 +1,12 @@
+#include "cpu/translate/options.h"
+
+const struct cpu_engine_option options_table[] = {
+	{ "stats", "print the translator's counters at the end", OPTION_STATS },
+	{ "no-chain", "leave the code cache at every direct jump", OPTION_NO_CHAIN },
+	{ "no-lookup", "leave the code cache at every return and indirect jump", OPTION_NO_LOOKUP },
+	{ "no-fast-tlb", "leave the code cache at every access to memory", OPTION_NO_FAST_TLB },
+	{ "no-vector", "interpret SSE and AVX instructions", OPTION_NO_VECTOR },
+	{ "single", "translate one instruction at a time", OPTION_SINGLE },
+	{ "small-cache", "a code cache of 256 KiB, emptied often", OPTION_SMALL_CACHE },
+	{ 0 },
+};

@@ -1,0 +1,15 @@
+/* What `--translate LIST` can ask for: counters, and off-switches for each optimization. */
+#pragma once
+#include "cpu/vcpu.h"
+
+enum translate_option {
+	OPTION_STATS = BIT(0),
+	OPTION_NO_CHAIN = BIT(1),
+	OPTION_NO_LOOKUP = BIT(2),
+	OPTION_NO_FAST_TLB = BIT(3),
+	OPTION_NO_VECTOR = BIT(4),
+	OPTION_SINGLE = BIT(5),
+	OPTION_SMALL_CACHE = BIT(6),
+};
+
+extern const struct cpu_engine_option options_table[];
