@@ -1,0 +1,117 @@
+/*
+ * The system calls of a running monitor, each with its reason. Whatever has no row ends the process
+ * by SIGSYS with a message that names the call.
+ *
+ * A row is for what runs after sandbox_enter(): in a guest's life, at its reset, and on the way
+ * out. What only happens before (opening, mapping code, starting threads, KVM's set-up) has none.
+ */
+#include "base/bits.h"
+#include "os/sandbox_priv.h"
+#include <asm/prctl.h>
+#include <asm/termbits.h>
+#include <linux/kvm.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#define ALLOW(call, why)                        \
+	{                                       \
+		.nr = SYS_##call, .reason = why \
+	}
+#define ALLOW_IF(call, how, n, v, why)                                              \
+	{                                                                           \
+		.nr = SYS_##call, .match = how, .arg = n, .value = v, .reason = why \
+	}
+#define IOCTL(request, why) ALLOW_IF(ioctl, MATCH_EQUAL, 1, (u32)(request), why)
+#define REFUSE(call, why)                                       \
+	{                                                       \
+		.nr = SYS_##call, .refuse = true, .reason = why \
+	}
+
+const struct sandbox_rule sandbox_rules[] = {
+	/* descriptors: those that are open, and no others */
+	ALLOW(read, "console input; events, timers and signals that are descriptors"),
+	ALLOW(write, "console output, messages, traces; setting events"),
+	ALLOW(readv, "the same, as some C libraries do it"),
+	ALLOW(writev, "the same, as some C libraries do it; the C library's last words"),
+	ALLOW(close, "taking a machine apart"),
+	ALLOW(lseek, "stdio, closing a trace"),
+	ALLOW(fstat, "stdio, the first write to a trace"),
+	ALLOW(poll, "the sentinel; a console descriptor that does not block"),
+	ALLOW(epoll_wait, "the event loop"),
+	ALLOW(epoll_pwait, "the event loop, as some C libraries do it"),
+	ALLOW(epoll_ctl, "the event loop's sources leave it"),
+	ALLOW(timerfd_settime, "guest timers"),
+	IOCTL(TCGETS, "stdio asks whether a stream is a terminal"),
+	IOCTL(TCGETS2, "the same, by newer C libraries"),
+	IOCTL(TCSETS, "the terminal back to what it was, also in a crash; raw again after a stop"),
+	IOCTL(TCSETS2, "the same, by newer C libraries"),
+
+	/* memory: never executable */
+	ALLOW_IF(mmap, MATCH_CLEAR, 2, PROT_EXEC, "malloc"),
+	ALLOW_IF(mprotect, MATCH_CLEAR, 2, PROT_EXEC, "malloc; the interpreter's guard pages"),
+	ALLOW(munmap, "malloc; taking a machine apart"),
+	ALLOW(mremap, "realloc: moves memory with the rights it has"),
+	ALLOW(brk, "malloc"),
+	ALLOW(madvise, "a reset gives guest memory back; stacks of threads that end"),
+
+	/* threads: those that exist */
+	ALLOW(futex, "locks, conditions, vcpus that sleep"),
+	ALLOW(sched_yield, "short waits for another thread"),
+	ALLOW(membarrier, "code that another thread may be running is unlinked"),
+	ALLOW_IF(arch_prctl, MATCH_EQUAL, 0, ARCH_SET_GS,
+		"the translator's GS, host CPUs without WRGSBASE"),
+	ALLOW(gettid, "raise"),
+	ALLOW(getpid, "raise, abort"),
+	ALLOW_IF(tgkill, MATCH_SELF, 0, 0, "kicks of vcpus, threads interrupted at the end, raise"),
+	ALLOW(exit, "a thread ends"),
+	ALLOW(exit_group, "the process ends"),
+
+	/* signals */
+	ALLOW(rt_sigaction, "crash handlers pass a signal on; interrupting threads at the end"),
+	ALLOW(rt_sigprocmask, "the terminal's restoration; raise, abort"),
+	ALLOW(rt_sigreturn, "every handler's end"),
+	ALLOW(sigaltstack, "handlers of a thread whose stack pointer is the guest's"),
+	ALLOW(restart_syscall, "the kernel's: a sleep goes on after the process was stopped"),
+
+	/* time: mostly answered without the kernel, not on every host */
+	ALLOW(clock_gettime, "clocks"),
+	ALLOW(gettimeofday, "clocks, as some C libraries do it"),
+	ALLOW(time, "clocks, as some C libraries do it"),
+	ALLOW(nanosleep, "the sentinel's grace, as some C libraries do it"),
+	ALLOW(clock_nanosleep, "the sentinel's grace"),
+
+	/* KVM: running a vcpu that exists, moving its state, interrupts */
+	IOCTL(KVM_RUN, "guest code"),
+	IOCTL(KVM_INTERRUPT, "an external interrupt"),
+	IOCTL(KVM_NMI, "an NMI"),
+	IOCTL(KVM_GET_REGS, "state"),
+	IOCTL(KVM_SET_REGS, "state"),
+	IOCTL(KVM_GET_SREGS, "state"),
+	IOCTL(KVM_SET_SREGS, "state"),
+	IOCTL(KVM_GET_MSRS, "state"),
+	IOCTL(KVM_SET_MSRS, "state"),
+	IOCTL(KVM_GET_XSAVE, "state"),
+	IOCTL(KVM_SET_XSAVE, "state"),
+	IOCTL(KVM_GET_XCRS, "state"),
+	IOCTL(KVM_SET_XCRS, "state"),
+	IOCTL(KVM_GET_DEBUGREGS, "state"),
+	IOCTL(KVM_SET_DEBUGREGS, "state"),
+	IOCTL(KVM_GET_VCPU_EVENTS, "state"),
+	IOCTL(KVM_SET_VCPU_EVENTS, "state"),
+	IOCTL(KVM_GET_DEVICE_ATTR, "state: the TSC's offset"),
+	IOCTL(KVM_SET_DEVICE_ATTR, "state: the TSC's offset"),
+
+	/* asked by libraries that go on without an answer */
+	REFUSE(openat, "the number of processors, for malloc's arenas; message catalogues"),
+	REFUSE(open, "the same, as some C libraries do it"),
+	REFUSE(newfstatat, "stdio's buffer size: it has a default"),
+	REFUSE(access, "the dynamic linker"),
+	REFUSE(readlink, "the dynamic linker"),
+	REFUSE(uname, "the dynamic linker"),
+	REFUSE(sysinfo, "the size of memory, asked by sorting and compression"),
+	REFUSE(sched_getaffinity, "the number of processors, for malloc's arenas"),
+	REFUSE(getrandom, "a hash seed: malloc has another"),
+	REFUSE(prctl, "names of memory and threads"),
+};
+const unsigned sandbox_rule_count = ARRAY_LEN(sandbox_rules);
