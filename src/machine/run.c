@@ -17,6 +17,7 @@
  */
 #include "machine/machine_priv.h"
 #include "os/fd.h"
+#include "os/sandbox.h"
 #include "os/thread.h"
 #include "os/tsc.h"
 #include <errno.h>
@@ -282,6 +283,16 @@ static int add_sources(struct machine *m, struct err *err)
 	return 0;
 }
 
+/* Every thread exists, everything is open, and guest code waits at the gate: what the process has
+ * beyond that it gives up now. */
+static void enter_sandbox(struct machine *m)
+{
+	struct sandbox_report report;
+
+	if (m->config.sandbox)
+		sandbox_enter(&report);
+}
+
 int machine_run(
 	struct machine *m, struct loop *loop, struct machine_result *result, struct err *err)
 {
@@ -292,6 +303,7 @@ int machine_run(
 	if (console_open(&m->console, err))
 		goto remove;
 	if (start_cpus(m, err) == 0) {
+		enter_sandbox(m);
 		pthread_mutex_lock(&m->lock);
 		m->tsc_base = tsc_read() - clock_ticks(clock_now(&m->clock), m->model.tsc_hz);
 		clock_resume(&m->clock);
