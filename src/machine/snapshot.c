@@ -58,6 +58,10 @@ static int load_body(
 
 		if (cpu_state_load(&v->x86.s, data, len, used, err))
 			return err->code;
+		/* Any register may hold anything, as guests can make them; this is no register. */
+		if ((unsigned)v->x86.s.activity > X86_SHUTDOWN)
+			return err_set(err, -EINVAL, "activity %u does not exist",
+				(unsigned)v->x86.s.activity);
 		v->x86.ops->flush(&v->x86, X86_FLUSH_ALL, 0, 0);
 		v->x86.ops->mode_changed(&v->x86);
 		return v->engine->push(v) ? err_set(err, -EIO, "the engine refuses the state") : 0;

@@ -164,6 +164,24 @@ static void refused_stream_changes_nothing(void **state)
 	machine_free(two);
 }
 
+static void impossible_activity_is_refused(void **state)
+{
+	struct machine *a = machine(1), *b = machine(1);
+	struct err err = { 0 };
+
+	a->cpus[0].v.x86.s.activity = (enum x86_activity)77;
+	struct blob from = save(a), before = save(b);
+	assert_int_not_equal(machine_load(b, from.data, from.len, &err), 0);
+	assert_non_null(strstr(err.text, "cpu0: activity 77"));
+	struct blob after = save(b);
+	assert_blobs(&before, &after, true);
+	blob_free(&from);
+	blob_free(&before);
+	blob_free(&after);
+	machine_free(a);
+	machine_free(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -171,6 +189,7 @@ int main(void)
 		cmocka_unit_test(every_member_is_in_the_table),
 		cmocka_unit_test(machine_survives_a_round_trip),
 		cmocka_unit_test(refused_stream_changes_nothing),
+		cmocka_unit_test(impossible_activity_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
