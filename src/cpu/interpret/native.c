@@ -319,7 +319,10 @@ static int trap_to_fault(struct interp *c, int trap)
 	case X86_MF: return x86_fault_plain(cpu, X86_MF);
 	case X86_XM: return c->s->cr4 & CR4_OSXMMEXCPT ? x86_fault_plain(cpu, X86_XM) : x86_ud(cpu);
 	case X86_AC: return x86_fault_code(cpu, X86_AC, 0);
-	default: return x86_gp(cpu, 0);
+	default:
+		/* Memory operands were translated and checked before. */
+		must(trap != X86_PF, "a stub left its operand, rip 0x%llx", (unsigned long long)c->s->rip);
+		return x86_gp(cpu, 0);
 	}
 }
 
