@@ -40,6 +40,7 @@ struct bench {
 	void *reserve; /* address space around RAM */
 	u64 random;
 	unsigned traced, limit; /* instructions */
+	bool damaged;		/* the state began as no processor's can */
 	bool loud;		/* FUZZ_TRACE is in the environment: the trace to standard error */
 	u8 image[GUEST_RAM];
 };
@@ -211,6 +212,8 @@ static void check_state(const struct bench *b)
 			  FLAG_NT | FLAG_RF | FLAG_VM | FLAG_AC | FLAG_VIF | FLAG_VIP | FLAG_ID;
 	const struct x86_state *s = &b->v.x86.s;
 
+	if (b->damaged)
+		return;
 	must((s->rflags & ~flags) == 0 && (s->rflags & FLAG_ONE), "rflags 0x%llx",
 		(unsigned long long)s->rflags);
 	must(!x86_paging(s) || x86_protected(s), "paging without protection");
@@ -237,6 +240,18 @@ static enum guest_mode choose_mode(u8 byte)
 	return (enum guest_mode)min_u64(byte % (GUEST_MODES + 4), GUEST_LONG);
 }
 
+/* What a damaged snapshot might hold: anything in the fields that loading does not check. */
+static void damage_state(struct bench *b, u8 how)
+{
+	struct x86_state *s = &b->v.x86.s;
+	enum x86_activity activity = s->activity;
+
+	for (unsigned n = how % 5; n; n--)
+		((u8 *)s)[any(b) % offsetof(struct x86_state, fpu)] ^= (u8)any(b);
+	s->activity = activity;
+	b->damaged = true;
+}
+
 static void prepare(struct bench *b, struct exec_input *in, u8 how)
 {
 	u8 mode = exec_take(in);
@@ -249,6 +264,9 @@ static void prepare(struct bench *b, struct exec_input *in, u8 how)
 		fprintf(stderr, "run: mode %u\n", choose_mode(mode));
 	guest_make(b->image, &b->v.x86.s, &b->model, choose_mode(mode), mode & 0x80 ? 3 : 0,
 		&b->random);
+	b->damaged = false;
+	if ((how & 0x38) == 0x38)
+		damage_state(b, exec_take(in));
 	exec_code(in, b->image + GUEST_CODE, (unsigned)min_u64(code, GUEST_CODE_MAX));
 	must(memory_write(&b->memory, gpa(0), b->image, GUEST_RAM), "RAM");
 	for (u64 page = 0; page < GUEST_RAM >> PAGE_SHIFT; page++)
