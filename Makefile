@@ -4,18 +4,19 @@
 #   make test         build and run the tests; the last line is "N passed, N failed, N skipped"
 #   make build        build/strata
 #   make test-long    every test, longer fuzzing, with the sanitizers too
-#   make bench        speed and boot times, beside QEMU's where it is installed; bench-quick: one round
+#   make bench        speed and boot times, beside QEMU's where it is installed; bench-quick: in five minutes
 #   make check        the rules only: layers, headers, formatting, documents, Clang
 #   make fmt          format the sources;  make clean: remove build/
 #   make deps         install the Debian packages needed by all of the above
 #
 # MODE=debug|release|asan|tsan|coverage chooses the build folder build/<mode>. WERROR=1 makes warnings errors.
-# SUITES="unit rules" limits the tests. MODES="release asan" makes `make test` run in several modes.
+# ENGINES=interpret,kvm chooses what is measured. SUITES="unit rules" limits the tests. MODES="release asan" makes `make test` run in several modes.
 
 MODE   ?= release
 MODES  ?= $(MODE)
 WERROR ?= 0
 SUITES ?=
+ENGINES ?= interpret
 
 override WERROR_OPTION := -Dwerror=$(if $(filter-out 0,$(WERROR)),true,false)
 
@@ -52,11 +53,13 @@ test-long:
 
 bench: build
 	@tools/deps build run bench
-	@bench/boot
+	@bench/boot --engines $(ENGINES) --json build/bench-boot.json
+	@bench/workloads --engines $(ENGINES) --json build/bench-workloads.json
 
 bench-quick: build
 	@tools/deps build run
-	@bench/boot --quick
+	@bench/boot --quick --engines $(ENGINES)
+	@bench/workloads --quick --engines $(ENGINES)
 
 check:
 	@tools/deps build test
