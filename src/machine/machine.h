@@ -41,10 +41,10 @@ struct machine_config {
 			       starts */
 	const char *initrd; /* at the reset vector with nothing there: for tests */
 	const char *append;
-	bool reset_ends;	 /* a reset by the guest ends the machine */
-	int input, output;	 /* COM1's descriptors, borrowed; -1: none */
-	int escape;		 /* this input byte ends the machine; -1: none */
-	bool sandbox;		 /* os/sandbox.h, before the first guest instruction: for the whole process */
+	bool reset_ends;   /* a reset by the guest ends the machine */
+	int input, output; /* COM1's descriptors, borrowed; -1: none */
+	int escape;	   /* this input byte ends the machine; -1: none */
+	bool sandbox; /* os/sandbox.h, before the first guest instruction: for the whole process */
 	struct vcpu_trace trace; /* to is borrowed */
 };
 
