@@ -74,6 +74,11 @@ NODISCARD int boot_image_read(
 	struct boot_image *image, const char *what, const char *path, u64 limit, struct err *err);
 void boot_image_free(struct boot_image *image);
 
+/* What runs once a kernel has unpacked itself: a copy of the file inside of a bzImage, or of the
+ * file. `limit` bounds it. The caller owns it until boot_image_free(). */
+NODISCARD int boot_image_unpacked(
+	struct boot_image *out, const struct boot_image *kernel, u64 limit, struct err *err);
+
 /* The format of a file, or an error that says what the file seems to be instead. */
 NODISCARD int boot_detect(
 	const struct boot_image *kernel, enum boot_format *format, struct err *err);

@@ -17,6 +17,10 @@ bool multiboot_probe(const struct boot_image *kernel);
 bool firmware_probe(const struct boot_image *kernel);
 bool sector_probe(const struct boot_image *kernel);
 
+/* The ELF file inside, for free(); it may have up to `limit` bytes. */
+NODISCARD int bzimage_unpack(
+	const struct boot_image *k, u64 limit, u8 **take_kernel, u64 *size, struct err *err);
+
 int bzimage_load(const struct boot_request *req, struct x86_state *s, struct err *err);
 int linux_elf_load(const struct boot_request *req, struct x86_state *s, struct err *err);
 int pvh_load(const struct boot_request *req, struct x86_state *s, struct err *err);

@@ -100,14 +100,19 @@ static void copy_header(struct linux_boot *boot, const struct boot_image *k)
 		end - LINUX_SETUP_SECTS);
 }
 
+/* Is the payload something that we can unpack? */
+static bool packed_for_us(const struct bzimage *bz)
+{
+	return bz->payload && bz->init_size && unpack_format(bz->payload, bz->payload_size);
+}
+
 /*
  * The unpacked size is the payload's last four bytes. The kernel's own decompressor works within
  * init_size, so no honest kernel unpacks to more; that, and the guest's memory, bound the buffer.
  */
-static int load_unpacked(const struct bzimage *bz, struct linux_boot *boot,
-	const struct boot_request *req, struct x86_state *s, struct err *err)
+static int unpack_payload(
+	const struct bzimage *bz, u64 ram, u8 **take_kernel, u64 *kernel_size, struct err *err)
 {
-	u64 ram = memory_ram_size(req->memory);
 	u64 size = bz->payload_size > 4 ? get_le32(bz->payload + bz->payload_size - 4) : 0;
 
 	if (!size || size > bz->init_size)
@@ -123,7 +128,35 @@ static int load_unpacked(const struct bzimage *bz, struct linux_boot *boot,
 		return err_set(err, -ENOMEM, "no memory to unpack %llu MiB",
 			(unsigned long long)(size / MiB));
 	int r = unpack(bz->payload, bz->payload_size, kernel, size, ram, err);
-	return r < 0 ? r : linux_enter_elf(boot, kernel, size, req, s, err);
+	if (r < 0)
+		return r;
+	*take_kernel = steal_ptr(&kernel);
+	*kernel_size = size;
+	return 0;
+}
+
+static int load_unpacked(const struct bzimage *bz, struct linux_boot *boot,
+	const struct boot_request *req, struct x86_state *s, struct err *err)
+{
+	AUTO_FREE u8 *kernel = NULL;
+	u64 size;
+
+	int r = unpack_payload(bz, memory_ram_size(req->memory), &kernel, &size, err);
+	if (r < 0)
+		return r;
+	return linux_enter_elf(boot, kernel, size, req, s, err);
+}
+
+int bzimage_unpack(
+	const struct boot_image *k, u64 limit, u8 **take_kernel, u64 *size, struct err *err)
+{
+	struct bzimage bz = { 0 };
+
+	if (parse(&bz, k, err) < 0)
+		return -ENOEXEC;
+	if (!packed_for_us(&bz))
+		return err_set(err, -ENOEXEC, "its kernel is packed in an unknown way");
+	return unpack_payload(&bz, limit, take_kernel, size, err);
 }
 
 /*
@@ -166,8 +199,7 @@ int bzimage_load(const struct boot_request *req, struct x86_state *s, struct err
 	copy_header(&boot, &req->kernel);
 	boot.cmdline_max = bz.cmdline_size;
 	boot.initrd_end = bz.xloadflags & XLF_ABOVE_4G ? 4 * GiB : (u64)bz.initrd_max + 1;
-	bool ours = bz.payload && bz.init_size && unpack_format(bz.payload, bz.payload_size);
-	if (req->unpack && ours && (bz.xloadflags & XLF_KERNEL_64))
+	if (req->unpack && packed_for_us(&bz) && (bz.xloadflags & XLF_KERNEL_64))
 		return load_unpacked(&bz, &boot, req, s, err);
 	return load_packed(&bz, &boot, req, s, err);
 }

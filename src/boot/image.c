@@ -1,6 +1,7 @@
 /* Reads kernel and initrd files into host memory, bounded, with messages that say what is wrong. */
+#include "base/bits.h"
 #include "base/scope.h"
-#include "boot/boot.h"
+#include "boot/boot_priv.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -61,6 +62,25 @@ int boot_image_read(
 		return err_set(err, r, "%s %s: %s", what, path,
 			r == -ENODATA ? "shrank while read" : strerror(-r));
 	*image = (struct boot_image){ .name = path, .data = steal_ptr(&data), .size = size };
+	return 0;
+}
+
+int boot_image_unpacked(
+	struct boot_image *out, const struct boot_image *kernel, u64 limit, struct err *err)
+{
+	u8 *data = NULL;
+	u64 size = kernel->size;
+
+	if (bzimage_probe(kernel)) {
+		if (bzimage_unpack(kernel, limit, &data, &size, err) < 0)
+			return err_wrap(err, "%s", kernel->name);
+	} else {
+		data = malloc(max_u64(size, 1));
+		if (!data)
+			return err_set(err, -ENOMEM, "%s: no memory", kernel->name);
+		memcpy(data, kernel->data, size);
+	}
+	*out = (struct boot_image){ .name = kernel->name, .data = data, .size = size };
 	return 0;
 }
 
