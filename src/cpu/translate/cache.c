@@ -43,6 +43,7 @@ int tcache_open(struct translator *t, struct err *err)
 	}
 	t->ctx->index_mask = (FAST_ENTRIES - 1ull) << PAGE_SHIFT;
 	t->ctx->page_mask = ~PAGE_MASK;
+	t->ctx->status_mask = FLAGS_STATUS;
 	emit_stubs(t);
 	for (unsigned space = 0; space < MMU_SPACES; space++)
 		for (unsigned v = 0; v < VECTOR_MODES; v++)
@@ -399,7 +400,7 @@ static struct tblock *translate(struct translator *t, const struct code_bytes *s
 	e.a = (struct asm_buf){ .at = t->mem.rw + t->used, .end = t->mem.rw + t->used + EMIT_MAX };
 
 	unsigned at = 0, n = 0, page_left = (unsigned)(PAGE_SIZE - (rip & PAGE_MASK));
-	bool ended = false;
+	bool ended = false, sti = false;
 	while (n < t->block_ops && at < page_left && !ended) {
 		unsigned avail = page_left - at < 15 ? page_left - at : 15;
 		struct tinsn *in = &b->insns[n];
@@ -428,6 +429,11 @@ static struct tblock *translate(struct translator *t, const struct code_bytes *s
 		at += in->op.length;
 		n++;
 		ended = er == EMIT_END;
+		sti = er == EMIT_STI;
+	}
+	if (sti) {
+		emit_take_back_sti(&e, n - 1);
+		ended = true;
 	}
 	b->count = (u16)n;
 	b->insns[n].host_at = (u16)(e.a.at - e.start);

@@ -15,6 +15,7 @@
 #include "cpu/interpret/decode.h"
 #include "cpu/interpret/move.h"
 #include "cpu/interpret/native_priv.h"
+#include "cpu/interpret/string.h"
 #include "cpu/interpret/system.h"
 #include "cpu/translate/translate_priv.h"
 
@@ -65,6 +66,14 @@ static void emit_lookup(struct emit *e, unsigned index)
 	out(e, 0xff, EXIT_CODE(EXIT_LOOKUP, index));
 }
 
+/* The block ends with the STI just emitted: the interpreter opens the shadow properly. */
+void emit_take_back_sti(struct emit *e, unsigned index)
+{
+	e->a.at = e->sti_at;
+	e->out_count = e->sti_outs;
+	out(e, 0xff, EXIT_CODE(EXIT_OP, index));
+}
+
 void emit_finish(struct emit *e)
 {
 	u8 *tail_jumps[ARRAY_LEN(e->outs)];
@@ -99,6 +108,7 @@ struct use {
 	bool count;	   /* CL is the shift count */
 	bool high;	   /* names AH, BH or DH */
 	bool ch;	   /* names CH: nowhere */
+	bool index_out;    /* PCMPxSTRI: the result is in RCX */
 	bool other;	   /* names something that is not a general or vector register */
 };
 
@@ -121,6 +131,12 @@ static bool is_gpr(ZydisRegister r)
 	}
 }
 
+static bool index_result(ZydisMnemonic m)
+{
+	return m == ZYDIS_MNEMONIC_PCMPISTRI || m == ZYDIS_MNEMONIC_PCMPESTRI || m == ZYDIS_MNEMONIC_VPCMPISTRI ||
+		m == ZYDIS_MNEMONIC_VPCMPESTRI;
+}
+
 static struct use use_of(const struct build *d)
 {
 	struct use u = { 0 };
@@ -133,7 +149,10 @@ static struct use use_of(const struct build *d)
 		unsigned id = gpr_id(o->reg.value);
 		if (o->visibility != ZYDIS_OPERAND_VISIBILITY_EXPLICIT) {
 			u.count |= o->reg.value == ZYDIS_REGISTER_CL;
-			u.other |= id == RCX && o->reg.value != ZYDIS_REGISTER_CL;
+			if (index_result(d->insn.mnemonic))
+				u.index_out |= id == RCX;
+			else
+				u.other |= id == RCX && o->reg.value != ZYDIS_REGISTER_CL;
 			continue;
 		}
 		if (o->reg.value >= ZYDIS_REGISTER_AH && o->reg.value <= ZYDIS_REGISTER_BH) {
@@ -345,6 +364,8 @@ static enum emit_result emit_registers(
 		asm_rr(&e->a, 0x8b, ASM_RCX, ASM_R13, true); /* mov rcx, r13: the count */
 	if (!(named & (BIT(RCX) | HOMELESS))) {
 		asm_bytes(&e->a, bytes, d->insn.length);
+		if (u.index_out)
+			asm_rr(&e->a, 0x8b, ASM_R13, ASM_RCX, true);
 		return EMIT_NEXT;
 	}
 	if (!assign(&p, homeless, BIT(ASM_R14) | BIT(ASM_R15) | (u.count ? 0 : BIT(ASM_RCX))))
@@ -416,6 +437,8 @@ static enum emit_result emit_memory(struct emit *e, const struct build *d, unsig
 		asm_rr(&e->a, 0x8b, ASM_RCX, ASM_R13, true);
 	if (!reencode(e, d, &p, base, ix))
 		goto refuse;
+	if (u.index_out)
+		asm_rr(&e->a, 0x8b, ASM_R13, ASM_RCX, true);
 	store_homeless(e, &p, u.written & HOMELESS);
 	return EMIT_NEXT;
 refuse:
@@ -540,6 +563,157 @@ static enum emit_result emit_leave(struct emit *e, const struct build *d, unsign
 	emit_load_operand(e, ASM_R14);
 	asm_lea(&e->a, ASM_RSP, ASM_RBP, NO_REG, 0, 8);
 	asm_rr(&e->a, 0x8b, ASM_RBP, ASM_R14, true);
+	return EMIT_NEXT;
+}
+
+/* ---- repeated strings ---- */
+
+/* jrcxz over a jump out: goes on when RCX is 0. */
+static void out_unless_rcx_zero(struct emit *e, unsigned index)
+{
+	static const u8 jrcxz_over[] = { 0xe3, 0x05 };
+
+	asm_bytes(&e->a, jrcxz_over, sizeof(jrcxz_over));
+	out(e, 0xff, EXIT_CODE(EXIT_OP, index));
+}
+
+/* Checks that count (guest RCX, in R13) elements from the address in `at` lie in one page; R15: host minus linear. */
+static void emit_check_run(struct emit *e, unsigned at, unsigned size, bool write, unsigned index)
+{
+	u32 table = SLOT(fast) + (u32)((e->b->space * 2 + write) * sizeof(struct fast_table));
+
+	emit_pext(e, ASM_R15, at, SLOT(index_mask));
+	asm_gs_index(&e->a, OP_MOV_LOAD, ASM_RCX, ASM_R15, 3, table);
+	asm_lea(&e->a, ASM_RCX, ASM_RCX, at, 0, 0);
+	asm_lea(&e->a, ASM_RCX, ASM_RCX, ASM_R13, (unsigned)__builtin_ctz(size), -1);
+	emit_pext(e, ASM_RCX, ASM_RCX, SLOT(page_mask));
+	out_unless_rcx_zero(e, index);
+	asm_gs_index(&e->a, OP_MOV_LOAD, ASM_R15, ASM_R15, 3, table + (u32)offsetof(struct fast_table, add));
+}
+
+/*
+ * REP MOVS and REP STOS that stay within one page on either side run as themselves on host addresses, when DF is
+ * clear. Everything else (page crossings, count 0, faults) is the interpreter's, which leaves the rest of
+ * a long run to the next try.
+ */
+static enum emit_result emit_string(struct emit *e, const struct build *d, unsigned index, const u8 *bytes)
+{
+	const struct op *op = d->op;
+	bool movs = op->exec == op_movs_by_size[size_index(op->size)];
+
+	if (!(op->flags & OPF_REP) || op->asize != 8 || (movs && op->seg >= X86_FS))
+		return hand_over(e, d, index);
+	asm_load(&e->a, ASM_RCX, SLOT(df));
+	out_unless_rcx_zero(e, index);
+	/* A count of 4096 or more could wrap around in the sum below. */
+	emit_pext(e, ASM_RCX, ASM_R13, SLOT(page_mask));
+	out_unless_rcx_zero(e, index);
+	if (movs) {
+		emit_check_run(e, ASM_RSI, op->size, false, index);
+		asm_store(&e->a, SLOT(save), ASM_R15);
+	}
+	emit_check_run(e, ASM_RDI, op->size, true, index);
+	asm_rr(&e->a, 0x8b, ASM_RCX, ASM_R13, true);
+	asm_store(&e->a, SLOT(save_rdi), ASM_RDI);
+	asm_lea(&e->a, ASM_RDI, ASM_RDI, ASM_R15, 0, 0);
+	if (movs) {
+		asm_load(&e->a, ASM_R15, SLOT(save));
+		asm_rr(&e->a, 0x8b, ASM_R14, ASM_RSI, true);
+		asm_lea(&e->a, ASM_RSI, ASM_RSI, ASM_R15, 0, 0);
+	}
+	asm_bytes(&e->a, bytes, d->insn.length);
+	unsigned scale = (unsigned)__builtin_ctz(op->size);
+	if (movs)
+		asm_lea(&e->a, ASM_RSI, ASM_R14, ASM_R13, scale, 0);
+	asm_load(&e->a, ASM_RDI, SLOT(save_rdi));
+	asm_lea(&e->a, ASM_RDI, ASM_RDI, ASM_R13, scale, 0);
+	asm_rr(&e->a, 0x8b, ASM_R13, ASM_RCX, true); /* 0 */
+	return EMIT_NEXT;
+}
+
+/* ---- the sensitive instructions that need no C ---- */
+
+/* mov reg, [state + offset] and back, R14 being the state */
+static void emit_state(struct emit *e, u8 opcode, unsigned reg, size_t offset)
+{
+	u8 code[] = { (u8)(0x49 | (reg >= 8 ? 4 : 0)), opcode, (u8)(0x80 | (reg & 7) << 3 | 6) };
+
+	asm_bytes(&e->a, code, sizeof(code));
+	asm_u32(&e->a, (u32)offset);
+}
+
+/* pdep dst, src, gs:[slot] */
+static void emit_pdep(struct emit *e, unsigned dst, unsigned src, u32 slot)
+{
+	u8 code[] = { 0x65, 0xc4, (u8)((dst < 8 ? 0x80 : 0) | 0x60 | 0x02), (u8)(0x80 | (~src & 15) << 3 | 0x03), 0xf5,
+		(u8)((dst & 7) << 3 | 4), 0x25 };
+
+	asm_bytes(&e->a, code, sizeof(code));
+	asm_u32(&e->a, slot);
+}
+
+/* The kernel's spaces run at CPL 0 here: CPL 1 and 2 are interpreted. */
+static bool kernel(const struct emit *e) { return e->b->space != MMU_USER; }
+
+static enum emit_result emit_cli(struct emit *e, const struct build *d, unsigned index)
+{
+	if (!kernel(e))
+		return hand_over(e, d, index);
+	asm_store_imm32(&e->a, SLOT(vif), 0);
+	return EMIT_NEXT;
+}
+
+/*
+ * STI with nothing waiting just sets IF. An interrupt that comes during the next instruction is taken after it, because
+ * the kick cuts the block's exits: so STI must not be its block's last (translate() sees to that).
+ */
+static enum emit_result emit_sti(struct emit *e, const struct build *d, unsigned index)
+{
+	static const u8 mov_ecx_r14[] = { 0x41, 0x8b, 0x0e };
+
+	if (!kernel(e))
+		return hand_over(e, d, index);
+	e->sti_at = e->a.at;
+	e->sti_outs = e->out_count;
+	asm_load(&e->a, ASM_R14, SLOT(attention));
+	asm_bytes(&e->a, mov_ecx_r14, sizeof(mov_ecx_r14));
+	out_unless_rcx_zero(e, index);
+	asm_store_imm32(&e->a, SLOT(vif), (u32)FLAG_IF);
+	return EMIT_STI;
+}
+
+/* The host's status flags, read on the host's stack, plus what is kept elsewhere. */
+static enum emit_result emit_pushf(struct emit *e, const struct build *d, unsigned index)
+{
+	static const u8 pushfq_pop_r14[] = { 0x9c, 0x41, 0x5e };
+
+	if (d->op->size != 8)
+		return hand_over(e, d, index);
+	asm_store(&e->a, SLOT(save), ASM_RSP);
+	asm_load(&e->a, ASM_RSP, SLOT(host_rsp));
+	asm_bytes(&e->a, pushfq_pop_r14, sizeof(pushfq_pop_r14));
+	asm_load(&e->a, ASM_RSP, SLOT(save));
+	emit_pext(e, ASM_R14, ASM_R14, SLOT(status_mask));
+	emit_pdep(e, ASM_R14, ASM_R14, SLOT(status_mask));
+	asm_load(&e->a, ASM_R15, SLOT(vif));
+	asm_lea(&e->a, ASM_R14, ASM_R14, ASM_R15, 0, 0);
+	asm_load(&e->a, ASM_R15, SLOT(rest));
+	asm_lea(&e->a, ASM_R14, ASM_R14, ASM_R15, 0, 0);
+	asm_store(&e->a, SLOT(save), ASM_R14);
+	emit_push_saved(e, index);
+	return EMIT_NEXT;
+}
+
+static enum emit_result emit_swapgs(struct emit *e, const struct build *d, unsigned index)
+{
+	if (!kernel(e))
+		return hand_over(e, d, index);
+	asm_load(&e->a, ASM_R14, SLOT(state));
+	asm_load(&e->a, ASM_R15, SLOT(gs_base));
+	emit_state(e, OP_MOV_LOAD, ASM_RCX, offsetof(struct x86_state, kernel_gs_base));
+	emit_state(e, OP_MOV_STORE, ASM_R15, offsetof(struct x86_state, kernel_gs_base));
+	emit_state(e, OP_MOV_STORE, ASM_RCX, offsetof(struct x86_state, seg[X86_GS].base));
+	asm_store(&e->a, SLOT(gs_base), ASM_RCX);
 	return EMIT_NEXT;
 }
 
@@ -682,7 +856,8 @@ static bool native_copyable(const struct build *d, bool *vector)
 	const struct native *n = d->op->aux;
 
 	*vector = n->check_simd;
-	return !n->x87 && !n->partial && d->insn.mnemonic != ZYDIS_MNEMONIC_LDMXCSR &&
+	/* Masked accesses too: a hit says that the whole operand may be touched. */
+	return !n->x87 && d->insn.mnemonic != ZYDIS_MNEMONIC_LDMXCSR &&
 	       d->insn.mnemonic != ZYDIS_MNEMONIC_STMXCSR &&
 	       d->insn.mnemonic != ZYDIS_MNEMONIC_VLDMXCSR &&
 	       d->insn.mnemonic != ZYDIS_MNEMONIC_VSTMXCSR;
@@ -708,8 +883,15 @@ enum emit_result emit_insn(struct emit *e, const struct build *d, unsigned index
 	case ZYDIS_MNEMONIC_POP: return emit_pop(e, d, index);
 	case ZYDIS_MNEMONIC_LEAVE: return emit_leave(e, d, index);
 	case ZYDIS_MNEMONIC_LEA: return emit_lea(e, d, index, rip);
+	case ZYDIS_MNEMONIC_CLI: return emit_cli(e, d, index);
+	case ZYDIS_MNEMONIC_STI: return emit_sti(e, d, index);
+	case ZYDIS_MNEMONIC_PUSHFQ: return emit_pushf(e, d, index);
+	case ZYDIS_MNEMONIC_SWAPGS: return emit_swapgs(e, d, index);
 	default: break;
 	}
+	if (d->insn.meta.category == ZYDIS_CATEGORY_STRINGOP &&
+	    (op->exec == op_movs_by_size[size_index(op->size)] || op->exec == op_stos_by_size[size_index(op->size)]))
+		return emit_string(e, d, index, e->bytes);
 	if (op->exec == op_nop)
 		return EMIT_NEXT;
 	if (op->exec == op_jmp || op->exec == op_jcc || op->exec == op_call ||

@@ -51,6 +51,9 @@ static void enter(struct translator *t, const u8 *code)
 
 	memcpy(x->gpr, s->gpr, sizeof(x->gpr));
 	x->flags = (s->rflags & FLAGS_STATUS) | FLAG_ONE | FLAG_IF;
+	x->vif = s->rflags & FLAG_IF;
+	x->df = s->rflags & FLAG_DF;
+	x->rest = s->rflags & ~(FLAGS_STATUS | FLAG_IF | FLAG_RF);
 	x->fs_base = s->seg[X86_FS].base;
 	x->gs_base = s->seg[X86_GS].base;
 	x->code = (u64)(uintptr_t)code;
@@ -58,7 +61,7 @@ static void enter(struct translator *t, const u8 *code)
 	x->leave = t->vector ? (u64)(uintptr_t)t->vector_leave : x->leave_plain;
 	translate_enter();
 	memcpy(s->gpr, x->gpr, sizeof(x->gpr));
-	s->rflags = (s->rflags & ~FLAGS_STATUS) | (x->flags & FLAGS_STATUS);
+	s->rflags = (s->rflags & ~(FLAGS_STATUS | FLAG_IF)) | (x->flags & FLAGS_STATUS) | (x->vif & FLAG_IF);
 }
 
 /* Is there attention that the outer loop can do something about? What waits for IF or for the end
@@ -245,7 +248,8 @@ static enum cpu_exit translate_run(struct vcpu *v)
 			continue;
 		}
 		settle_modes(t);
-		bool interpret = c->code_bits != 64 || t->interpret_once;
+		bool middle_ring = (unsigned)(x86_cpl(c->s) - 1) < 2;
+		bool interpret = c->code_bits != 64 || middle_ring || t->interpret_once;
 		struct tblock *b = NULL;
 		if (!interpret) {
 			t->dropped = false;
@@ -323,6 +327,7 @@ static int translate_open(struct vcpu *v, struct err *err)
 	}
 	t->ctx->leave_plain = (u64)(uintptr_t)translate_leave;
 	t->ctx->state = (u64)(uintptr_t)&v->x86.s;
+	t->ctx->attention = (u64)(uintptr_t)&v->attention;
 	t->c->hooks = (struct interp_hooks){ .dropped = tcache_dropped, .ctx = t };
 	memory_watch(v->memory,
 		&(struct memory_watcher){

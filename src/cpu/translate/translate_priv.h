@@ -94,6 +94,12 @@ struct tctx {
 	u32 exit_code, exit_block;
 	u32 mxcsr_host;
 	u32 kicked; /* a signal came between the last look at attention and translate_enter */
+	u64 vif;        /* the guest's IF, as FLAG_IF or 0 */
+	u64 rest;       /* the guest's RFLAGS but for status flags, IF and RF */
+	u64 df;         /* FLAG_DF or 0 */
+	u64 status_mask;
+	u64 attention;  /* address of vcpu.attention */
+	u64 save_rdi;
 	struct fast_table fast[MMU_SPACES][2];
 	struct jump_table jump[MMU_SPACES][VECTOR_MODES];
 };
@@ -217,17 +223,20 @@ struct emit {
 	struct {
 		u8 *site;
 		u32 code;
-	} outs[3 * TBLOCK_OPS];
+	} outs[6 * TBLOCK_OPS];
 	unsigned out_count;
+	u8 *sti_at;               /* where the last STI began, to take it back */
+	unsigned sti_outs;
 };
 
-enum emit_result { EMIT_NEXT, EMIT_END, EMIT_REFUSED };
+enum emit_result { EMIT_NEXT, EMIT_STI, EMIT_END, EMIT_REFUSED };
 struct build;
 /* Emits one decoded instruction; EMIT_END: it ended the block with all exits in place.
  * EMIT_REFUSED: vector code in mode 0. */
 enum emit_result emit_insn(struct emit *e, const struct build *d, unsigned index);
 void emit_link(struct emit *e, u8 cc, u64 target);
 void emit_finish(struct emit *e);
+void emit_take_back_sti(struct emit *e, unsigned index);
 
 /* ---- stubs.c ---- */
 void emit_stubs(struct translator *t);
