@@ -57,6 +57,14 @@ int op_loop(struct interp *c, const struct op *op)
 	return r;
 }
 
+/* For what does not go through push() and pop(): x86/ knows nothing of alignment checks. */
+static int check_stack_alignment(struct interp *c, const struct op *op)
+{
+	if (unlikely(c->mmu.align) && c->s->gpr[RSP] & (op->size - 1u))
+		return x86_fault_code(&c->v->x86, X86_AC, 0);
+	return X86_OK;
+}
+
 /* A bad target leaves the stack alone; but a stack that cannot be written faults first. */
 static int bad_target(struct interp *c, const struct op *op)
 {
@@ -65,6 +73,7 @@ static int bad_target(struct interp *c, const struct op *op)
 	gva_t at;
 
 	TRY_OP(x86_linear(&c->v->x86, X86_SS, (c->s->gpr[RSP] - op->size) & mask, op->size, ACCESS_WRITE, &at));
+	TRY_OP(check_stack_alignment(c, op));
 	TRY_OP(mmu_probe(&c->mmu, at.v, op->size, ACCESS_WRITE));
 	c->v->x86.fault = fault;
 	return OP_FAULT;
@@ -167,14 +176,6 @@ int op_call_far(struct interp *c, const struct op *op)
 
 	TRY_OP(far_pointer(c, op, &selector, &offset));
 	return transferred(c, x86_call_far(&c->v->x86, selector, offset, op->size, next_rip(c, op)));
-}
-
-/* Far returns pop through x86/, which knows nothing of alignment checks. */
-static int check_stack_alignment(struct interp *c, const struct op *op)
-{
-	if (unlikely(c->mmu.align) && c->s->gpr[RSP] & (op->size - 1u))
-		return x86_fault_code(&c->v->x86, X86_AC, 0);
-	return X86_OK;
 }
 
 int op_ret_far(struct interp *c, const struct op *op)

@@ -529,12 +529,19 @@ static int image_address(struct interp *c, const struct op *op, unsigned size, u
 	return x86_linear(cpu_of(c), (enum x86_segreg)op->seg, op_ea(c, op), size, access, at);
 }
 
+/* The whole area must be accessible, also where nothing is read or written: processors check that first. */
+static int probe_area(struct interp *c, gva_t at, unsigned size, unsigned alignment, unsigned access)
+{
+	return at.v & (alignment - 1) ? X86_OK : mmu_probe(&c->mmu, at.v + size - 1, 1, access);
+}
+
 int op_fxsave(struct interp *c, const struct op *op)
 {
 	gva_t at;
 
 	TRY_OP(x86_check_simd(cpu_of(c), X86_SIMD_FXSAVE));
 	TRY_OP(image_address(c, op, 512, ACCESS_WRITE, &at));
+	TRY_OP(probe_area(c, at, 512, 16, ACCESS_WRITE));
 	return plain(x86_fxsave(cpu_of(c), at, ACCESS_WRITE, op->flags & OPF_REX_W));
 }
 
@@ -544,6 +551,7 @@ int op_fxrstor(struct interp *c, const struct op *op)
 
 	TRY_OP(x86_check_simd(cpu_of(c), X86_SIMD_FXSAVE));
 	TRY_OP(image_address(c, op, 512, ACCESS_READ, &at));
+	TRY_OP(probe_area(c, at, 512, 16, ACCESS_READ));
 	return plain(x86_fxrstor(cpu_of(c), at, ACCESS_READ, op->flags & OPF_REX_W));
 }
 
@@ -558,9 +566,7 @@ int op_xsave(struct interp *c, const struct op *op)
 	u64 rfbm = from_edx_eax(c) & (c->s->xcr0 | (op->extra == X86_XSAVES ? c->s->xss : 0));
 	u32 size = x86_xsave_size(cpu_of(c)->model, rfbm, op->extra == X86_XSAVEC || op->extra == X86_XSAVES);
 	TRY_OP(image_address(c, op, size, ACCESS_WRITE, &at));
-	/* The whole area must be writable, also where nothing will be written: so processors check it first. */
-	if (!(at.v & 63))
-		TRY_OP(mmu_probe(&c->mmu, at.v + size - 1, 1, ACCESS_WRITE));
+	TRY_OP(probe_area(c, at, size, 64, ACCESS_WRITE));
 	return plain(x86_xsave(cpu_of(c), at, from_edx_eax(c), (enum x86_xsave_form)op->extra,
 		op->flags & OPF_REX_W));
 }
