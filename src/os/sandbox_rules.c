@@ -104,11 +104,7 @@ const struct sandbox_rule sandbox_rules[] = {
 
 	/* asked by libraries that go on without an answer */
 	REFUSE(openat, "the number of processors, for malloc's arenas; message catalogues"),
-	REFUSE(open, "the same, as some C libraries do it"),
 	REFUSE(newfstatat, "stdio's buffer size: it has a default"),
-	REFUSE(access, "the dynamic linker"),
-	REFUSE(readlink, "the dynamic linker"),
-	REFUSE(uname, "the dynamic linker"),
 	REFUSE(sysinfo, "the size of memory, asked by sorting and compression"),
 	REFUSE(sched_getaffinity, "the number of processors, for malloc's arenas"),
 	REFUSE(getrandom, "a hash seed: malloc has another"),

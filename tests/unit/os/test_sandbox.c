@@ -137,14 +137,13 @@ static const struct attempt {
 	{ "handle a signal", use_signals, ALLOWED },
 };
 
-/* Silent: what the filter says about each attempt is not this test's output. */
-static void enter_or_leave(void)
+/* What the filter says about an attempt is not this test's output. */
+static void enter_or_leave(int messages)
 {
 	struct sandbox_report report;
 
 	log_set_level(LOG_ERR);
-	if (!freopen("/dev/null", "we", stderr))
-		_exit(1);
+	dup2(messages, STDERR_FILENO);
 	sandbox_enter(&report);
 	if (report.stages[SANDBOX_FILTER].code)
 		_exit(EXIT_NO_SAND);
@@ -169,7 +168,7 @@ static void run_attempt(const void *arg)
 {
 	const struct attempt *a = arg;
 
-	enter_or_leave();
+	enter_or_leave(open("/dev/null", O_WRONLY | O_CLOEXEC));
 	long result = a->make();
 	_exit(result == -1 && errno == EPERM ? EXIT_REFUSED : EXIT_ALLOWED);
 }
@@ -205,6 +204,30 @@ static void filter_refuses_what_an_intruder_needs(void **state)
 	assert_int_equal(wrong, 0);
 }
 
+static void run_named_attempt(const void *out)
+{
+	enter_or_leave(*(const int *)out);
+	try_socket();
+	_exit(EXIT_ALLOWED);
+}
+
+static void refused_call_is_named(void **state)
+{
+	char said[256] = "", want[64];
+	int ends[2];
+
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	int status = status_of_child(run_named_attempt, &ends[1]);
+	close(ends[1]);
+	ssize_t n = read(ends[0], said, sizeof(said) - 1);
+	close(ends[0]);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_NO_SAND)
+		skip();
+	assert_true(n > 0);
+	snprintf(want, sizeof(want), "system call %d ", SYS_socket);
+	assert_non_null(strstr(said, want));
+}
+
 static void run_thread_attempt(const void *arg)
 {
 	_Atomic bool go = false;
@@ -213,7 +236,7 @@ static void run_thread_attempt(const void *arg)
 
 	if (thread_start(&t, "early", socket_thread, (void *)&go, &err))
 		_exit(1);
-	enter_or_leave();
+	enter_or_leave(open("/dev/null", O_WRONLY | O_CLOEXEC));
 	atomic_store(&go, true);
 	pthread_join(t, NULL);
 	_exit(EXIT_ALLOWED);
@@ -336,6 +359,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(filter_refuses_what_an_intruder_needs),
+		cmocka_unit_test(refused_call_is_named),
 		cmocka_unit_test(filter_holds_for_threads_made_before),
 		cmocka_unit_test(inherited_descriptors_are_closed),
 		cmocka_unit_test(probe_reports_every_stage),
