@@ -221,11 +221,13 @@ static enum cpu_exit translate_run(struct vcpu *v)
 	struct interp *c = t->c;
 	u64 since = stats_now(t);
 
-	if (!t->bound) {
-		stack_t ss = { .ss_sp = t->signal_stack,
+	/* Only while we run: the stack is freed with the engine, the thread may live on. */
+	stack_t kept,
+		ss = { .ss_sp = t->signal_stack,
 			.ss_size = SIGNAL_STACK,
 			.ss_flags = (int)SS_AUTODISARM };
-		sigaltstack(&ss, NULL);
+	sigaltstack(&ss, &kept);
+	if (!t->bound) {
 		t->thread = pthread_self();
 		t->bound = true;
 	}
@@ -282,6 +284,7 @@ static enum cpu_exit translate_run(struct vcpu *v)
 		t->stats->run_ns += stats_now(t) - since;
 	blocks_owner(NULL);
 	translating = NULL;
+	sigaltstack(&kept, NULL);
 	t->pending = NULL;
 	t->pending_jump = false;
 	v->stats.exits[c->exit]++;
