@@ -1,10 +1,11 @@
 /*
- * The decoder and the reference engine on random bytes, in every mode. An input is a sequence of
- * runs: mode, level, limits, and code for the guest of exec_guest.c. Ports, device memory, MSRs and
- * interrupts answer at random, other "threads" send interrupts, NMIs, INIT and writes to code.
+ * The decoder, the reference engine and the translator on random bytes, in every mode. An input is
+ * a sequence of runs: mode, level, limits, and code for the guest of exec_guest.c. Ports, device
+ * memory, MSRs and interrupts answer at random, and another thread sends interrupts, NMIs, INIT and
+ * writes to code.
  *
  * A run ends after a number of instructions when they are traced (the trace stream counts them, so
- * the run is exactly repeatable), else when a timer's signal says so. Whatever happens
+ * the run is exactly repeatable), else when another thread says so. Whatever happens
  *  - nothing outside guest RAM is touched: it lies between pages that nobody may access;
  *  - ROM does not change, and a page that changed has its dirty flag set (migration relies on it);
  *  - the state stays one that a processor can have.
@@ -12,23 +13,26 @@
 #include "base/bits.h"
 #include "base/must.h"
 #include "cpu/interpret/interpret.h"
+#include "cpu/translate/translate.h"
 #include "exec_code.h"
 #include "exec_guest.h"
 #include "x86/mode.h"
-#include <signal.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
 
-#define ROM_BASE    (GUEST_RAM + 4 * PAGE_SIZE)
-#define ROM_SIZE    (2 * PAGE_SIZE)
-#define RUNS	    6u
-#define EXITS	    40u /* returns of run() in one run */
-#define TIMER_NS    150000
-#define TIMER_TICKS 4u
-#define BSP	    0x100u /* in the APIC base: only others obey a start-up IPI */
-#define TSC_HZ	    2500000000ull
+#define ROM_BASE (GUEST_RAM + 4 * PAGE_SIZE)
+#define ROM_SIZE (2 * PAGE_SIZE)
+#define RUNS	 6u
+#define EXITS	 40u /* returns of run() in one run */
+#define TICK_NS	 150000
+#define TICKS	 4u
+#define BSP	 0x100u /* in the APIC base: only others obey a start-up IPI */
+#define TSC_HZ	 2500000000ull
+
+static const struct cpu_engine *const engines[] = { &interpret_engine, &translate_engine };
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 
@@ -45,8 +49,12 @@ struct bench {
 	u8 image[GUEST_RAM];
 };
 
-static struct bench *watched; /* by the timer's signal */
-static volatile sig_atomic_t ticks;
+/* Another thread, which ends runs that are not traced. */
+static struct {
+	pthread_mutex_t lock;
+	struct bench *watched;
+	unsigned ticks;
+} other = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* ---- the world ---- */
 
@@ -159,39 +167,46 @@ static ssize_t on_trace(void *ctx, const char *text, size_t len)
 	return (ssize_t)len;
 }
 
-static void on_tick(int sig)
+static void tick(void)
 {
-	if (!watched)
-		return;
-	ticks++;
-	vcpu_post(&watched->v, ticks >= (int)TIMER_TICKS ? ATTN_STOP
-			       : ticks == 1		 ? ATTN_INTR
-							 : ATTN_NMI);
+	pthread_mutex_lock(&other.lock);
+	if (other.watched) {
+		other.ticks++;
+		vcpu_post(&other.watched->v, other.ticks >= TICKS ? ATTN_STOP
+					     : other.ticks == 1	  ? ATTN_INTR
+								  : ATTN_NMI);
+	}
+	pthread_mutex_unlock(&other.lock);
 }
 
-static timer_t the_timer(void)
+static void *other_thread(void *ctx)
 {
-	static timer_t timer;
-	static bool made;
+	const struct timespec time = { .tv_nsec = TICK_NS };
 
-	if (!made) {
-		struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
-		struct sigaction action = { .sa_handler = on_tick, .sa_flags = SA_RESTART };
-
-		must(!sigaction(SIGUSR1, &action, NULL), "sigaction");
-		must(!timer_create(CLOCK_MONOTONIC, &event, &timer), "timer_create");
-		made = true;
+	for (;;) {
+		nanosleep(&time, NULL);
+		tick();
 	}
-	return timer;
+	return NULL;
+}
+
+static void start_other_thread(void)
+{
+	pthread_t thread;
+
+	must(!pthread_create(&thread, NULL, other_thread, NULL), "thread");
+	pthread_detach(thread);
 }
 
 static void watch(struct bench *b)
 {
-	struct itimerspec every = { { 0, b ? TIMER_NS : 0 }, { 0, b ? TIMER_NS : 0 } };
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-	ticks = 0;
-	watched = b;
-	must(!timer_settime(the_timer(), 0, &every, NULL), "timer_settime");
+	pthread_once(&once, start_other_thread);
+	pthread_mutex_lock(&other.lock);
+	other.watched = b;
+	other.ticks = 0;
+	pthread_mutex_unlock(&other.lock);
 }
 
 /* ---- what must hold ---- */
@@ -322,7 +337,7 @@ static void open_bench(struct bench *b, u64 seed)
 			!memory_add_slot(&b->memory, b->rom, gpa(ROM_BASE), 0, ROM_SIZE, &err),
 		"%s", err.text);
 
-	b->v.engine = &interpret_engine;
+	b->v.engine = engines[seed % ARRAY_LEN(engines)];
 	b->v.memory = &b->memory;
 	b->v.x86.model = &b->model;
 	b->v.ops = &ops;
