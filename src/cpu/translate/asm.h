@@ -140,15 +140,22 @@ static inline void asm_lea(
 	struct asm_buf *b, unsigned reg, unsigned base, unsigned index, unsigned scale, s32 disp)
 {
 	bool has_base = base != 0xff, has_index = index != 0xff;
-	u8 rex = (u8)(0x48 | (reg >= 8 ? 4 : 0) | (has_index && index >= 8 ? 2 : 0) |
-		      (has_base && base >= 8 ? 1 : 0));
-	u8 mod = !has_base ? 0 : 2;
-	u8 sib = (u8)((has_index ? scale << 6 | (index & 7) << 3 : 4 << 3) |
-		      (has_base ? base & 7 : 5));
-	u8 code[] = { rex, 0x8d, (u8)(mod << 6 | (reg & 7) << 3 | 4), sib };
+	bool sib = has_index || !has_base || (base & 7) == 4; /* RSP and R12 need one as a base */
+	unsigned mod = !has_base ? 0 : !disp && (base & 7) != 5 ? 0 : disp == (s8)disp ? 1 : 2;
+	u8 code[4] = {
+		(u8)(0x48 | (reg >= 8 ? 4 : 0) | (has_index && index >= 8 ? 2 : 0) |
+			(has_base && base >= 8 ? 1 : 0)),
+		0x8d,
+		(u8)(mod << 6 | (reg & 7) << 3 | (sib ? 4 : base & 7)),
+		(u8)((has_index ? scale << 6 | (index & 7) << 3 : 4 << 3) |
+			(has_base ? base & 7 : 5)),
+	};
 
-	asm_bytes(b, code, sizeof(code));
-	asm_u32(b, (u32)disp);
+	asm_bytes(b, code, sib ? 4 : 3);
+	if (!has_base || mod == 2)
+		asm_u32(b, (u32)disp);
+	else if (mod == 1)
+		asm_u8(b, (u8)disp);
 }
 
 /* jmp/jcc rel32 to be patched: returns where the rel32 is. cc 0xff: jmp. */

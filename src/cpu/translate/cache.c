@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define CACHE_SIZE (28 * MiB)
+#define CACHE_SIZE (40 * MiB)
 #define POOL_SIZE  (48 * MiB)
 #define SMALL_SIZE (256 * KiB)
 #define JUMP_SIZE  5u
@@ -36,19 +36,19 @@ int tcache_open(struct translator *t, struct err *err)
 		return err_set(err, -ENOMEM, "translate: no memory for the code cache");
 	if (codemem_open(&t->mem, CACHE_SIZE, err) < 0)
 		return -ENOMEM;
-	for (unsigned space = 0; space < MMU_SPACES; space++) {
-		for (unsigned kind = 0; kind < 2; kind++)
-			for (unsigned i = 0; i < FAST_ENTRIES; i++)
-				t->ctx->fast[space][kind].neg[i] = FAST_INVALID;
-	}
+	/*
+	 * All zero is empty, so that untouched tables cost no memory. A zero tag "hits" for the
+	 * first and the last page of the address space only, and then leads to the same linear
+	 * address of ours, where never anything is mapped: on_trap() hands the instruction to the
+	 * interpreter. A zero jump entry hits for RIP 0 only.
+	 */
 	t->ctx->index_mask = (FAST_ENTRIES - 1ull) << PAGE_SHIFT;
 	t->ctx->page_mask = ~PAGE_MASK;
 	t->ctx->status_mask = FLAGS_STATUS;
 	emit_stubs(t);
 	for (unsigned space = 0; space < MMU_SPACES; space++)
 		for (unsigned v = 0; v < VECTOR_MODES; v++)
-			for (unsigned i = 0; i < JUMP_ENTRIES; i++)
-				t->ctx->jump[space][v].code[i] = (u64)(uintptr_t)t->lookup_miss;
+			t->ctx->jump[space][v].code[0] = (u64)(uintptr_t)t->lookup_miss;
 	t->stubs_end = t->used;
 	t->block_ops = t->options & OPTION_SINGLE ? 1 : TBLOCK_OPS;
 	t->cache_limit = t->options & OPTION_SMALL_CACHE ? SMALL_SIZE : t->mem.size;
@@ -104,12 +104,16 @@ void tcache_fill(struct translator *t, u64 at, unsigned size, bool write)
 
 static void drop_page_stores(struct translator *t, const u8 *host_page)
 {
-	for (unsigned space = 0; space < MMU_SPACES; space++) {
-		struct fast_table *f = &t->ctx->fast[space][1];
+	for (unsigned half = 0; half < 2; half++) {
+		for (unsigned n = 0; n < t->fill_count[half]; n++) {
+			struct fast_table *f =
+				&t->ctx->fast[t->fills[half][n].space][t->fills[half][n].kind];
+			unsigned i = t->fills[half][n].index;
 
-		for (unsigned i = 0; i < FAST_ENTRIES; i++)
-			if (f->add[i] - f->neg[i] == (u64)(uintptr_t)host_page)
+			if (t->fills[half][n].kind &&
+				f->add[i] - f->neg[i] == (u64)(uintptr_t)host_page)
 				f->neg[i] = FAST_INVALID;
+		}
 	}
 }
 

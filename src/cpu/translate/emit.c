@@ -108,7 +108,7 @@ struct use {
 	bool count;	   /* CL is the shift count */
 	bool high;	   /* names AH, BH or DH */
 	bool ch;	   /* names CH: nowhere */
-	bool index_out;    /* PCMPxSTRI: the result is in RCX */
+	bool index_out;	   /* PCMPxSTRI: the result is in RCX */
 	bool other;	   /* names something that is not a general or vector register */
 };
 
@@ -133,8 +133,8 @@ static bool is_gpr(ZydisRegister r)
 
 static bool index_result(ZydisMnemonic m)
 {
-	return m == ZYDIS_MNEMONIC_PCMPISTRI || m == ZYDIS_MNEMONIC_PCMPESTRI || m == ZYDIS_MNEMONIC_VPCMPISTRI ||
-		m == ZYDIS_MNEMONIC_VPCMPESTRI;
+	return m == ZYDIS_MNEMONIC_PCMPISTRI || m == ZYDIS_MNEMONIC_PCMPESTRI ||
+	       m == ZYDIS_MNEMONIC_VPCMPISTRI || m == ZYDIS_MNEMONIC_VPCMPESTRI;
 }
 
 static struct use use_of(const struct build *d)
@@ -577,7 +577,8 @@ static void out_unless_rcx_zero(struct emit *e, unsigned index)
 	out(e, 0xff, EXIT_CODE(EXIT_OP, index));
 }
 
-/* Checks that count (guest RCX, in R13) elements from the address in `at` lie in one page; R15: host minus linear. */
+/* Checks that count (guest RCX, in R13) elements from the address in `at` lie in one page; R15:
+ * host minus linear. */
 static void emit_check_run(struct emit *e, unsigned at, unsigned size, bool write, unsigned index)
 {
 	u32 table = SLOT(fast) + (u32)((e->b->space * 2 + write) * sizeof(struct fast_table));
@@ -588,15 +589,17 @@ static void emit_check_run(struct emit *e, unsigned at, unsigned size, bool writ
 	asm_lea(&e->a, ASM_RCX, ASM_RCX, ASM_R13, (unsigned)__builtin_ctz(size), -1);
 	emit_pext(e, ASM_RCX, ASM_RCX, SLOT(page_mask));
 	out_unless_rcx_zero(e, index);
-	asm_gs_index(&e->a, OP_MOV_LOAD, ASM_R15, ASM_R15, 3, table + (u32)offsetof(struct fast_table, add));
+	asm_gs_index(&e->a, OP_MOV_LOAD, ASM_R15, ASM_R15, 3,
+		table + (u32)offsetof(struct fast_table, add));
 }
 
 /*
- * REP MOVS and REP STOS that stay within one page on either side run as themselves on host addresses, when DF is
- * clear. Everything else (page crossings, count 0, faults) is the interpreter's, which leaves the rest of
- * a long run to the next try.
+ * REP MOVS and REP STOS that stay within one page on either side run as themselves on host
+ * addresses, when DF is clear. Everything else (page crossings, count 0, faults) is the
+ * interpreter's, which leaves the rest of a long run to the next try.
  */
-static enum emit_result emit_string(struct emit *e, const struct build *d, unsigned index, const u8 *bytes)
+static enum emit_result emit_string(
+	struct emit *e, const struct build *d, unsigned index, const u8 *bytes)
 {
 	const struct op *op = d->op;
 	bool movs = op->exec == op_movs_by_size[size_index(op->size)];
@@ -645,8 +648,8 @@ static void emit_state(struct emit *e, u8 opcode, unsigned reg, size_t offset)
 /* pdep dst, src, gs:[slot] */
 static void emit_pdep(struct emit *e, unsigned dst, unsigned src, u32 slot)
 {
-	u8 code[] = { 0x65, 0xc4, (u8)((dst < 8 ? 0x80 : 0) | 0x60 | 0x02), (u8)(0x80 | (~src & 15) << 3 | 0x03), 0xf5,
-		(u8)((dst & 7) << 3 | 4), 0x25 };
+	u8 code[] = { 0x65, 0xc4, (u8)((dst < 8 ? 0x80 : 0) | 0x60 | 0x02),
+		(u8)(0x80 | (~src & 15) << 3 | 0x03), 0xf5, (u8)((dst & 7) << 3 | 4), 0x25 };
 
 	asm_bytes(&e->a, code, sizeof(code));
 	asm_u32(&e->a, slot);
@@ -664,8 +667,9 @@ static enum emit_result emit_cli(struct emit *e, const struct build *d, unsigned
 }
 
 /*
- * STI with nothing waiting just sets IF. An interrupt that comes during the next instruction is taken after it, because
- * the kick cuts the block's exits: so STI must not be its block's last (translate() sees to that).
+ * STI with nothing waiting just sets IF. An interrupt that comes during the next instruction is
+ * taken after it, because the kick cuts the block's exits: so STI must not be its block's last
+ * (translate() sees to that).
  */
 static enum emit_result emit_sti(struct emit *e, const struct build *d, unsigned index)
 {
@@ -890,7 +894,8 @@ enum emit_result emit_insn(struct emit *e, const struct build *d, unsigned index
 	default: break;
 	}
 	if (d->insn.meta.category == ZYDIS_CATEGORY_STRINGOP &&
-	    (op->exec == op_movs_by_size[size_index(op->size)] || op->exec == op_stos_by_size[size_index(op->size)]))
+		(op->exec == op_movs_by_size[size_index(op->size)] ||
+			op->exec == op_stos_by_size[size_index(op->size)]))
 		return emit_string(e, d, index, e->bytes);
 	if (op->exec == op_nop)
 		return EMIT_NEXT;

@@ -57,10 +57,10 @@
 #include "os/codemem.h"
 #include <pthread.h>
 
-#define FAST_ENTRIES 1024u     /* per space and kind */
+#define FAST_ENTRIES 32768u    /* per space and kind: 128 MiB before two pages share an entry */
 #define FAST_INVALID BIT64(62) /* as a negated tag: no canonical address cancels it */
 #define JUMP_ENTRIES 65536u    /* indexed by the low 16 bits of RIP */
-#define FILL_LOG     8192u
+#define FILL_LOG     32768u
 #define VECTOR_MODES 2
 
 enum exit_kind { EXIT_LINK, EXIT_LOOKUP, EXIT_OP, EXIT_VECTOR, EXIT_ATTENTION };
@@ -94,11 +94,11 @@ struct tctx {
 	u32 exit_code, exit_block;
 	u32 mxcsr_host;
 	u32 kicked; /* a signal came between the last look at attention and translate_enter */
-	u64 vif;        /* the guest's IF, as FLAG_IF or 0 */
-	u64 rest;       /* the guest's RFLAGS but for status flags, IF and RF */
-	u64 df;         /* FLAG_DF or 0 */
+	u64 vif;    /* the guest's IF, as FLAG_IF or 0 */
+	u64 rest;   /* the guest's RFLAGS but for status flags, IF and RF */
+	u64 df;	    /* FLAG_DF or 0 */
 	u64 status_mask;
-	u64 attention;  /* address of vcpu.attention */
+	u64 attention; /* address of vcpu.attention */
 	u64 save_rdi;
 	struct fast_table fast[MMU_SPACES][2];
 	struct jump_table jump[MMU_SPACES][VECTOR_MODES];
@@ -225,7 +225,7 @@ struct emit {
 		u32 code;
 	} outs[6 * TBLOCK_OPS];
 	unsigned out_count;
-	u8 *sti_at;               /* where the last STI began, to take it back */
+	u8 *sti_at; /* where the last STI began, to take it back */
 	unsigned sti_outs;
 };
 
