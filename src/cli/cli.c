@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct verb *const verbs[] = { &verbs_run, &verbs_host, &verbs_version };
+static const struct verb *const verbs[] = { &verbs_run, &verbs_explain, &verbs_host,
+	&verbs_version };
 
 static void usage(FILE *to)
 {
@@ -25,6 +26,8 @@ static void verb_help(const struct verb *v, FILE *to)
 	if (v->options->name)
 		fprintf(to, "\n");
 	options_help(v->options, to);
+	if (v->more)
+		fprintf(to, "\n%s", v->more);
 }
 
 static const struct verb *find(const char *name)

@@ -15,6 +15,7 @@ struct verb {
 	size_t size;			/* of the struct that its options fill */
 	void (*defaults)(void *values); /* of what is not zero by default; may be NULL */
 	int (*run)(const void *values); /* the exit status */
+	const char *more;		/* --help ends with it; may be NULL */
 };
 
-extern const struct verb verbs_run, verbs_host, verbs_version;
+extern const struct verb verbs_run, verbs_explain, verbs_host, verbs_version;

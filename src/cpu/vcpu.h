@@ -102,8 +102,10 @@ struct cpu_engine {
 	const struct cpu_engine_option *options;           /* NULL: it has none */
 	/* Prints what the options asked for, after the last run(); the vcpu's thread has ended. May be NULL. */
 	void (*report)(struct vcpu *v, FILE *to);
-	/* Tells what code at `rip` becomes, without running it; see cpu/explain.h. NULL: it becomes nothing else. */
-	int (*explain)(struct vcpu *v, u64 rip, unsigned count, const struct explain_sink *to, struct err *err);
+	/* Tells what the code in [from, end), at most `count` instructions of it, becomes, without running it: see
+	 * cpu/explain.h. NULL: it becomes nothing else. */
+	int (*explain)(struct vcpu *v, u64 from, u64 end, unsigned count, const struct explain_sink *to,
+		struct err *err);
 };
 
 /* Sets attention bits and kicks; any thread. */

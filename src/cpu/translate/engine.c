@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/must.h"
 #include "cpu/interpret/branch.h"
+#include "cpu/translate/explain.h"
 #include "cpu/translate/translate_priv.h"
 #include "x86/control.h"
 #include <asm/prctl.h>
@@ -385,4 +386,5 @@ const struct cpu_engine translate_engine = {
 	.forget = translate_forget,
 	.options = options_table,
 	.report = translate_report,
+	.explain = translate_explain,
 };
