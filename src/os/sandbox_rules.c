@@ -61,6 +61,8 @@ const struct sandbox_rule sandbox_rules[] = {
 	ALLOW(membarrier, "code that another thread may be running is unlinked"),
 	ALLOW_IF(arch_prctl, MATCH_EQUAL, 0, ARCH_SET_GS,
 		"the translator's GS, host CPUs without WRGSBASE"),
+	ALLOW(set_robust_list, "a thread that was started just now has not got further yet"),
+	ALLOW(rseq, "the same"),
 	ALLOW(gettid, "raise"),
 	ALLOW(getpid, "raise, abort"),
 	ALLOW_IF(tgkill, MATCH_SELF, 0, 0, "kicks of vcpus, threads interrupted at the end, raise"),
