@@ -137,7 +137,7 @@ int op_ret(struct interp *c, const struct op *op)
 
 /* ---- far ---- */
 
-/* Far pointer in memory (m16:16, m16:32, m16:64) or in the instruction (imm offset, aux selector). */
+/* Far pointer in memory, with an offset of op->extra bytes, or in the instruction (imm offset, aux selector). */
 static int far_pointer(struct interp *c, const struct op *op, u16 *selector, u64 *offset)
 {
 	u64 sel, ea = op_ea(c, op);
@@ -147,8 +147,8 @@ static int far_pointer(struct interp *c, const struct op *op, u16 *selector, u64
 		*offset = op->imm;
 		return X86_OK;
 	}
-	TRY(mem_read_slow(c, op->seg, ea, op->size, offset));
-	TRY(mem_read_slow(c, op->seg, (ea + op->size) & mask_bytes(op->asize), 2, &sel));
+	TRY(mem_read_slow(c, op->seg, ea, op->extra, offset));
+	TRY(mem_read_slow(c, op->seg, (ea + op->extra) & mask_bytes(op->asize), 2, &sel));
 	*selector = (u16)sel;
 	return X86_OK;
 }
@@ -175,6 +175,7 @@ int op_call_far(struct interp *c, const struct op *op)
 	u64 offset;
 
 	TRY_OP(far_pointer(c, op, &selector, &offset));
+	TRY_OP(check_stack_alignment(c, op));
 	return transferred(c, x86_call_far(&c->v->x86, selector, offset, op->size, next_rip(c, op)));
 }
 

@@ -403,12 +403,13 @@ int op_cmpxchg16b(struct interp *c, const struct op *op)
 	gva_t lin;
 	int result;
 
-	TRY_OP(x86_linear(&c->v->x86, (enum x86_segreg)op->seg, op_ea(c, op), 16, ACCESS_WRITE, &lin));
-	at = lin.v;
-	if (at & 15) {
+	/* Only 64-bit code has it; alignment comes before the canonical form. */
+	if (op_linear64(c, op) & 15) {
 		x86_gp(&c->v->x86, 0);
 		return OP_FAULT;
 	}
+	TRY_OP(x86_linear(&c->v->x86, (enum x86_segreg)op->seg, op_ea(c, op), 16, ACCESS_WRITE, &lin));
+	at = lin.v;
 	u128 expect = (u128)s->gpr[RDX] << 64 | s->gpr[RAX];
 	u128 new = (u128)s->gpr[RCX] << 64 | s->gpr[RBX], old = 0;
 	struct mmu_entry *e = mmu_fill(&c->mmu, at, ACCESS_WRITE, &result);

@@ -354,7 +354,8 @@ static bool b_jmp_call(struct build *b)
 
 	if (b->insn.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR) {
 		operand0_as_source(b);
-		op->size = far_size(b);
+		op->size = (u8)(b->insn.operand_width / 8); /* of what CALL pushes */
+		op->extra = far_size(b);
 		op->exec = call ? op_call_far : op_jmp_far;
 		if (b->o[0].type == ZYDIS_OPERAND_TYPE_POINTER) {
 			op->imm = b->o[0].ptr.offset;

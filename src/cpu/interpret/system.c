@@ -39,7 +39,7 @@ static int dst16(struct interp *c, const struct op *op, u64 v)
 
 /* ---- ports ---- */
 
-void note_port(struct interp *c, u16 port, unsigned size)
+void interp_note_port(struct interp *c, u16 port, unsigned size)
 {
 	if (unlikely(c->s->dr7 & 0xff))
 		c->mmu.watch_hits |= x86_io_breakpoints(c->s, port, size);
@@ -57,7 +57,7 @@ ALWAYS_INLINE int op_in(struct interp *c, const struct op *op, unsigned size)
 
 	TRY_OP(x86_check_port(cpu, port_of(c, op), size));
 	reg_set(c, GPR_OFF(RAX), size, cpu->ops->port_in(cpu, port_of(c, op), size));
-	note_port(c, port_of(c, op), size);
+	interp_note_port(c, port_of(c, op), size);
 	return OP_NEXT;
 }
 SIZED(op_in);
@@ -68,7 +68,7 @@ ALWAYS_INLINE int op_out(struct interp *c, const struct op *op, unsigned size)
 
 	TRY_OP(x86_check_port(cpu, port_of(c, op), size));
 	cpu->ops->port_out(cpu, port_of(c, op), size, (u32)reg_get(c, GPR_OFF(RAX), size));
-	note_port(c, port_of(c, op), size);
+	interp_note_port(c, port_of(c, op), size);
 	return OP_NEXT;
 }
 SIZED(op_out);
@@ -580,6 +580,9 @@ int op_xrstor(struct interp *c, const struct op *op)
 	if (op->extra)
 		TRY_OP(x86_require_cpl0(cpu_of(c)));
 	TRY_OP(image_address(c, op, 576, ACCESS_READ, &at));
+	/* the legacy region is looked at even when nothing in it is asked for */
+	if (!(at.v & 63))
+		TRY_OP(mmu_probe(&c->mmu, at.v, 1, ACCESS_READ));
 	return plain(x86_xrstor(cpu_of(c), at, from_edx_eax(c), op->extra, op->flags & OPF_REX_W));
 }
 

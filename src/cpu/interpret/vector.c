@@ -66,26 +66,40 @@ static int vsib_check(struct interp *c, const struct vsib *v)
 	return x86_check_simd(&c->v->x86, v->evex ? X86_SIMD_AVX512 : X86_SIMD_AVX);
 }
 
-/* A fault in the middle leaves the lanes done so far done and their mask bits clear (SDM 2, VPGATHERDD). */
+/*
+ * A fault in the middle leaves the lanes done so far done and their mask bits clear. A single-step trap that is
+ * due for them comes instead of the fault, and the instruction goes on after it (SDM 2, VPGATHERDD).
+ */
+static int lane_fault(const struct interp *c, bool done)
+{
+	return done && (c->s->rflags & FLAG_TF) ? OP_JUMP : OP_FAULT;
+}
+
+static void clear_behind(u8 *dst, unsigned bytes) { memset(dst + bytes, 0, 64 - bytes); }
+
 int op_gather(struct interp *c, const struct op *op)
 {
 	struct vsib v = vsib_unpack(op->imm);
 	u8 *dst = c->s->fpu.zmm[op->dst];
+	bool done = false;
 	u64 at;
 
 	TRY_OP(vsib_check(c, &v));
 	for (unsigned i = 0; i < v.count; i++) {
 		u64 value = 0;
 
-		if (!lane_active(c, op, &v, i))
-			continue;
-		TRY_OP(lane_address(c, op, &v, i, ACCESS_READ, &at));
-		TRY_OP(mmu_read(&c->mmu, at, &value, v.data, ACCESS_READ));
-		memcpy(dst + i * v.data, &value, v.data);
+		if (lane_active(c, op, &v, i)) {
+			if (lane_address(c, op, &v, i, ACCESS_READ, &at) != X86_OK ||
+			    mmu_read(&c->mmu, at, &value, v.data, ACCESS_READ) != X86_OK)
+				return lane_fault(c, done);
+			memcpy(dst + i * v.data, &value, v.data);
+			if (v.evex) /* an EVEX form writes its whole vector with each lane */
+				clear_behind(dst, v.count * (v.data > v.index ? v.data : v.index));
+			done = true;
+		}
 		lane_done(c, op, &v, i);
 	}
-	unsigned bytes = v.count * v.data;
-	memset(dst + bytes, 0, 64 - bytes);
+	clear_behind(dst, v.count * v.data);
 	if (v.evex)
 		c->s->fpu.k[op->src] = 0;
 	else
@@ -96,14 +110,17 @@ int op_gather(struct interp *c, const struct op *op)
 int op_scatter(struct interp *c, const struct op *op)
 {
 	struct vsib v = vsib_unpack(op->imm);
+	bool done = false;
 	u64 at;
 
 	TRY_OP(vsib_check(c, &v));
 	for (unsigned i = 0; i < v.count; i++) {
 		if (!lane_active(c, op, &v, i))
 			continue;
-		TRY_OP(lane_address(c, op, &v, i, ACCESS_WRITE, &at));
-		TRY_OP(mmu_write(&c->mmu, at, c->s->fpu.zmm[op->dst] + i * v.data, v.data, ACCESS_WRITE));
+		if (lane_address(c, op, &v, i, ACCESS_WRITE, &at) != X86_OK ||
+		    mmu_write(&c->mmu, at, c->s->fpu.zmm[op->dst] + i * v.data, v.data, ACCESS_WRITE) != X86_OK)
+			return lane_fault(c, done);
+		done = true;
 		lane_done(c, op, &v, i);
 	}
 	c->s->fpu.k[op->src] = 0;
