@@ -53,7 +53,8 @@ static bool fault_matters(const struct trial *t, const struct outcome *a, const 
 		return false;
 	for (; at < t->len && decode_one(t->bits, t->code + at, t->len - at, &insn, o);
 		at += insn.length)
-		if (rules_any_fault(insn.mnemonic))
+		if (rules_any_fault(insn.mnemonic) ||
+			insn.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
 			return false;
 	return true;
 }

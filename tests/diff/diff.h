@@ -119,6 +119,7 @@ struct form {
 	bool zeroing; /* EVEX.z is allowed */
 	bool vvvv;    /* VEX.vvvv names a register */
 	bool modrm, memory;
+	bool vsib; /* memory is addressed by a vector of indices */
 };
 
 struct forms {

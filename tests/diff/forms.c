@@ -154,6 +154,8 @@ static struct fields random_fields(const struct form *f, unsigned bits, struct r
 
 	if (f->memory && near)
 		rm = 5;
+	if (f->vsib)
+		rm = 4;
 	if (f->rm != FORM_ANY)
 		x.rex &= 0x1e; /* B would name another register */
 	if (bits != 64)
@@ -316,6 +318,28 @@ static bool reg_is_free(struct collector *c, struct form *f)
 	return true;
 }
 
+/* Gathers and scatters: they want a SIB byte, a mask, and registers that differ. */
+static void probe_vsib(struct collector *c, struct form *f)
+{
+	struct fields x = {
+		.modrm = 2 << 3 | 4,
+		.vvvv = f->kind == FORM_VEX ? 5 : 0,
+		.aaa = f->kind == FORM_EVEX,
+	};
+	struct probe p;
+
+	f->vsib = true;
+	f->vvvv = f->kind == FORM_VEX;
+	f->mask = f->kind == FORM_EVEX ? MASK_ALWAYS : MASK_NEVER;
+	f->zeroing = false;
+	if (!try_form(c, f, &x, &p))
+		return;
+	for (unsigned i = 0; i < p.insn.operand_count_visible; i++)
+		if (p.o[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+			p.o[i].mem.type == ZYDIS_MEMOP_TYPE_VSIB)
+			add(c, f, &p, FORM_ANY, FORM_ANY);
+}
+
 static void probe_modrm(struct collector *c, struct form f)
 {
 	f.modrm = true;
@@ -328,6 +352,8 @@ static void probe_modrm(struct collector *c, struct form f)
 		for (u8 reg = 0; reg < 8; reg++)
 			probe_rm(c, &f, reg, reg);
 	}
+	if (f.kind != FORM_LEGACY)
+		probe_vsib(c, &f);
 }
 
 /* Bytes that are prefixes or escapes are no opcodes. */

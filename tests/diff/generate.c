@@ -114,6 +114,15 @@ struct choice {
 	bool decoded;
 };
 
+static bool has_vsib(const struct choice *c)
+{
+	for (unsigned i = 0; i < c->insn.operand_count_visible; i++)
+		if (c->o[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+			c->o[i].mem.type == ZYDIS_MEMOP_TYPE_VSIB)
+			return true;
+	return false;
+}
+
 static bool transfers_control(const ZydisDecodedInstruction *i)
 {
 	switch (i->meta.category) {
@@ -143,9 +152,10 @@ static void choose_instruction(struct work *w, bool plain, struct choice *c)
 				continue;
 			return;
 		}
-		if (rules_excluded(c->insn.mnemonic) || excluded_encoding(&c->insn) ||
-			(plain && rules_alone(c->insn.mnemonic)) ||
-			(plain && transfers_control(&c->insn)))
+		if (rules_excluded(c->insn.mnemonic) || excluded_encoding(&c->insn))
+			continue;
+		if (plain && (rules_alone(c->insn.mnemonic) || transfers_control(&c->insn) ||
+				     has_vsib(c)))
 			continue;
 		c->len = c->insn.length;
 		return;
@@ -269,6 +279,42 @@ static void patch_memory(struct work *w, u64 at, const void *bytes, unsigned len
 	memcpy(p->bytes, bytes, len);
 }
 
+static u16 selector(struct work *w)
+{
+	static const u16 known[] = { 0, 3, USER_DS, USER32_CS, USER64_CS, USER_DS & ~3, 0x10, 0x18,
+		0x40, 0x63, 0x7f, 0x80 };
+
+	return known[rng_below(&w->r, ARRAY_LEN(known))];
+}
+
+/* What a far return, IRET or far pointer finds: a place in CODE, a code selector, flags, a stack.
+ */
+static void patch_frame(struct work *w, u64 at, unsigned width)
+{
+	u64 flags = FLAG_ONE | FLAG_IF |
+		    (rng_next(&w->r) & (FLAGS_STATUS | FLAG_DF | FLAG_AC | FLAG_ID | FLAG_NT));
+	u64 frame[5] = { CODE_AT + rng_below(&w->r, CODE_SIZE),
+		rng_one_in(&w->r, 2) ? USER64_CS : selector(w), flags,
+		DATA_AT + rng_below(&w->r, DATA_SIZE),
+		rng_one_in(&w->r, 2) ? USER_DS : selector(w) };
+	u8 bytes[sizeof(frame)];
+
+	for (unsigned i = 0; i < 5; i++)
+		memcpy(bytes + i * width, &frame[i], width);
+	patch_memory(w, at, bytes, 5 * width);
+}
+
+static void patch_pointer(struct work *w, u64 at, unsigned width)
+{
+	u32 offset = CODE_AT + rng_below(&w->r, CODE_SIZE);
+	u16 sel = selector(w);
+	u8 bytes[6];
+
+	memcpy(bytes, &offset, width);
+	memcpy(bytes + width, &sel, 2);
+	patch_memory(w, at, bytes, width + 2);
+}
+
 static void interesting_contents(
 	struct work *w, const ZydisDecodedInstruction *i, u64 at, unsigned size)
 {
@@ -291,6 +337,23 @@ static void interesting_contents(
 		memset(bytes, 0, sizeof(bytes));
 		bytes[0] = (u8)(rng_next(&w->r) & 0xe7);
 		patch_memory(w, at + 512, bytes, sizeof(bytes));
+		return;
+	case ZYDIS_MNEMONIC_IRET:
+	case ZYDIS_MNEMONIC_IRETD:
+	case ZYDIS_MNEMONIC_IRETQ: patch_frame(w, at, i->operand_width / 8); return;
+	case ZYDIS_MNEMONIC_LDS:
+	case ZYDIS_MNEMONIC_LES:
+	case ZYDIS_MNEMONIC_LFS:
+	case ZYDIS_MNEMONIC_LGS:
+	case ZYDIS_MNEMONIC_LSS: patch_pointer(w, at, i->operand_width == 16 ? 2 : 4); return;
+	case ZYDIS_MNEMONIC_RET:
+		if (i->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
+			patch_frame(w, at, i->operand_width / 8);
+		return;
+	case ZYDIS_MNEMONIC_CALL:
+	case ZYDIS_MNEMONIC_JMP:
+		if (i->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
+			patch_pointer(w, at, i->operand_width == 16 ? 2 : 4);
 		return;
 	default: break;
 	}
@@ -327,6 +390,21 @@ static void aim_operand(
 		interesting_contents(w, &c->insn, target, size);
 }
 
+static bool takes_selector(const struct choice *c)
+{
+	switch (c->insn.mnemonic) {
+	case ZYDIS_MNEMONIC_LAR:
+	case ZYDIS_MNEMONIC_LSL:
+	case ZYDIS_MNEMONIC_VERR:
+	case ZYDIS_MNEMONIC_VERW: return true;
+	case ZYDIS_MNEMONIC_MOV:
+	case ZYDIS_MNEMONIC_POP:
+		return c->o[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		       ZydisRegisterGetClass(c->o[0].reg.value) == ZYDIS_REGCLASS_SEGMENT;
+	default: return false;
+	}
+}
+
 /* Counts and bit offsets reach out of the operand: keep most of them small. */
 static void tame_registers(struct work *w, const struct choice *c)
 {
@@ -341,6 +419,11 @@ static void tame_registers(struct work *w, const struct choice *c)
 		c->o[1].type == ZYDIS_OPERAND_TYPE_REGISTER && !rng_one_in(&w->r, 4))
 		in->gpr[gpr_number(c->o[1].reg.value)] =
 			(u64)(s64)((s32)rng_below(&w->r, 2048) - 1024);
+	for (unsigned k = 0; k < 2 && takes_selector(c); k++)
+		if (c->o[k].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+			ZydisRegisterGetClass(c->o[k].reg.value) == ZYDIS_REGCLASS_GPR16 &&
+			!rng_one_in(&w->r, 4))
+			in->gpr[gpr_number(c->o[k].reg.value)] = selector(w);
 	/* dividends that do not overflow */
 	if ((i->mnemonic == ZYDIS_MNEMONIC_DIV || i->mnemonic == ZYDIS_MNEMONIC_IDIV) &&
 		!rng_one_in(&w->r, 3))
