@@ -159,7 +159,7 @@ void blocks_apply(struct interp *c)
 
 /* ---- building ---- */
 
-int code_fetch(struct interp *c, u64 linear, struct code_bytes *src)
+int blocks_fetch(struct interp *c, u64 linear, struct code_bytes *src)
 {
 	int result;
 	struct mmu_entry *e = mmu_fill(&c->mmu, linear, ACCESS_FETCH, &result);
@@ -242,7 +242,7 @@ static struct block *build_straddling(struct interp *c, u64 linear, const struct
 	struct code_bytes src2;
 	struct op op;
 
-	if (code_fetch(c, (linear | PAGE_MASK) + 1, &src2) != X86_OK)
+	if (blocks_fetch(c, (linear | PAGE_MASK) + 1, &src2) != X86_OK)
 		return NULL;
 	code_map_claim(&c->code, src->gpa);
 	code_map_claim(&c->code, src2.gpa);
@@ -326,7 +326,7 @@ static struct block *lookup(struct interp *c, const struct code_bytes *src, u64 
 		if (k->unit.gpa2 == CODE_NO_PAGE)
 			return k;
 		struct code_bytes second;
-		if (code_fetch(c, (linear | PAGE_MASK) + 1, &second) != X86_OK)
+		if (blocks_fetch(c, (linear | PAGE_MASK) + 1, &second) != X86_OK)
 			return NULL; /* the fault stands; build would find it too */
 		if ((second.gpa & ~PAGE_MASK) == k->unit.gpa2)
 			return k;
@@ -355,7 +355,7 @@ struct block *blocks_find(struct interp *c)
 		return NULL;
 	}
 	struct code_bytes src;
-	if (code_fetch(c, linear, &src) != X86_OK)
+	if (blocks_fetch(c, linear, &src) != X86_OK)
 		return NULL;
 	if (!src.host)
 		return nowhere(c);

@@ -38,7 +38,7 @@ struct code_bytes {
 	_Atomic u8 *flags;
 };
 /* Translates a linear address for fetching; X86_FAULT with the fault prepared. */
-int code_fetch(struct interp *c, u64 linear, struct code_bytes *src);
+int blocks_fetch(struct interp *c, u64 linear, struct code_bytes *src);
 struct blocks *blocks_new(struct interp *c, struct err *err);
 void blocks_free(struct blocks *b);
 void blocks_clear(struct interp *c);

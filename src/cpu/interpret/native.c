@@ -514,3 +514,6 @@ int op_native_mem(struct interp *c, const struct op *op)
 	note_x87(c, op, n, op_ea(c, op));
 	return OP_NEXT;
 }
+
+bool native_uses_x87(const struct native *n) { return n->x87; }
+bool native_uses_vectors(const struct native *n) { return n->check_simd; }

@@ -35,6 +35,11 @@ u16 native_fop(const ZydisDecodedInstruction *insn);
 void natives_clear(struct natives *n);
 bool natives_full(const struct natives *n);
 
+/* What another engine has to know before it copies a stub's instruction: does it use the x87 or MMX registers, does
+ * it need vector or mask registers? */
+bool native_uses_x87(const struct native *n);
+bool native_uses_vectors(const struct native *n);
+
 /* Handlers: op->aux is the struct native. */
 op_fn op_native;       /* registers only */
 op_fn op_native_mem;   /* with a memory operand, op->size bytes */

@@ -215,7 +215,7 @@ static int ins_element(struct interp *c, const struct op *op, unsigned size, boo
 	TRY(x86_linear(cpu, X86_ES, reg_get(c, GPR_OFF(RDI), op->asize), size, ACCESS_WRITE, &at));
 	TRY(mmu_probe(&c->mmu, at.v, size, ACCESS_WRITE));
 	u32 v = cpu->ops->port_in(cpu, port, size);
-	note_port(c, port, size);
+	interp_note_port(c, port, size);
 	TRY(string_put(c, op, size, v));
 	advance(c, op, RDI, step(c, size));
 	return X86_OK;
@@ -236,7 +236,7 @@ static int outs_element(struct interp *c, const struct op *op, unsigned size, bo
 
 	TRY(string_get(c, op, size, &v));
 	cpu->ops->port_out(cpu, port, size, (u32)v);
-	note_port(c, port, size);
+	interp_note_port(c, port, size);
 	advance(c, op, RSI, step(c, size));
 	return X86_OK;
 }

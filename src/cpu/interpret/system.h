@@ -3,7 +3,7 @@
 #include "cpu/interpret/interp.h"
 
 /* After a port access: I/O breakpoints (SDM 3B 17.2.4). */
-void note_port(struct interp *c, u16 port, unsigned size);
+void interp_note_port(struct interp *c, u16 port, unsigned size);
 
 extern op_fn *const op_in_by_size[4], *const op_out_by_size[4];
 op_fn op_cli, op_sti, op_hlt, op_clts, op_lmsw, op_smsw, op_cpuid, op_rdtsc, op_rdtscp, op_rdpid, op_rdpmc;

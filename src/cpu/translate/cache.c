@@ -133,7 +133,7 @@ void tcache_claimed(void *translator, const u8 *host_page)
 {
 	struct translator *t = translator;
 
-	if (translating == t) {
+	if (translate_current == t) {
 		drop_page_stores(t, host_page);
 		return;
 	}
@@ -364,7 +364,7 @@ static bool second_page_matches(struct translator *t, const struct tblock *b)
 
 	if (b->unit.gpa2 == CODE_NO_PAGE)
 		return true;
-	return code_fetch(t->c, (b->rip | PAGE_MASK) + 1, &second) == X86_OK &&
+	return blocks_fetch(t->c, (b->rip | PAGE_MASK) + 1, &second) == X86_OK &&
 	       (second.gpa & ~PAGE_MASK) == b->unit.gpa2;
 }
 
@@ -486,7 +486,7 @@ struct tblock *tcache_find(struct translator *t, bool *interpret)
 		x86_gp(&c->v->x86, 0);
 		return NULL;
 	}
-	if (code_fetch(c, rip, &src) != X86_OK)
+	if (blocks_fetch(c, rip, &src) != X86_OK)
 		return NULL;
 	if (!src.host) {
 		*interpret = true;

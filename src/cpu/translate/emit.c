@@ -14,7 +14,7 @@
 #include "cpu/interpret/branch.h"
 #include "cpu/interpret/decode.h"
 #include "cpu/interpret/move.h"
-#include "cpu/interpret/native_priv.h"
+#include "cpu/interpret/native.h"
 #include "cpu/interpret/string.h"
 #include "cpu/interpret/system.h"
 #include "cpu/translate/translate_priv.h"
@@ -859,9 +859,9 @@ static bool native_copyable(const struct build *d, bool *vector)
 {
 	const struct native *n = d->op->aux;
 
-	*vector = n->check_simd;
+	*vector = native_uses_vectors(n);
 	/* Masked accesses too: a hit says that the whole operand may be touched. */
-	return !n->x87 && d->insn.mnemonic != ZYDIS_MNEMONIC_LDMXCSR &&
+	return !native_uses_x87(n) && d->insn.mnemonic != ZYDIS_MNEMONIC_LDMXCSR &&
 	       d->insn.mnemonic != ZYDIS_MNEMONIC_STMXCSR &&
 	       d->insn.mnemonic != ZYDIS_MNEMONIC_VLDMXCSR &&
 	       d->insn.mnemonic != ZYDIS_MNEMONIC_VSTMXCSR;

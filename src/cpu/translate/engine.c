@@ -62,7 +62,8 @@ static void enter(struct translator *t, const u8 *code)
 	x->leave = t->vector ? (u64)(uintptr_t)t->vector_leave : x->leave_plain;
 	translate_enter();
 	memcpy(s->gpr, x->gpr, sizeof(x->gpr));
-	s->rflags = (s->rflags & ~(FLAGS_STATUS | FLAG_IF)) | (x->flags & FLAGS_STATUS) | (x->vif & FLAG_IF);
+	s->rflags = (s->rflags & ~(FLAGS_STATUS | FLAG_IF)) | (x->flags & FLAGS_STATUS) |
+		    (x->vif & FLAG_IF);
 }
 
 /* Is there attention that the outer loop can do something about? What waits for IF or for the end
@@ -199,7 +200,7 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 			c->s->rip = from->rip;
 			if (vectors_allowed(t)) {
 				t->vector = true;
-				t->vector_space = c->mmu.space;
+				t->vector_space = (u8)c->mmu.space;
 			} else {
 				t->interpret_once = true;
 			}
@@ -223,16 +224,15 @@ static enum cpu_exit translate_run(struct vcpu *v)
 	u64 since = stats_now(t);
 
 	/* Only while we run: the stack is freed with the engine, the thread may live on. */
-	stack_t kept,
-		ss = { .ss_sp = t->signal_stack,
-			.ss_size = SIGNAL_STACK,
-			.ss_flags = (int)SS_AUTODISARM };
+	stack_t kept, ss = {
+		.ss_sp = t->signal_stack, .ss_size = SIGNAL_STACK, .ss_flags = (int)SS_AUTODISARM
+	};
 	sigaltstack(&ss, &kept);
 	if (!t->bound) {
 		t->thread = pthread_self();
 		t->bound = true;
 	}
-	translating = t;
+	translate_current = t;
 	set_gs(t->ctx);
 	t->ctx->mxcsr_host = _mm_getcsr();
 	blocks_owner(c);
@@ -284,7 +284,7 @@ static enum cpu_exit translate_run(struct vcpu *v)
 	if (t->stats)
 		t->stats->run_ns += stats_now(t) - since;
 	blocks_owner(NULL);
-	translating = NULL;
+	translate_current = NULL;
 	sigaltstack(&kept, NULL);
 	t->pending = NULL;
 	t->pending_jump = false;

@@ -99,7 +99,7 @@ __asm__(".text\n"
 																																																																				  "	ret\n"
 																																																																				  ".size translate_enter, . - translate_enter\n");
 
-__thread struct translator *translating;
+__thread struct translator *translate_current;
 
 static struct sigaction chained[NSIG];
 
@@ -132,7 +132,7 @@ static void on_trap(int sig, siginfo_t *info, void *context)
 	ucontext_t *uc = context;
 	greg_t *regs = uc->uc_mcontext.gregs;
 	const u8 *pc = (const u8 *)(uintptr_t)regs[REG_RIP];
-	struct translator *t = translating;
+	struct translator *t = translate_current;
 	struct tblock *b = t && codemem_has(&t->mem, pc) ? tcache_by_code(t, pc) : NULL;
 
 	if (!b) {
@@ -164,7 +164,7 @@ static void on_kick(int sig, siginfo_t *info, void *context)
 	ucontext_t *uc = context;
 	greg_t *regs = uc->uc_mcontext.gregs;
 	const u8 *pc = (const u8 *)(uintptr_t)regs[REG_RIP];
-	struct translator *t = translating;
+	struct translator *t = translate_current;
 
 	if (!t)
 		return;

@@ -390,7 +390,7 @@ int translate_explain(struct vcpu *v, u64 from, u64 end, unsigned count,
 		bool interpret;
 		unsigned length = 0;
 
-		if (!x86_canonical(c->s->rip) || code_fetch(c, c->s->rip, &src) != X86_OK)
+		if (!x86_canonical(c->s->rip) || blocks_fetch(c, c->s->rip, &src) != X86_OK)
 			return err_set(err, -EFAULT, "there is no code at 0x%llx",
 				(unsigned long long)c->s->rip);
 		x.b = block_at_rip(t, &interpret);

@@ -245,5 +245,5 @@ void emit_stubs(struct translator *t);
 void translate_enter(void); /* assembly: see there */
 extern const char translate_leave[], translate_abort[], translate_enter_end[];
 void translate_signals(void);
-extern __thread struct translator *translating;
+extern __thread struct translator *translate_current;
 int translate_kick_signal(void);
