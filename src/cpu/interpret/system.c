@@ -532,7 +532,10 @@ static int image_address(struct interp *c, const struct op *op, unsigned size, u
 /* The whole area must be accessible, also where nothing is read or written: processors check that first. */
 static int probe_area(struct interp *c, gva_t at, unsigned size, unsigned alignment, unsigned access)
 {
-	return at.v & (alignment - 1) ? X86_OK : mmu_probe(&c->mmu, at.v + size - 1, 1, access);
+	if (at.v & (alignment - 1))
+		return X86_OK; /* #GP is for x86/ to raise */
+	TRY(mmu_probe(&c->mmu, at.v + size - 1, 1, access));
+	return mmu_probe(&c->mmu, at.v, 1, access);
 }
 
 int op_fxsave(struct interp *c, const struct op *op)
@@ -580,9 +583,8 @@ int op_xrstor(struct interp *c, const struct op *op)
 	if (op->extra)
 		TRY_OP(x86_require_cpl0(cpu_of(c)));
 	TRY_OP(image_address(c, op, 576, ACCESS_READ, &at));
-	/* the legacy region is looked at even when nothing in it is asked for */
-	if (!(at.v & 63))
-		TRY_OP(mmu_probe(&c->mmu, at.v, 1, ACCESS_READ));
+	/* the legacy region and the header, even when nothing in them is asked for */
+	TRY_OP(probe_area(c, at, 576, 64, ACCESS_READ));
 	return plain(x86_xrstor(cpu_of(c), at, from_edx_eax(c), op->extra, op->flags & OPF_REX_W));
 }
 
