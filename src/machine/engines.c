@@ -9,8 +9,8 @@
 /* Fastest first: "auto" takes the first that works well here. */
 const struct cpu_engine *const engines[] = {
 	&kvm_engine,
-	&interpret_engine,
 	&translate_engine,
+	&interpret_engine,
 };
 const unsigned engines_count = ARRAY_LEN(engines);
 

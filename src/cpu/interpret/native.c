@@ -246,6 +246,7 @@ static void describe(struct native *n, const ZydisDecodedInstruction *insn, cons
 	}
 	mmx |= insn->mnemonic == ZYDIS_MNEMONIC_EMMS;
 	bool x87 = is_x87(insn);
+	vector |= stub_needs_mxcsr(insn); /* CVTSS2SI r, m and its like name no vector register */
 	bool mxcsr = insn->mnemonic == ZYDIS_MNEMONIC_LDMXCSR || insn->mnemonic == ZYDIS_MNEMONIC_STMXCSR ||
 		insn->mnemonic == ZYDIS_MNEMONIC_VLDMXCSR || insn->mnemonic == ZYDIS_MNEMONIC_VSTMXCSR;
 	n->check_simd = vector || mmx || k || x87 || mxcsr;

@@ -31,6 +31,8 @@ struct natives {
 	struct native *buckets[NATIVE_BUCKETS];
 };
 
+/* Does it use MXCSR though no vector register is named? */
+bool stub_needs_mxcsr(const ZydisDecodedInstruction *insn);
 /* Generates code for `insn` into the arena; fills n->code, returns false when it cannot be encoded. */
 bool stub_generate(struct natives *ns, struct native *n, const ZydisDecodedInstruction *insn,
 	const ZydisDecodedOperand *operands);

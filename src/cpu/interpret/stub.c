@@ -258,6 +258,13 @@ static unsigned pick(u32 *taken, const u8 *from, unsigned count)
 	unreachable(); /* no instruction names that many general registers */
 }
 
+/* Conversions to general registers round, VFPCLASS looks at DAZ, and the decoder does not list MXCSR. */
+bool stub_needs_mxcsr(const ZydisDecodedInstruction *insn)
+{
+	return insn->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX ||
+		(insn->meta.category == ZYDIS_CATEGORY_CONVERT && insn->meta.isa_ext != ZYDIS_ISA_EXT_BASE);
+}
+
 bool stub_generate(struct natives *ns, struct native *n, const ZydisDecodedInstruction *insn,
 	const ZydisDecodedOperand *operands)
 {
@@ -282,9 +289,7 @@ bool stub_generate(struct natives *ns, struct native *n, const ZydisDecodedInstr
 	}
 	if (n->x87)
 		emit1(&e, ZYDIS_MNEMONIC_FXRSTOR64, op_state(&e, OFF(fpu), 512));
-	/* Conversions to general registers round, VFPCLASS looks at DAZ, and the decoder does not list MXCSR. */
-	bool vector = u.vec || u.mxcsr || insn->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX ||
-		(insn->meta.category == ZYDIS_CATEGORY_CONVERT && insn->meta.isa_ext != ZYDIS_ISA_EXT_BASE);
+	bool vector = u.vec || u.mxcsr || stub_needs_mxcsr(insn);
 	if (vector)
 		emit1(&e, ZYDIS_MNEMONIC_LDMXCSR, op_state(&e, OFF(fpu.mxcsr), 4));
 	vectors(&e, ns, u.vec, false);

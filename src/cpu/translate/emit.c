@@ -166,6 +166,9 @@ static struct use use_of(const struct build *d)
 		if (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
 			u.written |= BIT(id);
 	}
+	/* With a zero source these leave their destination as it is. */
+	if (d->insn.mnemonic == ZYDIS_MNEMONIC_BSF || d->insn.mnemonic == ZYDIS_MNEMONIC_BSR)
+		u.read |= u.written;
 	return u;
 }
 

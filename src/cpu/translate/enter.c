@@ -33,6 +33,7 @@ _Static_assert(offsetof(struct tctx, flags) == 128 && offsetof(struct tctx, host
 		       offsetof(struct tctx, enter) == 152 && offsetof(struct tctx, kicked) == 244,
 	"the assembly below knows these offsets");
 
+/* clang-format off: one instruction a line */
 __asm__(".text\n"
 	".globl translate_enter, translate_leave, translate_abort, translate_enter_end\n"
 	".hidden translate_enter, translate_leave, translate_abort, translate_enter_end\n"
@@ -98,6 +99,7 @@ __asm__(".text\n"
 																																																																				  "	pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
 																																																																				  "	ret\n"
 																																																																				  ".size translate_enter, . - translate_enter\n");
+/* clang-format on */
 
 __thread struct translator *translate_current;
 
