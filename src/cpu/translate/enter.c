@@ -46,59 +46,42 @@ __asm__(".text\n"
 	"	pushq %gs:" O_FLAGS "\n"
 	"	popfq\n"
 	"	mov %gs:" O_GPR(0) ", %rax\n"
-				   "	mov %gs:" O_GPR(
-					   1) ", %r13\n" /* guest RCX */
-					      "	mov %gs:" O_GPR(
-						      2) ", %rdx\n"
-							 "	mov %gs:" O_GPR(
-								 3) ", %rbx\n"
-								    "	mov %gs:" O_GPR(
-									    5) ", %rbp\n"
-									       "	mov "
-									       "%gs:" O_GPR(6) ", "
-											       "%rs"
-											       "i\n"
-											       "	mov %gs:" O_GPR(7) ", %rdi\n"
-															   "	mov %gs:" O_GPR(8) ", %r8\n"
-																		   "	mov %gs:" O_GPR(9) ", %r9\n"
-																					   "	mov %gs:" O_GPR(10) ", %r10\n"
-																								    "	mov %gs:" O_GPR(11) ", %r11\n"
-																											    "	mov %gs:" O_GPR(12) ", %r12\n"
-																														    "	mov %gs:" O_GPR(4) ", %rsp\n"
-																																	   "	jmp *%gs:" O_ENTER
-																																	   "\n"
-																																	   "translate_enter_end:\n"
-																																	   "translate_leave:\n"
-																																	   "	mov %rax, %gs:" O_GPR(0) "\n"
-																																					 "	mov %r13, %gs:" O_GPR(1) "\n"
-																																									 "	mov %rdx, %gs:" O_GPR(
-																																										 2) "\n"
-																																										    "	mov %rbx, %gs:" O_GPR(3) "\n"
-																																														 "	mov %rsp, %gs:" O_GPR(4) "\n"
-																																																		 "	mov %rbp, %gs:" O_GPR(
-																																																			 5) "\n"
-																																																			    "	mov %rsi, %gs:" O_GPR(
-																																																				    6) "\n"
-																																																				       "	mov %rdi, %gs:" O_GPR(
-																																																					       7) "\n"
-																																																						  "	mov %r8, %gs:" O_GPR(8) "\n"
-																																																										"	mov %r9, %gs:" O_GPR(
-																																																											9) "\n"
-																																																											   "	mov %r10, %gs:" O_GPR(10) "\n"
-																																																															  "	mov %r11, %gs:" O_GPR(
-																																																																  11) "\n"
-																																																																      "	mov %r12, %gs:" O_GPR(12) "\n"
-																																																																				  "	mov %gs:" O_HOST_RSP
-																																																																				  ", %rsp\n"
-																																																																				  "	pushfq\n"
-																																																																				  "	popq %gs:" O_FLAGS
-																																																																				  "\n"
-																																																																				  "translate_abort:\n" /* nothing has run yet: the context is still the truth */
-																																																																				  "	mov %gs:" O_HOST_RSP
-																																																																				  ", %rsp\n"
-																																																																				  "	pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
-																																																																				  "	ret\n"
-																																																																				  ".size translate_enter, . - translate_enter\n");
+	"	mov %gs:" O_GPR(1) ", %r13\n" /* guest RCX */
+	"	mov %gs:" O_GPR(2) ", %rdx\n"
+	"	mov %gs:" O_GPR(3) ", %rbx\n"
+	"	mov %gs:" O_GPR(5) ", %rbp\n"
+	"	mov %gs:" O_GPR(6) ", %rsi\n"
+	"	mov %gs:" O_GPR(7) ", %rdi\n"
+	"	mov %gs:" O_GPR(8) ", %r8\n"
+	"	mov %gs:" O_GPR(9) ", %r9\n"
+	"	mov %gs:" O_GPR(10) ", %r10\n"
+	"	mov %gs:" O_GPR(11) ", %r11\n"
+	"	mov %gs:" O_GPR(12) ", %r12\n"
+	"	mov %gs:" O_GPR(4) ", %rsp\n"
+	"	jmp *%gs:" O_ENTER "\n"
+	"translate_enter_end:\n"
+	"translate_leave:\n"
+	"	mov %rax, %gs:" O_GPR(0) "\n"
+	"	mov %r13, %gs:" O_GPR(1) "\n"
+	"	mov %rdx, %gs:" O_GPR(2) "\n"
+	"	mov %rbx, %gs:" O_GPR(3) "\n"
+	"	mov %rsp, %gs:" O_GPR(4) "\n"
+	"	mov %rbp, %gs:" O_GPR(5) "\n"
+	"	mov %rsi, %gs:" O_GPR(6) "\n"
+	"	mov %rdi, %gs:" O_GPR(7) "\n"
+	"	mov %r8, %gs:" O_GPR(8) "\n"
+	"	mov %r9, %gs:" O_GPR(9) "\n"
+	"	mov %r10, %gs:" O_GPR(10) "\n"
+	"	mov %r11, %gs:" O_GPR(11) "\n"
+	"	mov %r12, %gs:" O_GPR(12) "\n"
+	"	mov %gs:" O_HOST_RSP ", %rsp\n"
+	"	pushfq\n"
+	"	popq %gs:" O_FLAGS "\n"
+	"translate_abort:\n" /* nothing has run yet: the context is still the truth */
+	"	mov %gs:" O_HOST_RSP ", %rsp\n"
+	"	pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
+	"	ret\n"
+	".size translate_enter, . - translate_enter\n");
 /* clang-format on */
 
 __thread struct translator *translate_current;
