@@ -14,6 +14,7 @@
 #include "memory/memory.h"
 #include "x86/cpu.h"
 #include "x86/cpuid.h"
+#include "x86/sensitivity.h"
 #include <stdio.h>
 
 struct vcpu;
@@ -56,6 +57,7 @@ struct vcpu_stats {
 	u64 instructions; /* retired; 0 where the engine cannot count */
 	u64 exits[5];     /* by enum cpu_exit */
 	u64 port_ios, mmios, interrupts, exceptions;
+	u64 sensitive[X86_SENSITIVITIES]; /* executed by the interpreter's handlers; faults count, too */
 };
 
 /* --trace: each is NULL when off. Lines are written by the vcpu's thread. */

@@ -172,7 +172,8 @@ static int enter_long(struct x86_cpu *cpu, const struct x86_delivery *d, const s
 	TRY(long_stack(cpu, g, &e));
 	e.stack.sp &= ~15ull;
 	frame_push(&f, s->seg[X86_SS].selector);
-	frame_push(&f, s->gpr[RSP]);
+	/* Compatibility-mode code has no upper half of RSP to come back to. */
+	frame_push(&f, x86_code64(s) ? s->gpr[RSP] : (u32)s->gpr[RSP]);
 	push_return(s, d, &f);
 	TRY(x86_mark_accessed(cpu, &e.cs));
 	TRY(x86_stack_push(cpu, &e.stack, &f));

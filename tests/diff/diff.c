@@ -1,5 +1,5 @@
 /*
- * diff [--seed N] [--count N] [--long-count N] [--trial N] [--no-compat] [--no-shrink]
+ * diff [--engine interpret|translate] [--seed N] [--count N] [--long-count N] [--trial N] [--no-compat] [--no-shrink]
  * [--keep-going N] [--coverage]
  *      [--list-undefined] [--list-excluded] [CASES.txt ...]
  *
@@ -8,6 +8,7 @@
  */
 #include "diff.h"
 #include "cpu/interpret/interpret.h"
+#include "cpu/translate/translate.h"
 #include <getopt.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@ struct options {
 	u64 seed, count, trial;
 	bool one_trial, compat, shrink, coverage;
 	unsigned keep_going;
+	const struct cpu_engine *engine;
 };
 
 struct tally {
@@ -222,9 +224,19 @@ static bool long_run(void)
 	return wish && !strcmp(wish, "1");
 }
 
+static const struct cpu_engine *engine_named(const char *name)
+{
+	static const struct cpu_engine *const all[] = { &interpret_engine, &translate_engine };
+
+	for (unsigned i = 0; i < ARRAY_LEN(all); i++)
+		if (!strcmp(all[i]->name, name))
+			return all[i];
+	return NULL;
+}
+
 static int parse(int argc, char **argv, struct options *o)
 {
-	static const struct option longs[] = { { "seed", 1, NULL, 's' }, { "count", 1, NULL, 'c' },
+	static const struct option longs[] = { { "engine", 1, NULL, 'e' }, { "seed", 1, NULL, 's' }, { "count", 1, NULL, 'c' },
 		{ "long-count", 1, NULL, 'l' }, { "trial", 1, NULL, 't' },
 		{ "no-compat", 0, NULL, '6' }, { "no-shrink", 0, NULL, 'n' },
 		{ "keep-going", 1, NULL, 'k' }, { "coverage", 0, NULL, 'C' },
@@ -234,6 +246,11 @@ static int parse(int argc, char **argv, struct options *o)
 
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		switch (c) {
+		case 'e':
+			o->engine = engine_named(optarg);
+			if (!o->engine)
+				return usage();
+			break;
 		case 's': o->seed = strtoull(optarg, NULL, 0); break;
 		case 'c': o->count = strtoull(optarg, NULL, 0); break;
 		case 'l': long_count = strtoull(optarg, NULL, 0); break;
@@ -275,7 +292,7 @@ static bool open_bench(struct run *r)
 {
 	stay_on_this_processor();
 	r->bench.host = host_new();
-	r->bench.guest = guest_new(&interpret_engine);
+	r->bench.guest = guest_new(r->opt.engine ? r->opt.engine : &interpret_engine);
 	r->generator.long_mode = forms_new(64);
 	r->generator.compat = r->opt.compat ? forms_new(32) : NULL;
 	return r->bench.host && r->bench.guest && r->generator.long_mode &&

@@ -165,6 +165,7 @@ int op_jmp_far(struct interp *c, const struct op *op)
 	u16 selector;
 	u64 offset;
 
+	interp_count(c, X86_CONTROL_SENSITIVE);
 	TRY_OP(far_pointer(c, op, &selector, &offset));
 	return transferred(c, x86_jmp_far(&c->v->x86, selector, offset, op->size, next_rip(c, op)));
 }
@@ -174,6 +175,7 @@ int op_call_far(struct interp *c, const struct op *op)
 	u16 selector;
 	u64 offset;
 
+	interp_count(c, X86_CONTROL_SENSITIVE);
 	TRY_OP(far_pointer(c, op, &selector, &offset));
 	TRY_OP(check_stack_alignment(c, op));
 	return transferred(c, x86_call_far(&c->v->x86, selector, offset, op->size, next_rip(c, op)));
@@ -181,12 +183,14 @@ int op_call_far(struct interp *c, const struct op *op)
 
 int op_ret_far(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_CONTROL_SENSITIVE);
 	TRY_OP(check_stack_alignment(c, op));
 	return transferred(c, x86_ret_far(&c->v->x86, op->size, (u16)op->imm));
 }
 
 int op_iret(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_CONTROL_SENSITIVE);
 	TRY_OP(check_stack_alignment(c, op));
 	return transferred(c, x86_iret(&c->v->x86, op->size));
 }
@@ -195,6 +199,7 @@ int op_int(struct interp *c, const struct op *op)
 {
 	enum x86_event kind = op->extra ? X86_EVENT_INT3_INTO : X86_EVENT_INT_N;
 
+	interp_count(c, X86_CONTROL_SENSITIVE);
 	return transferred(c, x86_software_interrupt(&c->v->x86, (u8)op->imm, kind, next_rip(c, op)));
 }
 
@@ -208,22 +213,35 @@ int op_into(struct interp *c, const struct op *op)
 
 int op_int1(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_CONTROL_SENSITIVE);
 	return transferred(c,
 		x86_software_interrupt(&c->v->x86, X86_DB, X86_EVENT_INT1, next_rip(c, op)));
 }
 
 int op_syscall(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_CONTROL_SENSITIVE);
 	return transferred(c, x86_syscall(&c->v->x86, next_rip(c, op)));
 }
 /* TF as just restored traps before the next instruction, as if it had been set all along. */
 int op_sysret(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(x86_sysret(&c->v->x86, op->size));
 	if (c->s->rflags & FLAG_TF)
 		c->pending_dr6 |= DR6_BS;
 	return transferred(c, X86_OK);
 }
 
-int op_sysenter(struct interp *c, const struct op *op) { return transferred(c, x86_sysenter(&c->v->x86)); }
-int op_sysexit(struct interp *c, const struct op *op) { return transferred(c, x86_sysexit(&c->v->x86, op->size)); }
+
+int op_sysenter(struct interp *c, const struct op *op)
+{
+	interp_count(c, X86_CONTROL_SENSITIVE);
+	return transferred(c, x86_sysenter(&c->v->x86));
+}
+
+int op_sysexit(struct interp *c, const struct op *op)
+{
+	interp_count(c, X86_PRIVILEGED);
+	return transferred(c, x86_sysexit(&c->v->x86, op->size));
+}

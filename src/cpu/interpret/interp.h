@@ -107,6 +107,12 @@ bool interp_run_block(struct interp *c);
 bool interp_idle(struct interp *c);
 void interp_deliver(struct interp *c); /* the fault in x86.fault */
 
+/* For --stats: called by the handlers of what x86/sensitivity.c lists. */
+ALWAYS_INLINE void interp_count(struct interp *c, enum x86_sensitivity class)
+{
+	c->v->stats.sensitive[class]++;
+}
+
 /* ---- registers ---- */
 
 _Static_assert(offsetof(struct x86_state, rip) == offsetof(struct x86_state, gpr) + 8 * BASE_RIP,

@@ -223,6 +223,7 @@ static int ins_element(struct interp *c, const struct op *op, unsigned size, boo
 /* The right to use the port is checked even when the count is zero. */
 ALWAYS_INLINE int op_ins(struct interp *c, const struct op *op, unsigned size)
 {
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(x86_check_port(&c->v->x86, (u16)c->s->gpr[RDX], size));
 	return repeat(c, op, size, ins_element);
 }
@@ -242,6 +243,7 @@ static int outs_element(struct interp *c, const struct op *op, unsigned size, bo
 }
 ALWAYS_INLINE int op_outs(struct interp *c, const struct op *op, unsigned size)
 {
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(x86_check_port(&c->v->x86, (u16)c->s->gpr[RDX], size));
 	return repeat(c, op, size, outs_element);
 }

@@ -55,6 +55,7 @@ ALWAYS_INLINE int op_in(struct interp *c, const struct op *op, unsigned size)
 {
 	struct x86_cpu *cpu = cpu_of(c);
 
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(x86_check_port(cpu, port_of(c, op), size));
 	reg_set(c, GPR_OFF(RAX), size, cpu->ops->port_in(cpu, port_of(c, op), size));
 	interp_note_port(c, port_of(c, op), size);
@@ -66,6 +67,7 @@ ALWAYS_INLINE int op_out(struct interp *c, const struct op *op, unsigned size)
 {
 	struct x86_cpu *cpu = cpu_of(c);
 
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(x86_check_port(cpu, port_of(c, op), size));
 	cpu->ops->port_out(cpu, port_of(c, op), size, (u32)reg_get(c, GPR_OFF(RAX), size));
 	interp_note_port(c, port_of(c, op), size);
@@ -75,13 +77,24 @@ SIZED(op_out);
 
 /* ---- flags and halting ---- */
 
-int op_cli(struct interp *c, const struct op *op) { return plain(x86_cli(cpu_of(c))); }
-int op_sti(struct interp *c, const struct op *op) { return changed(c, x86_sti(cpu_of(c))); }
+
+int op_cli(struct interp *c, const struct op *op)
+{
+	interp_count(c, X86_PRIVILEGED);
+	return plain(x86_cli(cpu_of(c)));
+}
+
+int op_sti(struct interp *c, const struct op *op)
+{
+	interp_count(c, X86_PRIVILEGED);
+	return changed(c, x86_sti(cpu_of(c)));
+}
 
 int op_pushf(struct interp *c, const struct op *op)
 {
 	u64 v;
 
+	interp_count(c, X86_BEHAVIOUR_SENSITIVE);
 	TRY_OP(x86_pushf_value(cpu_of(c), op->size, &v));
 	return plain(push(c, v, op->size));
 }
@@ -90,6 +103,7 @@ int op_popf(struct interp *c, const struct op *op)
 {
 	u64 v;
 
+	interp_count(c, X86_CONTROL_SENSITIVE);
 	TRY_OP(stack_get(c, 0, op->size, &v));
 	TRY_OP(x86_popf(cpu_of(c), op->size, v));
 	stack_add(c, op->size);
@@ -98,6 +112,7 @@ int op_popf(struct interp *c, const struct op *op)
 
 int op_stac(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_PRIVILEGED);
 	if (x86_cpl(c->s)) {
 		x86_ud(cpu_of(c));
 		return OP_FAULT;
@@ -108,6 +123,7 @@ int op_stac(struct interp *c, const struct op *op)
 
 int op_clac(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_PRIVILEGED);
 	if (x86_cpl(c->s)) {
 		x86_ud(cpu_of(c));
 		return OP_FAULT;
@@ -118,6 +134,7 @@ int op_clac(struct interp *c, const struct op *op)
 
 int op_hlt(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(x86_require_cpl0(cpu_of(c)));
 	c->s->rip = next_rip(c, op);
 	c->s->activity = X86_HALTED;
@@ -137,6 +154,7 @@ int op_mov_from_cr(struct interp *c, const struct op *op)
 {
 	u64 v;
 
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(x86_require_cpl0(cpu_of(c)));
 	TRY_OP(x86_read_cr(cpu_of(c), op->extra, &v));
 	reg_set(c, op->dst, op->size, v);
@@ -145,6 +163,7 @@ int op_mov_from_cr(struct interp *c, const struct op *op)
 
 int op_mov_to_cr(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(x86_require_cpl0(cpu_of(c)));
 	return changed(c, x86_write_cr(cpu_of(c), op->extra, reg_get(c, op->src, op->size)));
 }
@@ -153,6 +172,7 @@ int op_mov_from_dr(struct interp *c, const struct op *op)
 {
 	u64 v;
 
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(x86_require_cpl0(cpu_of(c)));
 	TRY_OP(x86_read_dr(cpu_of(c), op->extra, &v));
 	reg_set(c, op->dst, op->size, v);
@@ -161,12 +181,14 @@ int op_mov_from_dr(struct interp *c, const struct op *op)
 
 int op_mov_to_dr(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(x86_require_cpl0(cpu_of(c)));
 	return changed(c, x86_write_dr(cpu_of(c), op->extra, reg_get(c, op->src, op->size)));
 }
 
 int op_clts(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(x86_require_cpl0(cpu_of(c)));
 	return changed(c, x86_clts(cpu_of(c)));
 }
@@ -175,6 +197,7 @@ int op_lmsw(struct interp *c, const struct op *op)
 {
 	u16 v;
 
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(x86_require_cpl0(cpu_of(c)));
 	TRY_OP(src16(c, op, &v));
 	return changed(c, x86_lmsw(cpu_of(c), v));
@@ -182,6 +205,7 @@ int op_lmsw(struct interp *c, const struct op *op)
 
 int op_smsw(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_BEHAVIOUR_SENSITIVE);
 	TRY_OP(x86_check_umip(cpu_of(c)));
 	return plain(dst16(c, op, c->s->cr0));
 }
@@ -193,6 +217,7 @@ int op_cpuid(struct interp *c, const struct op *op)
 	u64 *r = c->s->gpr;
 	struct x86_cpuid v = x86_cpuid(cpu_of(c), (u32)r[RAX], (u32)r[RCX], c->v->index);
 
+	interp_count(c, X86_BEHAVIOUR_SENSITIVE);
 	r[RAX] = v.eax;
 	r[RBX] = v.ebx;
 	r[RCX] = v.ecx;
@@ -209,6 +234,7 @@ static u64 from_edx_eax(const struct interp *c) { return c->s->gpr[RDX] << 32 | 
 
 int op_rdtsc(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_BEHAVIOUR_SENSITIVE);
 	TRY_OP(x86_rdtsc_allowed(cpu_of(c)));
 	edx_eax(c, x86_tsc(cpu_of(c)));
 	return OP_NEXT;
@@ -216,6 +242,7 @@ int op_rdtsc(struct interp *c, const struct op *op)
 
 int op_rdtscp(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_BEHAVIOUR_SENSITIVE);
 	TRY_OP(x86_rdtsc_allowed(cpu_of(c)));
 	edx_eax(c, x86_tsc(cpu_of(c)));
 	c->s->gpr[RCX] = c->s->tsc_aux;
@@ -224,6 +251,7 @@ int op_rdtscp(struct interp *c, const struct op *op)
 
 int op_rdpid(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_BEHAVIOUR_SENSITIVE);
 	reg_set(c, op->dst, 8, c->s->tsc_aux);
 	return OP_NEXT;
 }
@@ -231,6 +259,7 @@ int op_rdpid(struct interp *c, const struct op *op)
 /* No performance counters in the model: every index is invalid. */
 int op_rdpmc(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_PRIVILEGED);
 	x86_gp(cpu_of(c), 0);
 	return OP_FAULT;
 }
@@ -239,6 +268,7 @@ int op_rdmsr(struct interp *c, const struct op *op)
 {
 	u64 v;
 
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(x86_require_cpl0(cpu_of(c)));
 	TRY_OP(x86_rdmsr(cpu_of(c), (u32)c->s->gpr[RCX], &v));
 	edx_eax(c, v);
@@ -247,6 +277,7 @@ int op_rdmsr(struct interp *c, const struct op *op)
 
 int op_wrmsr(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(x86_require_cpl0(cpu_of(c)));
 	return changed(c, x86_wrmsr(cpu_of(c), (u32)c->s->gpr[RCX], from_edx_eax(c)));
 }
@@ -255,6 +286,7 @@ int op_xgetbv(struct interp *c, const struct op *op)
 {
 	u32 index = (u32)c->s->gpr[RCX];
 
+	interp_count(c, X86_BEHAVIOUR_SENSITIVE);
 	if (!(c->s->cr4 & CR4_OSXSAVE)) {
 		x86_ud(cpu_of(c));
 		return OP_FAULT;
@@ -269,6 +301,7 @@ int op_xgetbv(struct interp *c, const struct op *op)
 
 int op_xsetbv(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_PRIVILEGED);
 	if (!(c->s->cr4 & CR4_OSXSAVE)) {
 		x86_ud(cpu_of(c));
 		return OP_FAULT;
@@ -283,6 +316,7 @@ int op_invlpg(struct interp *c, const struct op *op)
 {
 	u64 at = op_ea(c, op);
 
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(x86_require_cpl0(cpu_of(c)));
 	if (!(op->flags & OPF_CODE64) || op->seg >= X86_FS)
 		at += c->s->seg[op->seg].base;
@@ -293,13 +327,19 @@ int op_invpcid(struct interp *c, const struct op *op)
 {
 	u64 pcid, linear, ea = op_ea(c, op);
 
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(x86_require_cpl0(cpu_of(c)));
 	TRY_OP(mem_read_slow(c, op->seg, ea, 8, &pcid));
 	TRY_OP(mem_read_slow(c, op->seg, (ea + 8) & mask_bytes(op->asize), 8, &linear));
 	return plain(x86_invpcid(cpu_of(c), reg_get(c, op->dst, op->flags & OPF_CODE64 ? 8 : 4), pcid, linear));
 }
 
-int op_wbinvd(struct interp *c, const struct op *op) { return plain(x86_require_cpl0(cpu_of(c))); }
+
+int op_wbinvd(struct interp *c, const struct op *op)
+{
+	interp_count(c, X86_PRIVILEGED);
+	return plain(x86_require_cpl0(cpu_of(c)));
+}
 
 /* Caches are coherent here; only the address is checked, as for a one-byte read. */
 int op_clflush(struct interp *c, const struct op *op)
@@ -321,6 +361,7 @@ int op_swapgs(struct interp *c, const struct op *op)
 {
 	u64 base = c->s->seg[X86_GS].base;
 
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(x86_require_cpl0(cpu_of(c)));
 	c->s->seg[X86_GS].base = c->s->kernel_gs_base;
 	c->s->kernel_gs_base = base;
@@ -353,6 +394,7 @@ int op_fsgsbase(struct interp *c, const struct op *op)
 
 int op_mov_from_seg(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_BEHAVIOUR_SENSITIVE);
 	return plain(dst16(c, op, c->s->seg[op->extra].selector));
 }
 
@@ -370,12 +412,14 @@ int op_mov_to_seg(struct interp *c, const struct op *op)
 {
 	u16 v;
 
+	interp_count(c, X86_CONTROL_SENSITIVE);
 	TRY_OP(src16(c, op, &v));
 	return changed(c, load_seg(c, op->extra, v));
 }
 
 int op_push_seg(struct interp *c, const struct op *op)
 {
+	interp_count(c, X86_BEHAVIOUR_SENSITIVE);
 	return plain(push(c, c->s->seg[op->extra].selector, op->size));
 }
 
@@ -383,6 +427,7 @@ int op_pop_seg(struct interp *c, const struct op *op)
 {
 	u64 v, mask = x86_stack_mask(c->s);
 
+	interp_count(c, X86_CONTROL_SENSITIVE);
 	TRY_OP(stack_get(c, 0, op->size, &v));
 	TRY_OP(load_seg(c, op->extra, (u16)v));
 	/* The stack's width is the one before SS changed. */
@@ -396,6 +441,7 @@ int op_load_far(struct interp *c, const struct op *op)
 {
 	u64 offset, sel, ea = op_ea(c, op);
 
+	interp_count(c, X86_CONTROL_SENSITIVE);
 	TRY_OP(mem_read_slow(c, op->seg, ea, op->size, &offset));
 	TRY_OP(mem_read_slow(c, op->seg, (ea + op->size) & mask_bytes(op->asize), 2, &sel));
 	TRY_OP(x86_load_segment(cpu_of(c), (enum x86_segreg)op->extra, (u16)sel));
@@ -409,6 +455,7 @@ static int store_table(struct interp *c, const struct op *op, const struct x86_t
 {
 	u64 ea = op_ea(c, op), next = (ea + 2) & mask_bytes(op->asize);
 
+	interp_count(c, X86_BEHAVIOUR_SENSITIVE);
 	TRY_OP(x86_check_umip(cpu_of(c)));
 	TRY_OP(mem_write_slow(c, op->seg, ea, 2, t->limit));
 	return plain(mem_write_slow(c, op->seg, next, op->flags & OPF_CODE64 ? 8 : 4, t->base));
@@ -421,6 +468,7 @@ static int load_table(struct interp *c, const struct op *op, struct x86_table *t
 	u64 limit, base, ea = op_ea(c, op);
 	bool wide = op->flags & OPF_CODE64;
 
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(x86_require_cpl0(cpu_of(c)));
 	TRY_OP(mem_read_slow(c, op->seg, ea, 2, &limit));
 	TRY_OP(mem_read_slow(c, op->seg, (ea + 2) & mask_bytes(op->asize), wide ? 8 : 4, &base));
@@ -444,6 +492,7 @@ static int need_descriptors(struct interp *c)
 
 static int store_selector(struct interp *c, const struct op *op, enum x86_segreg reg)
 {
+	interp_count(c, X86_BEHAVIOUR_SENSITIVE);
 	TRY_OP(need_descriptors(c));
 	TRY_OP(x86_check_umip(cpu_of(c)));
 	return plain(dst16(c, op, c->s->seg[reg].selector));
@@ -455,6 +504,7 @@ int op_lldt(struct interp *c, const struct op *op)
 {
 	u16 v;
 
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(need_descriptors(c));
 	TRY_OP(x86_require_cpl0(cpu_of(c)));
 	TRY_OP(src16(c, op, &v));
@@ -465,6 +515,7 @@ int op_ltr(struct interp *c, const struct op *op)
 {
 	u16 v;
 
+	interp_count(c, X86_PRIVILEGED);
 	TRY_OP(need_descriptors(c));
 	TRY_OP(x86_require_cpl0(cpu_of(c)));
 	TRY_OP(src16(c, op, &v));
@@ -482,6 +533,7 @@ static int describe(struct interp *c, const struct op *op, int (*get)(struct x86
 	u32 v = 0;
 	bool ok;
 
+	interp_count(c, X86_BEHAVIOUR_SENSITIVE);
 	TRY_OP(need_descriptors(c));
 	TRY_OP(src16(c, op, &selector));
 	TRY_OP(get(cpu_of(c), selector, &ok, &v));
@@ -498,6 +550,7 @@ static int verify(struct interp *c, const struct op *op, bool write)
 	u16 selector;
 	bool ok;
 
+	interp_count(c, X86_BEHAVIOUR_SENSITIVE);
 	TRY_OP(need_descriptors(c));
 	TRY_OP(src16(c, op, &selector));
 	TRY_OP(x86_verify(cpu_of(c), selector, write, &ok));
@@ -564,8 +617,10 @@ int op_xsave(struct interp *c, const struct op *op)
 	gva_t at;
 
 	TRY_OP(x86_check_simd(cpu_of(c), X86_SIMD_XSAVE));
-	if (op->extra == X86_XSAVES)
+	if (op->extra == X86_XSAVES) {
+		interp_count(c, X86_PRIVILEGED);
 		TRY_OP(x86_require_cpl0(cpu_of(c)));
+	}
 	u64 rfbm = from_edx_eax(c) & (c->s->xcr0 | (op->extra == X86_XSAVES ? c->s->xss : 0));
 	u32 size = x86_xsave_size(cpu_of(c)->model, rfbm, op->extra == X86_XSAVEC || op->extra == X86_XSAVES);
 	TRY_OP(image_address(c, op, size, ACCESS_WRITE, &at));
@@ -580,8 +635,10 @@ int op_xrstor(struct interp *c, const struct op *op)
 	gva_t at;
 
 	TRY_OP(x86_check_simd(cpu_of(c), X86_SIMD_XSAVE));
-	if (op->extra)
+	if (op->extra) {
+		interp_count(c, X86_PRIVILEGED);
 		TRY_OP(x86_require_cpl0(cpu_of(c)));
+	}
 	TRY_OP(image_address(c, op, 576, ACCESS_READ, &at));
 	/* the legacy region and the header, even when nothing in them is asked for */
 	TRY_OP(probe_area(c, at, 576, 64, ACCESS_READ));

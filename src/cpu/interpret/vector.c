@@ -144,7 +144,6 @@ int op_maskmov(struct interp *c, const struct op *op)
 	bool mmx = op->imm & 1, vex = op->imm & 2;
 	struct x86_cpu *cpu = &c->v->x86;
 	u64 ea = reg_get(c, GPR_OFF(RDI), op->asize);
-	gva_t at;
 
 	if (vex && x86_real_segments(c->s)) {
 		x86_ud(cpu);
@@ -156,15 +155,21 @@ int op_maskmov(struct interp *c, const struct op *op)
 	/* with TOP at 0, st[] is MM0 to MM7 */
 	const u8 *data = mmx ? c->s->fpu.st[op->dst] : c->s->fpu.zmm[op->dst];
 	const u8 *mask = mmx ? c->s->fpu.st[op->src] : c->s->fpu.zmm[op->src];
-	TRY_OP(x86_linear(cpu, (enum x86_segreg)op->seg, ea, op->extra, ACCESS_WRITE, &at));
-	if (unlikely(c->mmu.align) && at.v & 7) {
-		x86_fault_code(cpu, X86_AC, 0);
-		return OP_FAULT;
+	/*
+	 * Eight bytes at a time are checked, segment and page, before the next eight; also bytes the mask spares must be
+	 * writable: that is up to the processor (SDM 2, MASKMOVDQU), and some check.
+	 */
+	gva_t part[2] = { 0 };
+	for (unsigned i = 0; i < op->extra / 8u; i++) {
+		TRY_OP(x86_linear(cpu, (enum x86_segreg)op->seg, ea + 8 * i, 8, ACCESS_WRITE, &part[i]));
+		if (unlikely(c->mmu.align) && part[i].v & 7) {
+			x86_fault_code(cpu, X86_AC, 0);
+			return OP_FAULT;
+		}
+		TRY_OP(mmu_probe(&c->mmu, part[i].v, 8, ACCESS_WRITE));
 	}
-	/* Also bytes the mask spares must be writable: that is up to the processor (SDM 2, MASKMOVDQU), and some check. */
-	TRY_OP(mmu_probe(&c->mmu, at.v, op->extra, ACCESS_WRITE));
 	for (unsigned i = 0; i < op->extra; i++)
 		if (mask[i] & 0x80)
-			TRY_OP(mmu_write(&c->mmu, at.v + i, data + i, 1, ACCESS_WRITE));
+			TRY_OP(mmu_write(&c->mmu, part[i / 8].v + i % 8, data + i, 1, ACCESS_WRITE));
 	return OP_NEXT;
 }

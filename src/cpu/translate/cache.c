@@ -37,11 +37,19 @@ int tcache_open(struct translator *t, struct err *err)
 	if (codemem_open(&t->mem, CACHE_SIZE, err) < 0)
 		return -ENOMEM;
 	/*
-	 * All zero is empty, so that untouched tables cost no memory. A zero tag "hits" for the
-	 * first and the last page of the address space only, and then leads to the same linear
-	 * address of ours, where never anything is mapped: on_trap() hands the instruction to the
-	 * interpreter. A zero jump entry hits for RIP 0 only.
+	 * All zero is empty, so that untouched tables cost no memory: a zero tag can only seem to hit where the sum of an
+	 * address and at most 32 KiB has no page bits, in the first page and the last nine. Their entries say so.
+	 * A zero jump entry hits for RIP 0 only.
 	 */
+	for (unsigned space = 0; space < MMU_SPACES; space++) {
+		for (unsigned kind = 0; kind < 2; kind++) {
+			u64 *neg = t->ctx->fast[space][kind].neg;
+
+			neg[0] = FAST_INVALID;
+			for (unsigned i = FAST_ENTRIES - 9; i < FAST_ENTRIES; i++)
+				neg[i] = FAST_INVALID;
+		}
+	}
 	t->ctx->index_mask = (FAST_ENTRIES - 1ull) << PAGE_SHIFT;
 	t->ctx->page_mask = ~PAGE_MASK;
 	t->ctx->status_mask = FLAGS_STATUS;
