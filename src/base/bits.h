@@ -31,15 +31,30 @@ static inline u64 sign_extend(u64 v, unsigned bytes)
 }
 
 /* Little-endian fields of guest structures at any alignment (the host is x86: little-endian). */
-static inline u16 get_le16(const void *p) { u16 v; memcpy(&v, p, 2); return v; }
-static inline u32 get_le32(const void *p) { u32 v; memcpy(&v, p, 4); return v; }
-static inline u64 get_le64(const void *p) { u64 v; memcpy(&v, p, 8); return v; }
+static inline u16 get_le16(const void *p)
+{
+	u16 v;
+	memcpy(&v, p, 2);
+	return v;
+}
+static inline u32 get_le32(const void *p)
+{
+	u32 v;
+	memcpy(&v, p, 4);
+	return v;
+}
+static inline u64 get_le64(const void *p)
+{
+	u64 v;
+	memcpy(&v, p, 8);
+	return v;
+}
 static inline void put_le16(void *p, u16 v) { memcpy(p, &v, 2); }
 static inline void put_le32(void *p, u32 v) { memcpy(p, &v, 4); }
 static inline void put_le64(void *p, u64 v) { memcpy(p, &v, 8); }
 
-/* Guest memory as guests access it: one host access of that size, at any alignment. Plain u16 and so on promise the
- * compiler natural alignment. */
+/* Guest memory as guests access it: one host access of that size, at any alignment. Plain u16 and
+ * so on promise the compiler natural alignment. */
 typedef u16 u16_any __attribute__((aligned(1), may_alias));
 typedef u32 u32_any __attribute__((aligned(1), may_alias));
 typedef u64 u64_any __attribute__((aligned(1), may_alias));

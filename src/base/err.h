@@ -10,7 +10,7 @@
 #include "base/types.h"
 
 struct err {
-	int code;       /* -errno; 0 while nothing was set */
+	int code;	/* -errno; 0 while nothing was set */
 	char text[512]; /* one line, no trailing newline or full stop */
 };
 

@@ -40,8 +40,8 @@ void log_guest(struct log_limit *limit, const char *subject, const char *fmt, ..
 {
 	va_list ap;
 
-	if (!log_enabled(LOG_GUEST) ||
-	    atomic_fetch_add_explicit(&limit->count, 1, memory_order_relaxed) >= GUEST_LINES_PER_SITE)
+	if (!log_enabled(LOG_GUEST) || atomic_fetch_add_explicit(&limit->count, 1,
+					       memory_order_relaxed) >= GUEST_LINES_PER_SITE)
 		return;
 	va_start(ap, fmt);
 	vline(LOG_GUEST, subject, fmt, ap);

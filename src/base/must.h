@@ -8,10 +8,10 @@
 _Noreturn void must_fail(const char *file, int line, const char *cond, const char *fmt, ...)
 	PRINTF(4, 5);
 
-#define must(cond, ...)                                                                            \
-	do {                                                                                       \
-		if (unlikely(!(cond)))                                                             \
-			must_fail(__FILE__, __LINE__, #cond, __VA_ARGS__);                         \
+#define must(cond, ...)                                                    \
+	do {                                                               \
+		if (unlikely(!(cond)))                                     \
+			must_fail(__FILE__, __LINE__, #cond, __VA_ARGS__); \
 	} while (0)
 
 #ifdef NDEBUG

@@ -1,4 +1,5 @@
-/* Scoped ownership: AUTO_FD, AUTO_FREE; steal_*() hands over to an owner that outlives the scope. */
+/* Scoped ownership: AUTO_FD, AUTO_FREE; steal_*() hands over to an owner that outlives the scope.
+ */
 #pragma once
 #include "base/types.h"
 #include <stdlib.h>
@@ -11,7 +12,7 @@ static inline void scope_close_(int *fd)
 }
 static inline void scope_free_(void *p) { free(*(void **)p); }
 
-#define AUTO_FD   __attribute__((cleanup(scope_close_))) int
+#define AUTO_FD	  __attribute__((cleanup(scope_close_))) int
 #define AUTO_FREE __attribute__((cleanup(scope_free_)))
 
 static inline int steal_fd(int *fd)
@@ -22,4 +23,9 @@ static inline int steal_fd(int *fd)
 	return taken;
 }
 
-#define steal_ptr(pp) ({ typeof(*(pp)) taken_ = *(pp); *(pp) = NULL; taken_; })
+#define steal_ptr(pp)                         \
+	({                                    \
+		typeof(*(pp)) taken_ = *(pp); \
+		*(pp) = NULL;                 \
+		taken_;                       \
+	})

@@ -20,32 +20,39 @@ typedef int32_t s32;
 typedef int64_t s64;
 typedef unsigned __int128 u128;
 
-typedef struct gpa { u64 v; } gpa_t;
-typedef struct gva { u64 v; } gva_t;
+typedef struct gpa {
+	u64 v;
+} gpa_t;
+typedef struct gva {
+	u64 v;
+} gva_t;
 
 static inline gpa_t gpa(u64 v) { return (gpa_t){ v }; }
 static inline gva_t gva(u64 v) { return (gva_t){ v }; }
 
-#define BIT(n)   (1u << (n))
+#define BIT(n)	 (1u << (n))
 #define BIT64(n) (1ull << (n))
-#define KiB      1024ull
-#define MiB      (1024ull * KiB)
-#define GiB      (1024ull * MiB)
+#define KiB	 1024ull
+#define MiB	 (1024ull * KiB)
+#define GiB	 (1024ull * MiB)
 
 #define PAGE_SHIFT 12u
 #define PAGE_SIZE  4096ull
 #define PAGE_MASK  (PAGE_SIZE - 1)
 
 /* Refuses pointers: &(a) and &(a)[0] have the same type only when a is a pointer. */
-#define ARRAY_LEN(a)                                                                               \
-	(sizeof(a) / sizeof((a)[0]) +                                                              \
-	 0 * sizeof(struct { _Static_assert(!__builtin_types_compatible_p(typeof(a), typeof(&(a)[0])), "not an array"); int x; }))
+#define ARRAY_LEN(a)                                                                      \
+	(sizeof(a) / sizeof((a)[0]) + 0 * sizeof(struct {                                 \
+		_Static_assert(!__builtin_types_compatible_p(typeof(a), typeof(&(a)[0])), \
+			"not an array");                                                  \
+		int x;                                                                    \
+	}))
 
-#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #define NODISCARD     __attribute__((warn_unused_result))
 #define PRINTF(f, a)  __attribute__((format(printf, f, a)))
-#define UNUSED        __attribute__((unused))
+#define UNUSED	      __attribute__((unused))
 #define NOINLINE      __attribute__((noinline))
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define likely(x)     __builtin_expect(!!(x), 1)

@@ -9,14 +9,14 @@
 #include <string.h>
 
 static const struct verb *const verbs[] = { &verbs_run, &verbs_explain, &verbs_host,
-	&verbs_version };
+	&verbs_isa_audit, &verbs_version };
 
 static void usage(FILE *to)
 {
 	fprintf(to, "usage: strata VERB [--option value]...\n\n");
 	for (unsigned i = 0; i < ARRAY_LEN(verbs); i++)
-		fprintf(to, "  %-8s  %s\n", verbs[i]->name, verbs[i]->doc);
-	fprintf(to, "  %-8s  %s\n", "help", "explain a verb and its options: strata help run");
+		fprintf(to, "  %-9s  %s\n", verbs[i]->name, verbs[i]->doc);
+	fprintf(to, "  %-9s  %s\n", "help", "explain a verb and its options: strata help run");
 }
 
 static void verb_help(const struct verb *v, FILE *to)

@@ -70,7 +70,26 @@ static const struct cpu_engine *choose_engine(const struct values *v, struct err
 	return engines_named(v->engine);
 }
 
-static void print_stats(const struct machine *m)
+/* What the interpreter's handlers did for the guest; nothing to tell where hardware did it all. */
+static void print_sensitive(const struct vcpu_stats *s, const struct cpu_engine *engine)
+{
+	const u64 *n = s->sensitive;
+
+	if (!strcmp(engine->name, "kvm")) {
+		fprintf(stderr,
+			"strata: sensitive instructions: handled by hardware and the kernel, "
+			"not counted\n");
+		return;
+	}
+	fprintf(stderr,
+		"strata: handled in software: %llu privileged, %llu control-sensitive, "
+		"%llu behaviour-sensitive instructions%s\n",
+		(unsigned long long)n[X86_PRIVILEGED], (unsigned long long)n[X86_CONTROL_SENSITIVE],
+		(unsigned long long)n[X86_BEHAVIOUR_SENSITIVE],
+		strcmp(engine->name, TRANSLATE) ? "" : "; inline ones not counted");
+}
+
+static void print_stats(const struct machine *m, const struct cpu_engine *engine)
 {
 	struct vcpu_stats s = machine_stats(m);
 	double seconds = (double)machine_run_ns(m) / 1e9;
@@ -84,6 +103,7 @@ static void print_stats(const struct machine *m)
 		(unsigned long long)s.port_ios, (unsigned long long)s.mmios,
 		(unsigned long long)s.interrupts, (unsigned long long)s.exceptions,
 		(unsigned long long)s.exits[CPU_EXIT_HALT]);
+	print_sensitive(&s, engine);
 }
 
 /* The promise to scripts. */
@@ -109,7 +129,8 @@ static int fail(const struct err *err, int status)
 	return status;
 }
 
-static int run_machine(const struct values *v, struct machine *m, struct watch *w)
+static int run_machine(
+	const struct values *v, const struct cpu_engine *engine, struct machine *m, struct watch *w)
 {
 	struct machine_result result = { 0 };
 	struct err err = { 0 };
@@ -129,7 +150,7 @@ static int run_machine(const struct values *v, struct machine *m, struct watch *
 	else
 		log_info("run", "%s", result.text);
 	if (v->stats)
-		print_stats(m);
+		print_stats(m, engine);
 	machine_report(m, stderr);
 	return status_of(&result);
 }
@@ -162,7 +183,8 @@ static int start(const struct values *v, const struct cpu_engine *engine, u32 en
 		&err);
 	if (!m)
 		return fail(&err, err.code == MACHINE_CANNOT ? CLI_CANNOT : CLI_FAILED);
-	int status = tty_raw(STDIN_FILENO, &err) ? fail(&err, CLI_FAILED) : run_machine(v, m, &w);
+	int status = tty_raw(STDIN_FILENO, &err) ? fail(&err, CLI_FAILED)
+						 : run_machine(v, engine, m, &w);
 
 	machine_free(m);
 	return status;

@@ -18,4 +18,4 @@ struct verb {
 	const char *more;		/* --help ends with it; may be NULL */
 };
 
-extern const struct verb verbs_run, verbs_explain, verbs_host, verbs_version;
+extern const struct verb verbs_run, verbs_explain, verbs_host, verbs_isa_audit, verbs_version;

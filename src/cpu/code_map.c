@@ -67,7 +67,8 @@ static void add_to_page(struct code_map *m, struct code_unit *u, u64 page, unsig
 	struct code_page *p = *page_slot(m, page);
 	u64 from, to;
 
-	must(p && p->claimed, "code at 0x%llx was decoded without a claim", (unsigned long long)page);
+	must(p && p->claimed, "code at 0x%llx was decoded without a claim",
+		(unsigned long long)page);
 	extent_in(u, page, &from, &to);
 	p->lines |= line_mask(from, to - from);
 	u->page_next[which] = p->list;

@@ -6,8 +6,8 @@
  * and data: a store to another line costs one test. A write that overlaps a unit kills it
  * (unit->kill) and drops it from the map; its memory stays the owner's.
  *
- * code_map_claim() must come before bytes of a page are decoded; the map gives the claim back (memory.h) when a
- * write leaves the page without units.
+ * code_map_claim() must come before bytes of a page are decoded; the map gives the claim back
+ * (memory.h) when a write leaves the page without units.
  *
  * Threads: the owner's only.
  */

@@ -21,11 +21,11 @@ struct vcpu;
 struct explain_sink;
 
 enum cpu_exit {
-	CPU_EXIT_HALT,     /* HLT (or MWAIT): sleep until attention */
-	CPU_EXIT_KICK,     /* ATTN_STOP was seen; call run again when ready */
+	CPU_EXIT_HALT,	   /* HLT (or MWAIT): sleep until attention */
+	CPU_EXIT_KICK,	   /* ATTN_STOP was seen; call run again when ready */
 	CPU_EXIT_SHUTDOWN, /* triple fault: x86.s.activity is X86_SHUTDOWN */
-	CPU_EXIT_WAIT,     /* waiting for SIPI */
-	CPU_EXIT_ERROR,    /* the engine cannot go on: vcpu->error says why */
+	CPU_EXIT_WAIT,	   /* waiting for SIPI */
+	CPU_EXIT_ERROR,	   /* the engine cannot go on: vcpu->error says why */
 };
 
 /* attention bits, set by any thread */
@@ -37,7 +37,8 @@ enum cpu_exit {
 #define ATTN_CODE BIT(5) /* engine-internal: code another thread wrote must be forgotten */
 
 struct vcpu_ops {
-	/* The vector to deliver, acknowledged at the controller, or -1 when there is none after all. */
+	/* The vector to deliver, acknowledged at the controller, or -1 when there is none after
+	 * all. */
 	int (*interrupt)(void *ctx, struct vcpu *v);
 	u64 (*port_in)(void *ctx, struct vcpu *v, u16 port, unsigned size);
 	void (*port_out)(void *ctx, struct vcpu *v, u16 port, unsigned size, u32 value);
@@ -55,9 +56,10 @@ struct vcpu_ops {
 
 struct vcpu_stats {
 	u64 instructions; /* retired; 0 where the engine cannot count */
-	u64 exits[5];     /* by enum cpu_exit */
+	u64 exits[5];	  /* by enum cpu_exit */
 	u64 port_ios, mmios, interrupts, exceptions;
-	u64 sensitive[X86_SENSITIVITIES]; /* executed by the interpreter's handlers; faults count, too */
+	u64 sensitive[X86_SENSITIVITIES]; /* executed by the interpreter's handlers; faults count,
+					     too */
 };
 
 /* --trace: each is NULL when off. Lines are written by the vcpu's thread. */
@@ -73,17 +75,17 @@ struct cpu_engine_option {
 };
 
 struct vcpu {
-	struct x86_cpu x86;           /* x86.ctx is this vcpu */
-	unsigned index;               /* also the APIC id */
+	struct x86_cpu x86; /* x86.ctx is this vcpu */
+	unsigned index;	    /* also the APIC id */
 	const struct cpu_engine *engine;
-	u32 engine_options;           /* bits of the engine's table; fixed before open() */
+	u32 engine_options; /* bits of the engine's table; fixed before open() */
 	void *engine_data;
-	struct mmu *mmu;              /* of engines with software paging (cpu/mmu.h), else NULL */
+	struct mmu *mmu; /* of engines with software paging (cpu/mmu.h), else NULL */
 	struct memory *memory;
 	const struct vcpu_ops *ops;
 	void *ops_ctx;
 	_Atomic u32 attention;
-	_Atomic bool sleeping;        /* in vcpu_sleep() */
+	_Atomic bool sleeping; /* in vcpu_sleep() */
 	_Atomic u8 sipi_vector;
 	struct vcpu_stats stats;
 	struct vcpu_trace trace;
@@ -93,21 +95,22 @@ struct vcpu {
 struct cpu_engine {
 	const char *name;
 	const char *doc;
-	int (*probe)(struct err *why);       /* 0: this host can run it well; else -errno and why not */
+	int (*probe)(struct err *why); /* 0: this host can run it well; else -errno and why not */
 	int (*open)(struct vcpu *v, struct err *err);
 	void (*close)(struct vcpu *v);
 	enum cpu_exit (*run)(struct vcpu *v);
-	void (*kick)(struct vcpu *v);        /* any thread: make run() look at attention soon */
-	int (*pull)(struct vcpu *v);         /* x86.s := the engine's copy */
-	int (*push)(struct vcpu *v);         /* the engine's copy := x86.s */
+	void (*kick)(struct vcpu *v); /* any thread: make run() look at attention soon */
+	int (*pull)(struct vcpu *v);  /* x86.s := the engine's copy */
+	int (*push)(struct vcpu *v);  /* the engine's copy := x86.s */
 	void (*forget)(struct vcpu *v, gpa_t at, u64 len); /* NULL: nothing cached */
-	const struct cpu_engine_option *options;           /* NULL: it has none */
-	/* Prints what the options asked for, after the last run(); the vcpu's thread has ended. May be NULL. */
+	const struct cpu_engine_option *options;	   /* NULL: it has none */
+	/* Prints what the options asked for, after the last run(); the vcpu's thread has ended. May
+	 * be NULL. */
 	void (*report)(struct vcpu *v, FILE *to);
-	/* Tells what the code in [from, end), at most `count` instructions of it, becomes, without running it: see
-	 * cpu/explain.h. NULL: it becomes nothing else. */
-	int (*explain)(struct vcpu *v, u64 from, u64 end, unsigned count, const struct explain_sink *to,
-		struct err *err);
+	/* Tells what the code in [from, end), at most `count` instructions of it, becomes, without
+	 * running it: see cpu/explain.h. NULL: it becomes nothing else. */
+	int (*explain)(struct vcpu *v, u64 from, u64 end, unsigned count,
+		const struct explain_sink *to, struct err *err);
 };
 
 /* Sets attention bits and kicks; any thread. */

@@ -173,6 +173,8 @@ struct vcpu_stats machine_stats(const struct machine *m)
 		sum.exceptions += s->exceptions;
 		for (unsigned e = 0; e < ARRAY_LEN(sum.exits); e++)
 			sum.exits[e] += s->exits[e];
+		for (unsigned k = 0; k < ARRAY_LEN(sum.sensitive); k++)
+			sum.sensitive[k] += s->sensitive[k];
 	}
 	return sum;
 }

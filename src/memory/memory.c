@@ -4,11 +4,11 @@
 #include "base/bits.h"
 #include "base/must.h"
 #include <errno.h>
+#include <linux/membarrier.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <linux/membarrier.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -34,7 +34,8 @@ void memory_fini(struct memory *m)
 	*m = (struct memory){ 0 };
 }
 
-struct memory_region *memory_add_region(struct memory *m, const char *name, u64 size, bool rom, struct err *err)
+struct memory_region *memory_add_region(
+	struct memory *m, const char *name, u64 size, bool rom, struct err *err)
 {
 	struct memory_region *r = &m->regions[m->region_count];
 
@@ -47,14 +48,15 @@ struct memory_region *memory_add_region(struct memory *m, const char *name, u64 
 		return NULL;
 	}
 	if (ftruncate(fd, (off_t)size) < 0) {
-		err_set(err, -errno, "guest memory %s: %llu MiB: %s", name, (unsigned long long)(size / MiB),
-			strerror(errno));
+		err_set(err, -errno, "guest memory %s: %llu MiB: %s", name,
+			(unsigned long long)(size / MiB), strerror(errno));
 		goto close_fd;
 	}
 	u8 *host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (host == MAP_FAILED) {
-		err_set(err, -errno, "guest memory %s: cannot map %llu MiB: %s; ask for less with --memory", name,
-			(unsigned long long)(size / MiB), strerror(errno));
+		err_set(err, -errno,
+			"guest memory %s: cannot map %llu MiB: %s; ask for less with --memory",
+			name, (unsigned long long)(size / MiB), strerror(errno));
 		goto close_fd;
 	}
 	_Atomic u8 *flags = calloc(size >> PAGE_SHIFT, 1);
@@ -79,13 +81,14 @@ close_fd:
 	return NULL;
 }
 
-int memory_add_slot(struct memory *m, struct memory_region *r, gpa_t base, u64 offset, u64 size, struct err *err)
+int memory_add_slot(struct memory *m, struct memory_region *r, gpa_t base, u64 offset, u64 size,
+	struct err *err)
 {
 	must(m->slot_count < MEMORY_SLOTS_MAX, "more than %d slots", MEMORY_SLOTS_MAX);
 	if ((base.v | offset | size) & PAGE_MASK || !size || !range_ok(offset, size, r->size) ||
-	    !range_ok(base.v, size, BIT64(52)))
+		!range_ok(base.v, size, BIT64(52)))
 		return err_set(err, -EINVAL, "guest memory %s: bad placement at 0x%llx", r->name,
-			       (unsigned long long)base.v);
+			(unsigned long long)base.v);
 
 	unsigned at = 0;
 	for (; at < m->slot_count && m->slots[at].base < base.v; at++)
@@ -94,10 +97,11 @@ int memory_add_slot(struct memory *m, struct memory_region *r, gpa_t base, u64 o
 	bool hits_above = at < m->slot_count && base.v + size > m->slots[at].base;
 	if (hits_below || hits_above)
 		return err_set(err, -EEXIST, "guest memory %s: overlaps at 0x%llx", r->name,
-			       (unsigned long long)base.v);
+			(unsigned long long)base.v);
 
 	memmove(&m->slots[at + 1], &m->slots[at], (m->slot_count - at) * sizeof(m->slots[0]));
-	m->slots[at] = (struct memory_slot){ .base = base.v, .size = size, .offset = offset, .region = r };
+	m->slots[at] =
+		(struct memory_slot){ .base = base.v, .size = size, .offset = offset, .region = r };
 	m->slot_count++;
 	return 0;
 }
@@ -203,9 +207,18 @@ static bool put(struct memory *m, u64 at, const void *buf, u8 byte, u64 len, boo
 	return true;
 }
 
-bool memory_write(struct memory *m, gpa_t at, const void *buf, u64 len) { return put(m, at.v, buf, 0, len, false); }
-bool memory_load(struct memory *m, gpa_t at, const void *buf, u64 len) { return put(m, at.v, buf, 0, len, true); }
-bool memory_fill(struct memory *m, gpa_t at, u8 byte, u64 len) { return put(m, at.v, NULL, byte, len, false); }
+bool memory_write(struct memory *m, gpa_t at, const void *buf, u64 len)
+{
+	return put(m, at.v, buf, 0, len, false);
+}
+bool memory_load(struct memory *m, gpa_t at, const void *buf, u64 len)
+{
+	return put(m, at.v, buf, 0, len, true);
+}
+bool memory_fill(struct memory *m, gpa_t at, u8 byte, u64 len)
+{
+	return put(m, at.v, NULL, byte, len, false);
+}
 
 void memory_written(struct memory *m, gpa_t at, u64 len)
 {
@@ -246,7 +259,8 @@ u64 memory_ram_top(const struct memory *m)
 /* ---- claims ---- */
 
 /* The claim counter and flags of a page; false when it is not RAM or ROM. */
-static bool page_claims(const struct memory *m, gpa_t page, u8 **claims, _Atomic u8 **flags, u8 **host)
+static bool page_claims(
+	const struct memory *m, gpa_t page, u8 **claims, _Atomic u8 **flags, u8 **host)
 {
 	const struct memory_slot *s = find_slot(m, page.v);
 
@@ -260,8 +274,9 @@ static bool page_claims(const struct memory *m, gpa_t page, u8 **claims, _Atomic
 }
 
 /*
- * The flag first, then a barrier on every running thread: a store made before it is in memory now and will be
- * decoded, a store made after it finds the flag. Watchers drop what lets stores skip the look.
+ * The flag first, then a barrier on every running thread: a store made before it is in memory now
+ * and will be decoded, a store made after it finds the flag. Watchers drop what lets stores skip
+ * the look.
  */
 static void announce(struct memory *m, const u8 *host_page)
 {

@@ -29,26 +29,27 @@
 
 struct memory_region {
 	char name[16];
-	u8 *host;         /* page-aligned mapping of the whole region */
+	u8 *host;	   /* page-aligned mapping of the whole region */
 	_Atomic u8 *flags; /* one per page */
-	u8 *claims;        /* one per page: engines that hold code from it; under claim_lock */
-	u64 size;         /* bytes, multiple of PAGE_SIZE */
+	u8 *claims;	   /* one per page: engines that hold code from it; under claim_lock */
+	u64 size;	   /* bytes, multiple of PAGE_SIZE */
 	int fd;
-	bool rom;         /* guest writes are ignored */
+	bool rom; /* guest writes are ignored */
 };
 
 struct memory_slot {
-	u64 base;         /* guest-physical, page-aligned */
+	u64 base; /* guest-physical, page-aligned */
 	u64 size;
-	u64 offset;       /* into the region */
+	u64 offset; /* into the region */
 	struct memory_region *region;
 };
 
 struct memory_watcher {
 	/* [at, at+len) in a claimed page was written; any thread. len <= PAGE_SIZE, one page. */
 	void (*code_written)(void *ctx, gpa_t at, u64 len);
-	/* A page is being claimed, MEM_CODE is set: stores that could go unreported must have been seen, and must not
-	 * go unreported again, when this returns. Any thread. NULL: all stores look at the flags. */
+	/* A page is being claimed, MEM_CODE is set: stores that could go unreported must have been
+	 * seen, and must not go unreported again, when this returns. Any thread. NULL: all stores
+	 * look at the flags. */
 	void (*code_claimed)(void *ctx, const u8 *host_page);
 	void *ctx;
 };
@@ -65,22 +66,25 @@ void memory_init(struct memory *m);
 void memory_fini(struct memory *m);
 
 /* Creates a zero-filled region; NULL with err filled when the host refuses. size > 0. */
-struct memory_region *memory_add_region(struct memory *m, const char *name, u64 size, bool rom, struct err *err);
+struct memory_region *memory_add_region(
+	struct memory *m, const char *name, u64 size, bool rom, struct err *err);
 /* Shows [offset, offset+size) of the region at base. Refuses overlaps and misalignment. */
-NODISCARD int memory_add_slot(struct memory *m, struct memory_region *r, gpa_t base, u64 offset, u64 size, struct err *err);
+NODISCARD int memory_add_slot(struct memory *m, struct memory_region *r, gpa_t base, u64 offset,
+	u64 size, struct err *err);
 void memory_watch(struct memory *m, const struct memory_watcher *w);
 void memory_unwatch(struct memory *m, void *ctx);
 
 /*
- * An engine is about to decode bytes of this page: from the return on, every store to it, by any thread, is
- * reported to the watchers. Claims are counted; the last release lets stores go unreported again.
+ * An engine is about to decode bytes of this page: from the return on, every store to it, by any
+ * thread, is reported to the watchers. Claims are counted; the last release lets stores go
+ * unreported again.
  */
 void memory_claim_code(struct memory *m, gpa_t page);
 void memory_release_code(struct memory *m, gpa_t page);
 
 /* One page as engines cache it; host is NULL when gpa is not RAM or ROM. */
 struct memory_page {
-	u8 *host;            /* of the page's first byte */
+	u8 *host; /* of the page's first byte */
 	_Atomic u8 *flags;
 	bool rom;
 };

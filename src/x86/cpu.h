@@ -18,32 +18,33 @@
 
 enum x86_result { X86_OK = 0, X86_FAULT = 1 };
 
-#define TRY(expr)                                                                                  \
-	do {                                                                                       \
-		if (unlikely((expr) != X86_OK))                                                    \
-			return X86_FAULT;                                                          \
+#define TRY(expr)                               \
+	do {                                    \
+		if (unlikely((expr) != X86_OK)) \
+			return X86_FAULT;       \
 	} while (0)
 
 /* Access kinds, or-ed. Without ACCESS_SYSTEM the current CPL decides user or supervisor. */
-#define ACCESS_READ   0u
-#define ACCESS_WRITE  BIT(0)
-#define ACCESS_FETCH  BIT(1)
-#define ACCESS_SYSTEM BIT(2) /* implicit supervisor access: descriptor tables, TSS, IDT (SDM 3A 4.6.1) */
-#define ACCESS_USER   BIT(3) /* as if CPL were 3: pushes onto an outer stack */
+#define ACCESS_READ  0u
+#define ACCESS_WRITE BIT(0)
+#define ACCESS_FETCH BIT(1)
+#define ACCESS_SYSTEM \
+	BIT(2) /* implicit supervisor access: descriptor tables, TSS, IDT (SDM 3A 4.6.1) */
+#define ACCESS_USER BIT(3) /* as if CPL were 3: pushes onto an outer stack */
 
 struct x86_fault {
 	u8 vector;
 	bool has_error;
 	u32 error;
-	u64 address;  /* #PF: the linear address for CR2 */
-	u64 dr6;      /* #DB: bits to set in DR6 */
+	u64 address; /* #PF: the linear address for CR2 */
+	u64 dr6;     /* #DB: bits to set in DR6 */
 };
 
 enum x86_flush {
-	X86_FLUSH_ALL,       /* every entry, global ones too */
+	X86_FLUSH_ALL,	     /* every entry, global ones too */
 	X86_FLUSH_NONGLOBAL, /* the current PCID's entries except global ones */
-	X86_FLUSH_PAGE,      /* one linear address in the current PCID, global or not */
-	X86_FLUSH_PCID,      /* every non-global entry of one PCID */
+	X86_FLUSH_PAGE,	     /* one linear address in the current PCID, global or not */
+	X86_FLUSH_PCID,	     /* every non-global entry of one PCID */
 	X86_FLUSH_PCID_PAGE, /* one address in one PCID, not global */
 };
 
@@ -58,8 +59,9 @@ struct x86_ops {
 	int (*load)(struct x86_cpu *cpu, gva_t at, void *buf, unsigned len, unsigned access);
 	int (*store)(struct x86_cpu *cpu, gva_t at, const void *buf, unsigned len, unsigned access);
 
-	/* Guest-physical memory, for page-table walks; size 4 or 8, naturally aligned. Reads of what is not
-	 * RAM return all ones. phys_cas returns false when the old value was no longer there. */
+	/* Guest-physical memory, for page-table walks; size 4 or 8, naturally aligned. Reads of
+	 * what is not RAM return all ones. phys_cas returns false when the old value was no longer
+	 * there. */
 	u64 (*phys_load)(struct x86_cpu *cpu, gpa_t at, unsigned size);
 	bool (*phys_cas)(struct x86_cpu *cpu, gpa_t at, u64 old, u64 new, unsigned size);
 	/* Guest-physical store that needs no translation (kvmclock pages); false when not RAM. */
@@ -67,9 +69,9 @@ struct x86_ops {
 
 	/* Translations that must be forgotten; `pcid` and `at` as the kind needs. */
 	void (*flush)(struct x86_cpu *cpu, enum x86_flush kind, u64 at, unsigned pcid);
-	/* CS, CPL, CR0, CR4, EFER, RFLAGS.VM or DR7 changed in a way that changes how code decodes or
-	 * which translations apply; or CR3 did, with PCIDs: then possibly without a flush, and a TLB whose
-	 * entries carry no PCID must forget the non-global ones. */
+	/* CS, CPL, CR0, CR4, EFER, RFLAGS.VM or DR7 changed in a way that changes how code decodes
+	 * or which translations apply; or CR3 did, with PCIDs: then possibly without a flush, and a
+	 * TLB whose entries carry no PCID must forget the non-global ones. */
 	void (*mode_changed)(struct x86_cpu *cpu);
 
 	/* Port I/O after the permission check; size 1, 2 or 4. Never fault. */
@@ -86,9 +88,10 @@ struct x86_ops {
 
 	u64 (*host_tsc)(struct x86_cpu *cpu);
 
-	/* For kvmclock. clock_ns: nanoseconds of guest time at that host TSC value, one linear function
-	 * for all vcpus of the machine, so that their clocks agree exactly; NULL: host TSC over tsc_hz.
-	 * wall_ns: nanoseconds since 1970 UTC now; NULL: the wall clock reads as the epoch. */
+	/* For kvmclock. clock_ns: nanoseconds of guest time at that host TSC value, one linear
+	 * function for all vcpus of the machine, so that their clocks agree exactly; NULL: host TSC
+	 * over tsc_hz. wall_ns: nanoseconds since 1970 UTC now; NULL: the wall clock reads as the
+	 * epoch. */
 	u64 (*clock_ns)(struct x86_cpu *cpu, u64 host_tsc);
 	u64 (*wall_ns)(struct x86_cpu *cpu);
 };
@@ -101,17 +104,20 @@ struct x86_cpu {
 	const struct x86_ops *ops;
 	const struct x86_model *model;
 	void *ctx;
-	u8 last_vector;     /* for messages: the last exception delivered, 0xff for none */
+	u8 last_vector; /* for messages: the last exception delivered, 0xff for none */
 	u32 last_error;
 	u64 last_rip;
 };
 
 /* Fill cpu->fault and return X86_FAULT, so that callers write `return x86_gp(cpu, 0)`. */
-int x86_fault_plain(struct x86_cpu *cpu, enum x86_vector v);            /* no error code */
-int x86_fault_code(struct x86_cpu *cpu, enum x86_vector v, u32 error);  /* with error code */
+int x86_fault_plain(struct x86_cpu *cpu, enum x86_vector v);	       /* no error code */
+int x86_fault_code(struct x86_cpu *cpu, enum x86_vector v, u32 error); /* with error code */
 static inline int x86_ud(struct x86_cpu *cpu) { return x86_fault_plain(cpu, X86_UD); }
 static inline int x86_nm(struct x86_cpu *cpu) { return x86_fault_plain(cpu, X86_NM); }
-static inline int x86_gp(struct x86_cpu *cpu, u32 error) { return x86_fault_code(cpu, X86_GP, error); }
+static inline int x86_gp(struct x86_cpu *cpu, u32 error)
+{
+	return x86_fault_code(cpu, X86_GP, error);
+}
 
 /* Typed linear accesses through ops, zero-extended; size 1, 2, 4 or 8. */
 int x86_load(struct x86_cpu *cpu, gva_t at, unsigned size, unsigned access, u64 *value);

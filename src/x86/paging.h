@@ -7,13 +7,13 @@
 #include "x86/cpu.h"
 
 struct x86_xlat {
-	gpa_t gpa;      /* of the byte asked for */
-	u64 page_size;  /* 4 KiB, 2 MiB, 4 MiB or 1 GiB; 4 KiB without paging */
+	gpa_t gpa;     /* of the byte asked for */
+	u64 page_size; /* 4 KiB, 2 MiB, 4 MiB or 1 GiB; 4 KiB without paging */
 	/* What the tables allow, independent of the access asked for: for a TLB to cache. */
-	bool writable;  /* R/W set at every level */
-	bool user;      /* U/S set at every level */
+	bool writable; /* R/W set at every level */
+	bool user;     /* U/S set at every level */
 	bool executable;
-	bool dirty;     /* leaf D is set (now): a cached entry may be written through */
+	bool dirty; /* leaf D is set (now): a cached entry may be written through */
 	bool global;
 };
 

@@ -1,11 +1,11 @@
 /*
- * The table. Faults are those of SDM 2, "64-Bit Mode Exceptions", at CPL 3 with IOPL 0, no I/O bitmap, and
- * CR4.TSD, CR4.PCE and CR4.UMIP clear. What is not here is innocuous: it works on registers and memory
- * only, and paging already keeps the latter apart.
+ * The table. Faults are those of SDM 2, "64-Bit Mode Exceptions", at CPL 3 with IOPL 0, no I/O
+ * bitmap, and CR4.TSD, CR4.PCE and CR4.UMIP clear. What is not here is innocuous: it works on
+ * registers and memory only, and paging already keeps the latter apart.
  */
 #include "x86/sensitivity.h"
 #include "base/bits.h"
-#include "x86/exception.h"
+#include "x86/state.h"
 
 #define PRIV	X86_TRAIT_PRIVILEGED
 #define CONTROL X86_TRAIT_CONTROL

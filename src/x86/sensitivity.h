@@ -1,14 +1,14 @@
 /*
  * Which instructions stand in the way of virtualization, and how each engine gets round them: data
- * for `strata isa-audit`, the counters of `strata run --stats`, and the test that executes all of them
- * without privileges (tests/diff/audit.c).
+ * for `strata isa-audit`, the counters of `strata run --stats`, and the test that executes all of
+ * them without privileges (tests/diff/audit.c).
  *
- * Popek and Goldberg (CACM 17(7), 1974) ask that every sensitive instruction be privileged, so that a
- * kernel run without privileges traps wherever it must be emulated. An instruction is
- *   privileged            it faults at CPL 3 and does not at CPL 0
- *   control-sensitive     it changes what belongs to the machine: mode, tables, interrupts, devices
- *   behaviour-sensitive   its result tells or depends on such things, or on the privilege level
- * and what is sensitive but not privileged violates the condition: no trap tells the hypervisor.
+ * Popek and Goldberg (CACM 17(7), 1974) ask that every sensitive instruction be privileged, so that
+ * a kernel run without privileges traps wherever it must be emulated. An instruction is privileged
+ * it faults at CPL 3 and does not at CPL 0 control-sensitive     it changes what belongs to the
+ * machine: mode, tables, interrupts, devices behaviour-sensitive   its result tells or depends on
+ * such things, or on the privilege level and what is sensitive but not privileged violates the
+ * condition: no trap tells the hypervisor.
  */
 #pragma once
 #include "base/types.h"

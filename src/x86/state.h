@@ -11,33 +11,57 @@
 #include "base/types.h"
 
 enum x86_gpr {
-	RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15, X86_GPRS,
+	RAX,
+	RCX,
+	RDX,
+	RBX,
+	RSP,
+	RBP,
+	RSI,
+	RDI,
+	R8,
+	R9,
+	R10,
+	R11,
+	R12,
+	R13,
+	R14,
+	R15,
+	X86_GPRS,
 };
 
 /* The encoding order of ModRM.reg for segment registers, then the two system segments. */
 enum x86_segreg {
-	X86_ES, X86_CS, X86_SS, X86_DS, X86_FS, X86_GS, X86_LDTR, X86_TR, X86_SEGS,
+	X86_ES,
+	X86_CS,
+	X86_SS,
+	X86_DS,
+	X86_FS,
+	X86_GS,
+	X86_LDTR,
+	X86_TR,
+	X86_SEGS,
 };
 
 /* RFLAGS (SDM 1 3.4.3) */
-#define FLAG_CF   BIT64(0)
-#define FLAG_ONE  BIT64(1) /* always set */
-#define FLAG_PF   BIT64(2)
-#define FLAG_AF   BIT64(4)
-#define FLAG_ZF   BIT64(6)
-#define FLAG_SF   BIT64(7)
-#define FLAG_TF   BIT64(8)
-#define FLAG_IF   BIT64(9)
-#define FLAG_DF   BIT64(10)
-#define FLAG_OF   BIT64(11)
-#define FLAG_IOPL (3ull << 12)
-#define FLAG_NT   BIT64(14)
-#define FLAG_RF   BIT64(16)
-#define FLAG_VM   BIT64(17)
-#define FLAG_AC   BIT64(18)
-#define FLAG_VIF  BIT64(19)
-#define FLAG_VIP  BIT64(20)
-#define FLAG_ID   BIT64(21)
+#define FLAG_CF	     BIT64(0)
+#define FLAG_ONE     BIT64(1) /* always set */
+#define FLAG_PF	     BIT64(2)
+#define FLAG_AF	     BIT64(4)
+#define FLAG_ZF	     BIT64(6)
+#define FLAG_SF	     BIT64(7)
+#define FLAG_TF	     BIT64(8)
+#define FLAG_IF	     BIT64(9)
+#define FLAG_DF	     BIT64(10)
+#define FLAG_OF	     BIT64(11)
+#define FLAG_IOPL    (3ull << 12)
+#define FLAG_NT	     BIT64(14)
+#define FLAG_RF	     BIT64(16)
+#define FLAG_VM	     BIT64(17)
+#define FLAG_AC	     BIT64(18)
+#define FLAG_VIF     BIT64(19)
+#define FLAG_VIP     BIT64(20)
+#define FLAG_ID	     BIT64(21)
 #define FLAGS_STATUS (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
 
 /* CR0, CR4 (SDM 3A 2.5), EFER (SDM 3A 2.2.1), XCR0 (SDM 1 13.3) */
@@ -53,15 +77,15 @@ enum x86_segreg {
 #define CR0_CD BIT64(30)
 #define CR0_PG BIT64(31)
 
-#define CR4_VME        BIT64(0)
-#define CR4_PVI        BIT64(1)
-#define CR4_TSD        BIT64(2)
-#define CR4_DE         BIT64(3)
-#define CR4_PSE        BIT64(4)
-#define CR4_PAE        BIT64(5)
-#define CR4_MCE        BIT64(6)
-#define CR4_PGE        BIT64(7)
-#define CR4_PCE        BIT64(8)
+#define CR4_VME	       BIT64(0)
+#define CR4_PVI	       BIT64(1)
+#define CR4_TSD	       BIT64(2)
+#define CR4_DE	       BIT64(3)
+#define CR4_PSE	       BIT64(4)
+#define CR4_PAE	       BIT64(5)
+#define CR4_MCE	       BIT64(6)
+#define CR4_PGE	       BIT64(7)
+#define CR4_PCE	       BIT64(8)
 #define CR4_OSFXSR     BIT64(9)
 #define CR4_OSXMMEXCPT BIT64(10)
 #define CR4_UMIP       BIT64(11)
@@ -77,26 +101,41 @@ enum x86_segreg {
 #define EFER_LMA BIT64(10)
 #define EFER_NXE BIT64(11)
 
-#define XCR0_X87     BIT64(0)
-#define XCR0_SSE     BIT64(1)
-#define XCR0_AVX     BIT64(2)
-#define XCR0_OPMASK  BIT64(5)
-#define XCR0_ZMM_HI  BIT64(6) /* bits 256..511 of ZMM0-15 */
-#define XCR0_HI_ZMM  BIT64(7) /* ZMM16-31 */
-#define XCR0_AVX512  (XCR0_OPMASK | XCR0_ZMM_HI | XCR0_HI_ZMM)
+#define XCR0_X87    BIT64(0)
+#define XCR0_SSE    BIT64(1)
+#define XCR0_AVX    BIT64(2)
+#define XCR0_OPMASK BIT64(5)
+#define XCR0_ZMM_HI BIT64(6) /* bits 256..511 of ZMM0-15 */
+#define XCR0_HI_ZMM BIT64(7) /* ZMM16-31 */
+#define XCR0_AVX512 (XCR0_OPMASK | XCR0_ZMM_HI | XCR0_HI_ZMM)
 
 /* Exception vectors (SDM 3A 6.3.1) */
 enum x86_vector {
-	X86_DE = 0, X86_DB = 1, X86_NMI = 2, X86_BP = 3, X86_OF = 4, X86_BR = 5, X86_UD = 6,
-	X86_NM = 7, X86_DF = 8, X86_TS = 10, X86_NP = 11, X86_SS_FAULT = 12, X86_GP = 13,
-	X86_PF = 14, X86_MF = 16, X86_AC = 17, X86_MC = 18, X86_XM = 19,
+	X86_DE = 0,
+	X86_DB = 1,
+	X86_NMI = 2,
+	X86_BP = 3,
+	X86_OF = 4,
+	X86_BR = 5,
+	X86_UD = 6,
+	X86_NM = 7,
+	X86_DF = 8,
+	X86_TS = 10,
+	X86_NP = 11,
+	X86_SS_FAULT = 12,
+	X86_GP = 13,
+	X86_PF = 14,
+	X86_MF = 16,
+	X86_AC = 17,
+	X86_MC = 18,
+	X86_XM = 19,
 };
 
 /* Page-fault error code (SDM 3A 4.7) */
 #define PF_PRESENT BIT(0)
 #define PF_WRITE   BIT(1)
-#define PF_USER    BIT(2)
-#define PF_RSVD    BIT(3)
+#define PF_USER	   BIT(2)
+#define PF_RSVD	   BIT(3)
 #define PF_FETCH   BIT(4)
 
 /*
@@ -114,16 +153,16 @@ struct x86_seg {
 
 #define SEG_TYPE     0x000fu
 #define SEG_ACCESSED 0x0001u
-#define SEG_RW       0x0002u /* data: writable; code: readable */
-#define SEG_DC       0x0004u /* data: expand-down; code: conforming */
+#define SEG_RW	     0x0002u /* data: writable; code: readable */
+#define SEG_DC	     0x0004u /* data: expand-down; code: conforming */
 #define SEG_CODE     0x0008u
-#define SEG_S        0x0010u /* code or data, not system */
+#define SEG_S	     0x0010u /* code or data, not system */
 #define SEG_DPL(a)   (((a) >> 5) & 3u)
-#define SEG_P        0x0080u
-#define SEG_AVL      0x1000u
-#define SEG_L        0x2000u
-#define SEG_DB       0x4000u
-#define SEG_G        0x8000u
+#define SEG_P	     0x0080u
+#define SEG_AVL	     0x1000u
+#define SEG_L	     0x2000u
+#define SEG_DB	     0x4000u
+#define SEG_G	     0x8000u
 #define SEG_UNUSABLE 0x10000u
 
 struct x86_table {

@@ -11,7 +11,8 @@ int x86_jmp_far(struct x86_cpu *cpu, u16 selector, u64 offset, unsigned size, u6
 int x86_call_far(struct x86_cpu *cpu, u16 selector, u64 offset, unsigned size, u64 next_rip);
 int x86_ret_far(struct x86_cpu *cpu, unsigned size, u16 release);
 
-/* Near transfers only have to check the new RIP: canonical in 64-bit code, within CS's limit else. */
+/* Near transfers only have to check the new RIP: canonical in 64-bit code, within CS's limit else.
+ */
 int x86_check_rip(struct x86_cpu *cpu, u64 rip);
 
 int x86_syscall(struct x86_cpu *cpu, u64 next_rip);
@@ -27,4 +28,4 @@ enum x86_task_source { X86_TASK_JMP, X86_TASK_CALL, X86_TASK_INT, X86_TASK_IRET 
  * the caller delivers as usual.
  */
 int x86_task_switch(struct x86_cpu *cpu, u16 selector, enum x86_task_source source, u64 next_rip,
-                    bool has_error, u32 error);
+	bool has_error, u32 error);

@@ -1,5 +1,6 @@
 /*
- * diff [--engine interpret|translate] [--seed N] [--count N] [--long-count N] [--trial N] [--no-compat] [--no-shrink]
+ * diff [--engine interpret|translate] [--seed N] [--count N] [--long-count N] [--trial N]
+ * [--no-compat] [--no-shrink]
  * [--keep-going N] [--coverage]
  *      [--list-undefined] [--list-excluded] [CASES.txt ...]
  *
@@ -236,11 +237,12 @@ static const struct cpu_engine *engine_named(const char *name)
 
 static int parse(int argc, char **argv, struct options *o)
 {
-	static const struct option longs[] = { { "engine", 1, NULL, 'e' }, { "seed", 1, NULL, 's' }, { "count", 1, NULL, 'c' },
-		{ "long-count", 1, NULL, 'l' }, { "trial", 1, NULL, 't' },
-		{ "no-compat", 0, NULL, '6' }, { "no-shrink", 0, NULL, 'n' },
-		{ "keep-going", 1, NULL, 'k' }, { "coverage", 0, NULL, 'C' },
-		{ "list-undefined", 0, NULL, 'u' }, { "list-excluded", 0, NULL, 'x' }, { 0 } };
+	static const struct option longs[] = { { "engine", 1, NULL, 'e' }, { "seed", 1, NULL, 's' },
+		{ "count", 1, NULL, 'c' }, { "long-count", 1, NULL, 'l' },
+		{ "trial", 1, NULL, 't' }, { "no-compat", 0, NULL, '6' },
+		{ "no-shrink", 0, NULL, 'n' }, { "keep-going", 1, NULL, 'k' },
+		{ "coverage", 0, NULL, 'C' }, { "list-undefined", 0, NULL, 'u' },
+		{ "list-excluded", 0, NULL, 'x' }, { 0 } };
 	u64 long_count = 0;
 	int c;
 

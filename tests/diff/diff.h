@@ -179,9 +179,12 @@ const struct outcome *host_run(struct host *n, unsigned count);
 
 struct cpu_engine;
 struct guest;
+struct vcpu;
 struct guest *guest_new(const struct cpu_engine *engine);
 void guest_free(struct guest *g);
 void guest_run(struct guest *g, const struct trial *t, struct outcome *out);
+/* The vcpu, to look at between trials and to set up otherwise. */
+struct vcpu *guest_vcpu(struct guest *g);
 
 /* ---- compare.c ---- */
 

@@ -244,6 +244,8 @@ void guest_free(struct guest *g)
 	free(g);
 }
 
+struct vcpu *guest_vcpu(struct guest *g) { return &g->v; }
+
 /* ---- a trial ---- */
 
 static void set_code(struct guest *g, unsigned at, const u8 *code, unsigned len)

@@ -1,6 +1,6 @@
 /*
- * The slow half of the accessors in interp.h: segment checks outside 64-bit code, page crossings, devices,
- * and everything else the TLB has no entry for.
+ * The slow half of the accessors in interp.h: segment checks outside 64-bit code, page crossings,
+ * devices, and everything else the TLB has no entry for.
  */
 #include "cpu/interpret/interp.h"
 

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define POOL_SIZE    (48 * MiB)
-#define HASH_SIZE    32768u
-#define QUEUE_SIZE   256u
+#define POOL_SIZE  (48 * MiB)
+#define HASH_SIZE  32768u
+#define QUEUE_SIZE 256u
 
 struct write {
 	u64 at, len; /* within one page */
@@ -38,7 +38,8 @@ struct blocks *blocks_new(struct interp *c, struct err *err)
 		err_set(err, -ENOMEM, "interpret: no memory for the block cache");
 		return NULL;
 	}
-	b->pool = mmap(NULL, POOL_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	b->pool = mmap(NULL, POOL_SIZE, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (b->pool == MAP_FAILED) {
 		free(b);
 		err_set(err, -ENOMEM, "interpret: no memory for the block cache");
@@ -168,14 +169,16 @@ int blocks_fetch(struct interp *c, u64 linear, struct code_bytes *src)
 		return X86_FAULT;
 	if (e) {
 		*src = (struct code_bytes){ .gpa = e->gpa | (linear & PAGE_MASK),
-			.host = e->host + (linear & PAGE_MASK), .flags = e->flags };
+			.host = e->host + (linear & PAGE_MASK),
+			.flags = e->flags };
 		return X86_OK;
 	}
 	/* Data breakpoints keep the TLB empty; or there is no RAM. */
 	struct x86_xlat x;
 	TRY(x86_translate(&c->v->x86, gva(linear), ACCESS_FETCH, &x));
 	struct memory_page p = memory_page(c->v->memory, x.gpa);
-	*src = (struct code_bytes){ .gpa = x.gpa.v, .host = p.host ? p.host + (x.gpa.v & PAGE_MASK) : NULL,
+	*src = (struct code_bytes){ .gpa = x.gpa.v,
+		.host = p.host ? p.host + (x.gpa.v & PAGE_MASK) : NULL,
 		.flags = p.flags };
 	return X86_OK;
 }
@@ -206,8 +209,11 @@ static struct block *commit(struct interp *c, const struct op *ops, unsigned cou
 	struct block *k = pool_alloc(b, size);
 	must(k, "block pool without the room that was made");
 	*k = (struct block){ .bits = c->code_bits, .count = (u16)count };
-	k->unit = (struct code_unit){ .gpa = src->gpa, .gpa2 = src2 ? src2->gpa & ~PAGE_MASK : CODE_NO_PAGE,
-		.bytes = (u16)bytes, .kill = kill_block, .ctx = b };
+	k->unit = (struct code_unit){ .gpa = src->gpa,
+		.gpa2 = src2 ? src2->gpa & ~PAGE_MASK : CODE_NO_PAGE,
+		.bytes = (u16)bytes,
+		.kill = kill_block,
+		.ctx = b };
 	memcpy(k->ops, ops, count * sizeof(struct op));
 	k->ops[count] = sentinel;
 	code_map_add(&c->code, &k->unit);
@@ -219,7 +225,9 @@ static struct block *commit(struct interp *c, const struct op *ops, unsigned cou
 
 static struct op fault_op(op_fn *exec)
 {
-	return (struct op){ .exec = exec, .length = 1, .base = REG_NONE, .index = REG_NONE, .flags = OPF_END };
+	return (struct op){
+		.exec = exec, .length = 1, .base = REG_NONE, .index = REG_NONE, .flags = OPF_END
+	};
 }
 
 static int op_too_long(struct interp *c, const struct op *op)
@@ -235,8 +243,8 @@ static void drop_all(struct interp *c)
 }
 
 /* An instruction whose bytes straddle two pages (or that runs into CS's limit). */
-static struct block *build_straddling(struct interp *c, u64 linear, const struct code_bytes *src, unsigned avail,
-	u64 room)
+static struct block *build_straddling(
+	struct interp *c, u64 linear, const struct code_bytes *src, unsigned avail, u64 room)
 {
 	u8 bytes[15];
 	struct code_bytes src2;
@@ -268,7 +276,8 @@ static struct block *build_straddling(struct interp *c, u64 linear, const struct
 /* Room for the largest block, before anything is decoded: clearing gives up the claims on pages. */
 static void make_room(struct interp *c)
 {
-	if (c->blocks->used + sizeof(struct block) + (BLOCK_OPS + 1) * sizeof(struct op) > POOL_SIZE)
+	if (c->blocks->used + sizeof(struct block) + (BLOCK_OPS + 1) * sizeof(struct op) >
+		POOL_SIZE)
 		blocks_clear(c);
 }
 

@@ -1,22 +1,24 @@
 /*
  * The block cache: straight runs of decoded instructions, found again by guest-physical address.
  *
- * A block is one run of at most BLOCK_OPS instructions that ends at a control transfer, at anything that may
- * change how code decodes, or at the end of its page. Its ops are followed by a sentinel that
- * leaves the block, so the run loop needs no count. An instruction that straddles two pages is a block of
- * its own that remembers both physical pages.
+ * A block is one run of at most BLOCK_OPS instructions that ends at a control transfer, at anything
+ * that may change how code decodes, or at the end of its page. Its ops are followed by a sentinel
+ * that leaves the block, so the run loop needs no count. An instruction that straddles two pages is
+ * a block of its own that remembers both physical pages.
  *
  * Keys are physical, because kernels write code through another virtual alias than they run it:
- * (address of the first byte, code width). In front sits the jump cache (interp.jump) keyed by linear address,
- * valid while no translation was flushed, the code width and the privilege are the same.
+ * (address of the first byte, code width). In front sits the jump cache (interp.jump) keyed by
+ * linear address, valid while no translation was flushed, the code width and the privilege are the
+ * same.
  *
- * Writes to code come to blocks_written(), and through the code map (cpu/code_map.h) kill the blocks they overlap. A dead
- * block's ops all become "leave the block", so that a block which overwrites itself
- * stops after the store, as the architecture demands for the same linear address (SDM 3A 11.6). Memory of dead
- * blocks is reclaimed when the pool is full: then everything is dropped.
+ * Writes to code come to blocks_written(), and through the code map (cpu/code_map.h) kill the
+ * blocks they overlap. A dead block's ops all become "leave the block", so that a block which
+ * overwrites itself stops after the store, as the architecture demands for the same linear address
+ * (SDM 3A 11.6). Memory of dead blocks is reclaimed when the pool is full: then everything is
+ * dropped.
  *
- * Writes by other threads (DMA, other vcpus) are queued and applied by the owner at its next block boundary
- * (ATTN_CODE).
+ * Writes by other threads (DMA, other vcpus) are queued and applied by the owner at its next block
+ * boundary (ATTN_CODE).
  */
 #pragma once
 #include "cpu/interpret/interp.h"

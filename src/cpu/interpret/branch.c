@@ -72,7 +72,8 @@ static int bad_target(struct interp *c, const struct op *op)
 	u64 mask = x86_stack_mask(c->s);
 	gva_t at;
 
-	TRY_OP(x86_linear(&c->v->x86, X86_SS, (c->s->gpr[RSP] - op->size) & mask, op->size, ACCESS_WRITE, &at));
+	TRY_OP(x86_linear(&c->v->x86, X86_SS, (c->s->gpr[RSP] - op->size) & mask, op->size,
+		ACCESS_WRITE, &at));
 	TRY_OP(check_stack_alignment(c, op));
 	TRY_OP(mmu_probe(&c->mmu, at.v, op->size, ACCESS_WRITE));
 	c->v->x86.fault = fault;
@@ -137,7 +138,8 @@ int op_ret(struct interp *c, const struct op *op)
 
 /* ---- far ---- */
 
-/* Far pointer in memory, with an offset of op->extra bytes, or in the instruction (imm offset, aux selector). */
+/* Far pointer in memory, with an offset of op->extra bytes, or in the instruction (imm offset, aux
+ * selector). */
 static int far_pointer(struct interp *c, const struct op *op, u16 *selector, u64 *offset)
 {
 	u64 sel, ea = op_ea(c, op);
@@ -178,7 +180,8 @@ int op_call_far(struct interp *c, const struct op *op)
 	interp_count(c, X86_CONTROL_SENSITIVE);
 	TRY_OP(far_pointer(c, op, &selector, &offset));
 	TRY_OP(check_stack_alignment(c, op));
-	return transferred(c, x86_call_far(&c->v->x86, selector, offset, op->size, next_rip(c, op)));
+	return transferred(
+		c, x86_call_far(&c->v->x86, selector, offset, op->size, next_rip(c, op)));
 }
 
 int op_ret_far(struct interp *c, const struct op *op)
@@ -200,7 +203,8 @@ int op_int(struct interp *c, const struct op *op)
 	enum x86_event kind = op->extra ? X86_EVENT_INT3_INTO : X86_EVENT_INT_N;
 
 	interp_count(c, X86_CONTROL_SENSITIVE);
-	return transferred(c, x86_software_interrupt(&c->v->x86, (u8)op->imm, kind, next_rip(c, op)));
+	return transferred(
+		c, x86_software_interrupt(&c->v->x86, (u8)op->imm, kind, next_rip(c, op)));
 }
 
 int op_into(struct interp *c, const struct op *op)
@@ -214,8 +218,8 @@ int op_into(struct interp *c, const struct op *op)
 int op_int1(struct interp *c, const struct op *op)
 {
 	interp_count(c, X86_CONTROL_SENSITIVE);
-	return transferred(c,
-		x86_software_interrupt(&c->v->x86, X86_DB, X86_EVENT_INT1, next_rip(c, op)));
+	return transferred(
+		c, x86_software_interrupt(&c->v->x86, X86_DB, X86_EVENT_INT1, next_rip(c, op)));
 }
 
 int op_syscall(struct interp *c, const struct op *op)
@@ -232,7 +236,6 @@ int op_sysret(struct interp *c, const struct op *op)
 		c->pending_dr6 |= DR6_BS;
 	return transferred(c, X86_OK);
 }
-
 
 int op_sysenter(struct interp *c, const struct op *op)
 {

@@ -30,7 +30,8 @@ static void decoders_init(void)
 			ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
 			ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_CET, ZYAN_FALSE);
 			ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_FALSE);
-			/* With an operand-size prefix AMD's near branches are 16 bits wide in 64-bit code. */
+			/* With an operand-size prefix AMD's near branches are 16 bits wide in
+			 * 64-bit code. */
 			ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_AMD_BRANCHES, (ZyanBool)amd);
 		}
 	}
@@ -51,7 +52,8 @@ u8 operand_offset(ZydisRegister r)
 {
 	if (r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH)
 		return (u8)(8 * (r - ZYDIS_REGISTER_AH) + 1);
-	return (u8)(8 * ZydisRegisterGetId(ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r)));
+	return (u8)(8 * ZydisRegisterGetId(
+				ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r)));
 }
 
 static u8 address_register(ZydisRegister r)
@@ -60,7 +62,8 @@ static u8 address_register(ZydisRegister r)
 		return REG_NONE;
 	if (r == ZYDIS_REGISTER_RIP || r == ZYDIS_REGISTER_EIP)
 		return BASE_RIP;
-	return (u8)ZydisRegisterGetId(ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r));
+	return (u8)ZydisRegisterGetId(
+		ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r));
 }
 
 void build_memory(struct build *b, const ZydisDecodedOperand *o)
@@ -75,8 +78,10 @@ void build_memory(struct build *b, const ZydisDecodedOperand *o)
 	if (op->base == BASE_RIP)
 		op->disp += b->insn.length;
 	op->seg = (u8)(o->mem.segment - ZYDIS_REGISTER_ES);
-	/* SIB "no base, disp32" with REX.B and 32-bit addresses is R13D without displacement to Zydis 4.0. */
-	if ((b->insn.attributes & ZYDIS_ATTRIB_HAS_SIB) && b->insn.raw.modrm.mod == 0 && b->insn.raw.sib.base == 5) {
+	/* SIB "no base, disp32" with REX.B and 32-bit addresses is R13D without displacement to
+	 * Zydis 4.0. */
+	if ((b->insn.attributes & ZYDIS_ATTRIB_HAS_SIB) && b->insn.raw.modrm.mod == 0 &&
+		b->insn.raw.sib.base == 5) {
 		op->base = REG_NONE;
 		op->disp = b->insn.raw.disp.value;
 	}
@@ -108,12 +113,15 @@ void build_operands(struct build *b)
 
 /* ---- one instruction ---- */
 
-enum decode_result decode_full(struct interp *c, const u8 *bytes, unsigned len, unsigned bits, struct op *op,
-	struct build *b)
+enum decode_result decode_full(struct interp *c, const u8 *bytes, unsigned len, unsigned bits,
+	struct op *op, struct build *b)
 {
-	ZyanStatus st = ZydisDecoderDecodeFull(decoder_for(bits, c->v->x86.model->amd), bytes, len, &b->insn, b->o);
+	ZyanStatus st = ZydisDecoderDecodeFull(
+		decoder_for(bits, c->v->x86.model->amd), bytes, len, &b->insn, b->o);
 
-	*op = (struct op){ .exec = op_ud, .length = 1, .base = REG_NONE, .index = REG_NONE, .flags = OPF_END };
+	*op = (struct op){
+		.exec = op_ud, .length = 1, .base = REG_NONE, .index = REG_NONE, .flags = OPF_END
+	};
 	if (st == ZYDIS_STATUS_NO_MORE_DATA)
 		return len >= 15 ? DECODE_TOO_LONG : DECODE_TRUNCATED;
 	if (st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)
@@ -142,13 +150,18 @@ enum decode_result decode_full(struct interp *c, const u8 *bytes, unsigned len, 
 	if (!b->rule->build(b)) {
 		if (b->full)
 			return DECODE_FULL;
-		*op = (struct op){ .exec = op_ud, .length = 1, .base = REG_NONE, .index = REG_NONE, .flags = OPF_END };
+		*op = (struct op){ .exec = op_ud,
+			.length = 1,
+			.base = REG_NONE,
+			.index = REG_NONE,
+			.flags = OPF_END };
 		return DECODE_UD;
 	}
 	return DECODE_OK;
 }
 
-enum decode_result decode(struct interp *c, const u8 *bytes, unsigned len, unsigned bits, struct op *op)
+enum decode_result decode(
+	struct interp *c, const u8 *bytes, unsigned len, unsigned bits, struct op *op)
 {
 	struct build b;
 
@@ -163,7 +176,7 @@ void decode_text(const u8 *bytes, unsigned len, unsigned bits, u64 rip, char *te
 
 	ZydisFormatterInit(&f, ZYDIS_FORMATTER_STYLE_INTEL);
 	if (ZYAN_FAILED(ZydisDecoderDecodeFull(decoder_for(bits, false), bytes, len, &insn, o)) ||
-	    ZYAN_FAILED(ZydisFormatterFormatInstruction(&f, &insn, o, insn.operand_count_visible, text, size, rip,
-		    NULL)))
+		ZYAN_FAILED(ZydisFormatterFormatInstruction(
+			&f, &insn, o, insn.operand_count_visible, text, size, rip, NULL)))
 		snprintf(text, size, "(bad)");
 }

@@ -1,16 +1,16 @@
 /*
- * From bytes to struct op: Zydis decodes, the rule table (rules.c) says how each mnemonic becomes a handler with
- * operands, and what the table does not name becomes a native stub.
+ * From bytes to struct op: Zydis decodes, the rule table (rules.c) says how each mnemonic becomes a
+ * handler with operands, and what the table does not name becomes a native stub.
  */
 #pragma once
 #include "cpu/interpret/native.h"
 
 enum decode_result {
 	DECODE_OK,
-	DECODE_UD,        /* no such instruction: exec raises #UD; length 1 */
+	DECODE_UD,	  /* no such instruction: exec raises #UD; length 1 */
 	DECODE_TRUNCATED, /* more bytes are needed */
 	DECODE_TOO_LONG,  /* over 15 bytes: exec raises #GP(0) */
-	DECODE_FULL,      /* the stub arena is full: clear everything and decode again */
+	DECODE_FULL,	  /* the stub arena is full: clear everything and decode again */
 };
 
 /* What a build function works on. */
@@ -26,7 +26,7 @@ struct build {
 
 struct rule {
 	bool (*build)(struct build *b); /* false: #UD */
-	const void *arg;                /* a set or a by-size table */
+	const void *arg;		/* a set or a by-size table */
 	op_fn *fn;
 	u64 imm;
 	u8 extra;
@@ -36,10 +36,11 @@ struct rule {
 /* Never NULL: mnemonics without a row share the rule that makes a native stub. */
 const struct rule *rule_of(const ZydisDecodedInstruction *insn);
 
-enum decode_result decode(struct interp *c, const u8 *bytes, unsigned len, unsigned bits, struct op *op);
+enum decode_result decode(
+	struct interp *c, const u8 *bytes, unsigned len, unsigned bits, struct op *op);
 /* The same, leaving what Zydis found in b->insn and b->o (valid with DECODE_OK). */
-enum decode_result decode_full(struct interp *c, const u8 *bytes, unsigned len, unsigned bits, struct op *op,
-	struct build *b);
+enum decode_result decode_full(struct interp *c, const u8 *bytes, unsigned len, unsigned bits,
+	struct op *op, struct build *b);
 
 /* One line of assembly for --trace. */
 void decode_text(const u8 *bytes, unsigned len, unsigned bits, u64 rip, char *text, size_t size);
@@ -47,7 +48,7 @@ void decode_text(const u8 *bytes, unsigned len, unsigned bits, u64 rip, char *te
 /* Operand helpers for build functions (decode.c). */
 bool operand_is_reg(const ZydisDecodedOperand *o);
 bool operand_is_mem(const ZydisDecodedOperand *o);
-u8 operand_offset(ZydisRegister r);  /* general register -> byte offset in gpr[] */
+u8 operand_offset(ZydisRegister r); /* general register -> byte offset in gpr[] */
 void build_memory(struct build *b, const ZydisDecodedOperand *o);
 /* Operand 0 to dst (or memory), operand 1 to src (or memory, or imm), size from operand 0. */
 void build_operands(struct build *b);

@@ -1,9 +1,10 @@
 /*
  * The run loop.
  *
- * Between blocks the loop looks at `attention`; while anything must be seen at every instruction (TF, RF, event
- * shadows, breakpoints, tracing) it goes one instruction at a time through interp_step(). Inside a block
- * nothing is tested: handlers return OP_NEXT until the sentinel, a jump, a fault or an exit.
+ * Between blocks the loop looks at `attention`; while anything must be seen at every instruction
+ * (TF, RF, event shadows, breakpoints, tracing) it goes one instruction at a time through
+ * interp_step(). Inside a block nothing is tested: handlers return OP_NEXT until the sentinel, a
+ * jump, a fault or an exit.
  *
  * A block that was built under a longer CS limit than the present one is rebuilt (blocks_find).
  */
@@ -20,8 +21,9 @@ static bool stepping_needed(const struct interp *c)
 {
 	const struct x86_state *s = c->s;
 
-	return (s->rflags & (FLAG_TF | FLAG_RF)) || c->pending_dr6 || (s->blocking & (BLOCK_STI | BLOCK_MOV_SS)) ||
-		(s->dr7 & 0xff) || c->v->trace.instructions;
+	return (s->rflags & (FLAG_TF | FLAG_RF)) || c->pending_dr6 ||
+	       (s->blocking & (BLOCK_STI | BLOCK_MOV_SS)) || (s->dr7 & 0xff) ||
+	       c->v->trace.instructions;
 }
 
 void interp_refresh(struct interp *c)
@@ -122,8 +124,8 @@ static void trace_instruction(struct interp *c, const struct block *k)
 /* Software interrupts and system calls that cleared TF enter their handler unstepped. */
 static bool enters_handler(const struct op *op)
 {
-	return op->exec == op_int || op->exec == op_into || op->exec == op_int1 || op->exec == op_syscall ||
-		op->exec == op_sysenter;
+	return op->exec == op_int || op->exec == op_into || op->exec == op_int1 ||
+	       op->exec == op_syscall || op->exec == op_sysenter;
 }
 
 static void debug_trap(struct interp *c, u64 dr6)
@@ -193,17 +195,10 @@ bool interp_step(struct interp *c)
 bool interp_idle(struct interp *c)
 {
 	switch (c->s->activity) {
-	case X86_RUNNING:
-		return false;
-	case X86_HALTED:
-		c->exit = CPU_EXIT_HALT;
-		return true;
-	case X86_WAIT_SIPI:
-		c->exit = CPU_EXIT_WAIT;
-		return true;
-	case X86_SHUTDOWN:
-		c->exit = CPU_EXIT_SHUTDOWN;
-		return true;
+	case X86_RUNNING: return false;
+	case X86_HALTED: c->exit = CPU_EXIT_HALT; return true;
+	case X86_WAIT_SIPI: c->exit = CPU_EXIT_WAIT; return true;
+	case X86_SHUTDOWN: c->exit = CPU_EXIT_SHUTDOWN; return true;
 	}
 	unreachable();
 }
@@ -238,7 +233,8 @@ static enum cpu_exit interpret_run(struct vcpu *v)
 	blocks_owner(c);
 	interp_refresh(c);
 	for (;;) {
-		if (unlikely(atomic_load_explicit(&v->attention, memory_order_relaxed)) && interp_attend(c))
+		if (unlikely(atomic_load_explicit(&v->attention, memory_order_relaxed)) &&
+			interp_attend(c))
 			break;
 		if (unlikely(c->s->activity != X86_RUNNING) && interp_idle(c))
 			break;
@@ -296,7 +292,8 @@ struct interp *interp_new(struct vcpu *v, struct err *err)
 		interp_free(c);
 		return NULL;
 	}
-	memory_watch(v->memory, &(struct memory_watcher){ .code_written = blocks_written, .ctx = c });
+	memory_watch(
+		v->memory, &(struct memory_watcher){ .code_written = blocks_written, .ctx = c });
 	return c;
 }
 
@@ -326,7 +323,10 @@ static int interpret_push(struct vcpu *v)
 	return 0;
 }
 
-static void interpret_forget(struct vcpu *v, gpa_t at, u64 len) { blocks_forget(v->engine_data, at, len); }
+static void interpret_forget(struct vcpu *v, gpa_t at, u64 len)
+{
+	blocks_forget(v->engine_data, at, len);
+}
 
 const struct cpu_engine interpret_engine = {
 	.name = "interpret",

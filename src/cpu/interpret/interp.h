@@ -1,6 +1,6 @@
 /*
- * What the interpreter's files share: the decoded instruction, the engine's state, and the accessors for
- * registers and memory that every handler is built from.
+ * What the interpreter's files share: the decoded instruction, the engine's state, and the
+ * accessors for registers and memory that every handler is built from.
  *
  * A handler executes one decoded instruction and returns
  *   OP_NEXT   done; the loop advances RIP by the instruction's length
@@ -9,14 +9,14 @@
  *   OP_EXIT   like OP_JUMP, and run() returns c->exit
  * so that the interrupt and exception points are exactly the instruction boundaries.
  *
- * Templates: handlers for several operand sizes are written once as an always-inline function with a
- * `size` parameter and instantiated by SIZED(); the decoder picks the instance.
+ * Templates: handlers for several operand sizes are written once as an always-inline function with
+ * a `size` parameter and instantiated by SIZED(); the decoder picks the instance.
  */
 #pragma once
 #include "base/bits.h"
 #include "cpu/code_map.h"
-#include "cpu/mmu.h"
 #include "cpu/interpret/interpret.h"
+#include "cpu/mmu.h"
 #include "x86/exception.h"
 #include "x86/mode.h"
 #include "x86/segment.h"
@@ -29,32 +29,32 @@ struct native;
 typedef int op_fn(struct interp *c, const struct op *op);
 
 #define REG_NONE 0xff
-#define DR6_BS BIT64(14)
-#define BASE_RIP  16 /* as a base: gpr[16] is rip in struct x86_state */
+#define DR6_BS	 BIT64(14)
+#define BASE_RIP 16 /* as a base: gpr[16] is rip in struct x86_state */
 
 /* op.flags */
 #define OPF_CODE64  BIT(0) /* decoded in 64-bit code */
 #define OPF_LOCK    BIT(1) /* memory destination must be updated atomically */
-#define OPF_REP     BIT(2) /* REP or REPE */
+#define OPF_REP	    BIT(2) /* REP or REPE */
 #define OPF_REPNE   BIT(3)
 #define OPF_DST_MEM BIT(4)
 #define OPF_SRC_MEM BIT(5)
-#define OPF_END     BIT(6) /* last of its block: control transfer, or mode may have changed */
+#define OPF_END	    BIT(6) /* last of its block: control transfer, or mode may have changed */
 #define OPF_REX_W   BIT(7)
 
 struct op {
 	op_fn *exec;
 	u64 imm;
 	s64 disp;
-	const void *aux;   /* per handler: struct native, a second immediate, ... */
+	const void *aux; /* per handler: struct native, a second immediate, ... */
 	u16 flags;
-	u8 length;         /* bytes */
-	u8 size;           /* operand size in bytes */
-	u8 asize;          /* address size in bytes: 2, 4 or 8 */
-	u8 seg;            /* enum x86_segreg of the memory operand */
-	u8 dst, src;       /* registers as byte offsets into gpr[] (AH is 1), or other register numbers */
+	u8 length;   /* bytes */
+	u8 size;     /* operand size in bytes */
+	u8 asize;    /* address size in bytes: 2, 4 or 8 */
+	u8 seg;	     /* enum x86_segreg of the memory operand */
+	u8 dst, src; /* registers as byte offsets into gpr[] (AH is 1), or other register numbers */
 	u8 base, index, shift;
-	u8 extra;          /* condition code, control register number, ... */
+	u8 extra; /* condition code, control register number, ... */
 };
 
 /* Decoded blocks: blocks.h. */
@@ -69,20 +69,22 @@ struct jump_entry {
 
 /* What an engine built on the interpreter wants to hear. NULL members: nobody listens. */
 struct interp_hooks {
-	void (*dropped)(void *ctx);                        /* every decoded thing is void (also stubs) */
+	void (*dropped)(void *ctx); /* every decoded thing is void (also stubs) */
 	void *ctx;
 };
 
 struct interp {
 	struct vcpu *v;
 	struct x86_state *s;
-	u64 retired;          /* since open */
-	bool slow;            /* single-step: TF, RF, shadows, breakpoints, tracing */
-	enum cpu_exit exit;   /* with OP_EXIT */
-	u8 code_bits;         /* 16, 32, 64: how code decodes now */
+	u64 retired;	    /* since open */
+	bool slow;	    /* single-step: TF, RF, shadows, breakpoints, tracing */
+	enum cpu_exit exit; /* with OP_EXIT */
+	u8 code_bits;	    /* 16, 32, 64: how code decodes now */
 	u64 ip_mask;
-	u64 block_epoch;      /* bumped when any block dies: jump cache entries of older epochs are void */
-	u64 pending_dr6;      /* debug traps due before the next instruction, unless a MOV SS shadow is open */
+	u64 block_epoch; /* bumped when any block dies: jump cache entries of older epochs are void
+			  */
+	u64 pending_dr6; /* debug traps due before the next instruction, unless a MOV SS shadow is
+			    open */
 	struct interp_hooks hooks;
 	struct code_map code; /* what is decoded, by physical page */
 	struct blocks *blocks;
@@ -95,9 +97,10 @@ struct interp {
 void interp_refresh(struct interp *c);
 
 /*
- * The run loop's parts, for engines that fall back on the interpreter. attend() looks at every attention bit, step()
- * runs one instruction with all its checks, run_block() one decoded run; attend() and step() return true,
- * run_block() false, when run() must return c->exit. idle(): the processor is not executing.
+ * The run loop's parts, for engines that fall back on the interpreter. attend() looks at every
+ * attention bit, step() runs one instruction with all its checks, run_block() one decoded run;
+ * attend() and step() return true, run_block() false, when run() must return c->exit. idle(): the
+ * processor is not executing.
  */
 struct interp *interp_new(struct vcpu *v, struct err *err);
 void interp_free(struct interp *c);
@@ -143,7 +146,7 @@ ALWAYS_INLINE void reg_set(struct interp *c, unsigned off, unsigned size, u64 va
 	}
 }
 
-#define GPR_OFF(r) ((unsigned)(r) * 8u)
+#define GPR_OFF(r) ((unsigned)(r)*8u)
 
 /* ---- memory ---- */
 
@@ -233,12 +236,12 @@ ALWAYS_INLINE int mem_put(struct interp *c, const struct op *op, unsigned size, 
 
 /*
  * Read-modify-write: rmw_begin() checks write access and reads; rmw_end() stores. With OPF_LOCK the
- * store is a compare-exchange and rmw_end() returns false when the old value was gone: compute again
- * from rmw->old. Locked accesses that cross a page or hit a device are not atomic.
+ * store is a compare-exchange and rmw_end() returns false when the old value was gone: compute
+ * again from rmw->old. Locked accesses that cross a page or hit a device are not atomic.
  */
 struct rmw {
 	u64 old;
-	u64 at;              /* linear */
+	u64 at;		     /* linear */
 	struct mmu_entry *e; /* NULL: slow */
 };
 int rmw_begin_slow(struct interp *c, const struct op *op, unsigned size, struct rmw *r);
@@ -257,11 +260,12 @@ ALWAYS_INLINE int rmw_begin(struct interp *c, const struct op *op, unsigned size
 	return rmw_begin_slow(c, op, size, r);
 }
 
-/* In assembly because the __atomic builtins promise natural alignment, and Clang calls a library without it. */
-#define HOST_CAS(type, p, old, value, ok)                                                          \
-	__asm__ volatile("lock cmpxchg %3, %0"                                                     \
-			 : "+m"(*(type *)(p)), "+a"(*(old)), "=@ccz"(ok)                           \
-			 : "r"((type)(value))                                                      \
+/* In assembly because the __atomic builtins promise natural alignment, and Clang calls a library
+ * without it. */
+#define HOST_CAS(type, p, old, value, ok)                                \
+	__asm__ volatile("lock cmpxchg %3, %0"                           \
+			 : "+m"(*(type *)(p)), "+a"(*(old)), "=@ccz"(ok) \
+			 : "r"((type)(value))                            \
 			 : "memory")
 
 /* Stores value if *old is there, else says in *old what is: whole `size` bytes, zero-extended. */
@@ -288,14 +292,13 @@ ALWAYS_INLINE bool host_cas(u8 *p, unsigned size, u64 *old, u64 value)
 		*old = o;
 		return ok;
 	}
-	default:
-		HOST_CAS(u64_any, p, old, value, ok);
-		return ok;
+	default: HOST_CAS(u64_any, p, old, value, ok); return ok;
 	}
 }
 
 /* Returns false when a locked update must be tried again with the new r->old. Cannot fault. */
-ALWAYS_INLINE bool rmw_end(struct interp *c, const struct op *op, unsigned size, struct rmw *r, u64 value)
+ALWAYS_INLINE bool rmw_end(
+	struct interp *c, const struct op *op, unsigned size, struct rmw *r, u64 value)
 {
 	if (unlikely(!r->e)) {
 		rmw_end_slow(c, size, r, value);
@@ -366,20 +369,20 @@ ALWAYS_INLINE int pop(struct interp *c, unsigned size, u64 *value)
 
 /* ---- templates ---- */
 
-#define TRY_OP(expr)                                                                               \
-	do {                                                                                       \
-		if (unlikely((expr) != X86_OK))                                                    \
-			return OP_FAULT;                                                           \
+#define TRY_OP(expr)                            \
+	do {                                    \
+		if (unlikely((expr) != X86_OK)) \
+			return OP_FAULT;        \
 	} while (0)
 
 /* Instances name_by_size[log2 size] of an ALWAYS_INLINE `int name(c, op, size)`. */
-#define SIZED_(name, linkage)                                                                      \
-	static int name##_1(struct interp *c, const struct op *op) { return name(c, op, 1); }      \
-	static int name##_2(struct interp *c, const struct op *op) { return name(c, op, 2); }      \
-	static int name##_4(struct interp *c, const struct op *op) { return name(c, op, 4); }      \
-	static int name##_8(struct interp *c, const struct op *op) { return name(c, op, 8); }      \
+#define SIZED_(name, linkage)                                                                 \
+	static int name##_1(struct interp *c, const struct op *op) { return name(c, op, 1); } \
+	static int name##_2(struct interp *c, const struct op *op) { return name(c, op, 2); } \
+	static int name##_4(struct interp *c, const struct op *op) { return name(c, op, 4); } \
+	static int name##_8(struct interp *c, const struct op *op) { return name(c, op, 8); } \
 	linkage op_fn *const name##_by_size[4] = { name##_1, name##_2, name##_4, name##_8 }
-#define SIZED(name)        SIZED_(name, )
+#define SIZED(name)	   SIZED_(name, )
 #define SIZED_STATIC(name) SIZED_(name, static)
 
 static inline unsigned size_index(unsigned size) { return (unsigned)__builtin_ctz(size); }

@@ -36,8 +36,8 @@ SIZED_STATIC(mov_ri);
 SIZED_STATIC(mov_rm);
 SIZED_STATIC(mov_mr);
 SIZED_STATIC(mov_mi);
-const struct binary_set op_mov_set = { mov_rr_by_size, mov_ri_by_size, mov_rm_by_size, mov_mr_by_size,
-	mov_mi_by_size };
+const struct binary_set op_mov_set = { mov_rr_by_size, mov_ri_by_size, mov_rm_by_size,
+	mov_mr_by_size, mov_mi_by_size };
 
 /* op->extra: the source's size. */
 ALWAYS_INLINE int narrow_source(struct interp *c, const struct op *op, u64 *v)
@@ -104,7 +104,10 @@ ALWAYS_INLINE int op_bswap(struct interp *c, const struct op *op, unsigned size)
 {
 	u64 v = reg_get(c, op->dst, size);
 
-	reg_set(c, op->dst, size, size == 8 ? __builtin_bswap64(v) : size == 4 ? __builtin_bswap32((u32)v) : 0);
+	reg_set(c, op->dst, size,
+		size == 8   ? __builtin_bswap64(v)
+		: size == 4 ? __builtin_bswap32((u32)v)
+			    : 0);
 	return OP_NEXT;
 }
 SIZED(op_bswap);
@@ -195,7 +198,8 @@ int op_clzero(struct interp *c, const struct op *op)
 	gva_t at;
 
 	TRY_OP(x86_linear(&c->v->x86, (enum x86_segreg)op->seg, ea, 1, ACCESS_WRITE, &at));
-	TRY_OP(mmu_write(&c->mmu, align_down(at.v, sizeof(zero)), zero, sizeof(zero), ACCESS_WRITE));
+	TRY_OP(mmu_write(
+		&c->mmu, align_down(at.v, sizeof(zero)), zero, sizeof(zero), ACCESS_WRITE));
 	return OP_NEXT;
 }
 
@@ -299,7 +303,8 @@ int op_enter(struct interp *c, const struct op *op)
 	frame = c->s->gpr[RSP];
 	for (unsigned i = 1; i < level; i++) {
 		bp -= size;
-		if (mem_read_slow(c, X86_SS, bp & mask, size, &v) != X86_OK || push(c, v, size) != X86_OK)
+		if (mem_read_slow(c, X86_SS, bp & mask, size, &v) != X86_OK ||
+			push(c, v, size) != X86_OK)
 			goto undo;
 	}
 	if (level && push(c, frame, size) != X86_OK)
@@ -312,8 +317,9 @@ int op_enter(struct interp *c, const struct op *op)
 		x86_fault_code(&c->v->x86, X86_AC, 0);
 		goto undo;
 	}
-	if (x86_linear(&c->v->x86, X86_SS, c->s->gpr[RSP] & mask, size, ACCESS_WRITE, &at) != X86_OK ||
-	    mmu_probe(&c->mmu, at.v, size, ACCESS_WRITE) != X86_OK)
+	if (x86_linear(&c->v->x86, X86_SS, c->s->gpr[RSP] & mask, size, ACCESS_WRITE, &at) !=
+			X86_OK ||
+		mmu_probe(&c->mmu, at.v, size, ACCESS_WRITE) != X86_OK)
 		goto undo;
 	probe = reg_get(c, GPR_OFF(RBP), 8);
 	reg_set(c, GPR_OFF(RBP), size, (size == 8 ? frame : (probe & ~mask) | (frame & mask)));
@@ -408,7 +414,8 @@ int op_cmpxchg16b(struct interp *c, const struct op *op)
 		x86_gp(&c->v->x86, 0);
 		return OP_FAULT;
 	}
-	TRY_OP(x86_linear(&c->v->x86, (enum x86_segreg)op->seg, op_ea(c, op), 16, ACCESS_WRITE, &lin));
+	TRY_OP(x86_linear(
+		&c->v->x86, (enum x86_segreg)op->seg, op_ea(c, op), 16, ACCESS_WRITE, &lin));
 	at = lin.v;
 	u128 expect = (u128)s->gpr[RDX] << 64 | s->gpr[RAX];
 	u128 new = (u128)s->gpr[RCX] << 64 | s->gpr[RBX], old = 0;
@@ -419,7 +426,9 @@ int op_cmpxchg16b(struct interp *c, const struct op *op)
 		u128 *p = (u128 *)(void *)(e->host + (at & PAGE_MASK));
 		u64 lo = (u64)expect, hi = (u64)(expect >> 64);
 		__asm__ volatile("lock cmpxchg16b %0"
-			: "+m"(*p), "+a"(lo), "+d"(hi) : "b"((u64)new), "c"((u64)(new >> 64)) : "cc", "memory");
+				 : "+m"(*p), "+a"(lo), "+d"(hi)
+				 : "b"((u64) new), "c"((u64)(new >> 64))
+				 : "cc", "memory");
 		old = (u128)hi << 64 | lo;
 		mmu_stored(&c->mmu, e, at, 16);
 	} else {

@@ -5,7 +5,8 @@
 extern const struct binary_set op_mov_set;
 extern op_fn *const op_movzx_by_size[4], *const op_movsx_by_size[4], *const op_lea_by_size[4];
 extern op_fn *const op_xchg_by_size[4], *const op_bswap_by_size[4], *const op_cmov_by_size[4];
-extern op_fn *const op_push_reg_by_size[4], *const op_push_imm_by_size[4], *const op_push_mem_by_size[4];
+extern op_fn *const op_push_reg_by_size[4], *const op_push_imm_by_size[4],
+						    *const op_push_mem_by_size[4];
 extern op_fn *const op_pop_reg_by_size[4], *const op_pop_mem_by_size[4];
 op_fn op_setcc, op_nop, op_cbw, op_cwd, op_flag, op_lahf, op_sahf, op_salc, op_xlat, op_clzero;
 op_fn op_pusha, op_popa, op_enter, op_leave, op_bound, op_arpl;

@@ -1,7 +1,7 @@
 /* Execution of stubs: see native.h for the model. */
-#include "cpu/interpret/native_priv.h"
 #include "base/log.h"
 #include "base/must.h"
+#include "cpu/interpret/native_priv.h"
 #include "x86/xsave.h"
 #include <cpuid.h>
 #include <errno.h>
@@ -14,9 +14,9 @@
 /* ---- entering and leaving ---- */
 
 struct frame {
-	u64 rsp;  /* at native_enter, after its pushes; offset 0: known to the assembly */
-	int trap; /* host trap number, -1 for none */
-	u64 fault_at;    /* page fault: host address */
+	u64 rsp;      /* at native_enter, after its pushes; offset 0: known to the assembly */
+	int trap;     /* host trap number, -1 for none */
+	u64 fault_at; /* page fault: host address */
 	bool fault_write;
 	const struct codemem *mem;
 	struct x86_state *s;
@@ -70,9 +70,11 @@ static void pass_on(int sig, siginfo_t *info, void *context)
 /* Leaves the stub through native_leave with the machine in the state C code expects. */
 static void on_trap(int sig, siginfo_t *info, void *context)
 {
-	/* The kernel leaves AC as it was; below the red zone of whatever the compiler made of this function. */
-	__asm__ volatile("lea -128(%%rsp), %%rsp; pushfq; andl $~0x40000, (%%rsp); popfq; lea 128(%%rsp), %%rsp" ::
-			: "memory", "cc");
+	/* The kernel leaves AC as it was; below the red zone of whatever the compiler made of this
+	 * function. */
+	__asm__ volatile("lea -128(%%rsp), %%rsp; pushfq; andl $~0x40000, (%%rsp); popfq; lea "
+			 "128(%%rsp), %%rsp" ::
+				 : "memory", "cc");
 	ucontext_t *uc = context;
 	greg_t *regs = uc->uc_mcontext.gregs;
 	struct frame *f = current;
@@ -87,8 +89,8 @@ static void on_trap(int sig, siginfo_t *info, void *context)
 		f->fault_write = regs[REG_ERR] & PF_WRITE;
 	}
 	struct _libc_fpstate *fp = uc->uc_mcontext.fpregs;
-	/* An unmasked SIMD exception leaves its flags in MXCSR (SDM 1 11.5.2), and CVTPS2PI has by then changed the
-	 * x87 state to MMX use. */
+	/* An unmasked SIMD exception leaves its flags in MXCSR (SDM 1 11.5.2), and CVTPS2PI has by
+	 * then changed the x87 state to MMX use. */
 	if (f->trap == X86_XM) {
 		f->s->fpu.mxcsr = fp->mxcsr;
 		if (f->x87) {
@@ -115,7 +117,8 @@ static void install_handlers(void)
 		sigaction(signals[i], &sa, &chained[signals[i]]);
 }
 
-struct native_end native_run(struct natives *ns, const struct native *n, struct x86_state *s, void *mem, u64 *flags)
+struct native_end native_run(
+	struct natives *ns, const struct native *n, struct x86_state *s, void *mem, u64 *flags)
 {
 	struct frame f = { .trap = -1, .mem = &ns->mem, .s = s, .x87 = n->x87 };
 
@@ -124,7 +127,9 @@ struct native_end native_run(struct natives *ns, const struct native *n, struct 
 	current = NULL;
 	if (f.trap < 0)
 		*flags = out;
-	return (struct native_end){ .trap = f.trap, .fault_at = f.fault_at, .fault_write = f.fault_write };
+	return (struct native_end){
+		.trap = f.trap, .fault_at = f.fault_at, .fault_write = f.fault_write
+	};
 }
 
 /* ---- the stub cache ---- */
@@ -212,23 +217,28 @@ static enum x86_simd simd_kind(const ZydisDecodedInstruction *insn, bool vector,
 static bool is_vex(const ZydisDecodedInstruction *insn)
 {
 	return insn->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX ||
-		insn->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
+	       insn->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
 }
 
-static void note_memory(struct native *n, const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *mem)
+static void note_memory(
+	struct native *n, const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *mem)
 {
 	n->mem_size = (u8)(mem->size / 8);
 	n->mem_read = mem->actions & ZYDIS_OPERAND_ACTION_MASK_READ;
 	n->mem_write = mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
-	bool masked = insn->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && insn->avx.mask.reg != ZYDIS_REGISTER_K0 &&
-		insn->avx.mask.reg != ZYDIS_REGISTER_NONE;
+	bool masked = insn->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX &&
+		      insn->avx.mask.reg != ZYDIS_REGISTER_K0 &&
+		      insn->avx.mask.reg != ZYDIS_REGISTER_NONE;
 	/* x87 stores write nothing when they raise an unmasked exception, which traps later. */
 	n->partial = n->mem_write &&
-		(masked || is_x87(insn) || insn->mnemonic == ZYDIS_MNEMONIC_VMASKMOVPS || insn->mnemonic == ZYDIS_MNEMONIC_VMASKMOVPD ||
-			insn->mnemonic == ZYDIS_MNEMONIC_VPMASKMOVD || insn->mnemonic == ZYDIS_MNEMONIC_VPMASKMOVQ);
+		     (masked || is_x87(insn) || insn->mnemonic == ZYDIS_MNEMONIC_VMASKMOVPS ||
+			     insn->mnemonic == ZYDIS_MNEMONIC_VMASKMOVPD ||
+			     insn->mnemonic == ZYDIS_MNEMONIC_VPMASKMOVD ||
+			     insn->mnemonic == ZYDIS_MNEMONIC_VPMASKMOVQ);
 }
 
-static void describe(struct native *n, const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *operands)
+static void describe(
+	struct native *n, const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *operands)
 {
 	bool vector = false, mmx = false, k = false;
 
@@ -240,15 +250,18 @@ static void describe(struct native *n, const ZydisDecodedInstruction *insn, cons
 		if (o->type != ZYDIS_OPERAND_TYPE_REGISTER)
 			continue;
 		ZydisRegisterClass class = ZydisRegisterGetClass(o->reg.value);
-		vector |= class == ZYDIS_REGCLASS_XMM || class == ZYDIS_REGCLASS_YMM || class == ZYDIS_REGCLASS_ZMM;
+		vector |= class == ZYDIS_REGCLASS_XMM || class == ZYDIS_REGCLASS_YMM ||
+			  class == ZYDIS_REGCLASS_ZMM;
 		mmx |= class == ZYDIS_REGCLASS_MMX;
 		k |= class == ZYDIS_REGCLASS_MASK;
 	}
 	mmx |= insn->mnemonic == ZYDIS_MNEMONIC_EMMS;
 	bool x87 = is_x87(insn);
 	vector |= stub_needs_mxcsr(insn); /* CVTSS2SI r, m and its like name no vector register */
-	bool mxcsr = insn->mnemonic == ZYDIS_MNEMONIC_LDMXCSR || insn->mnemonic == ZYDIS_MNEMONIC_STMXCSR ||
-		insn->mnemonic == ZYDIS_MNEMONIC_VLDMXCSR || insn->mnemonic == ZYDIS_MNEMONIC_VSTMXCSR;
+	bool mxcsr = insn->mnemonic == ZYDIS_MNEMONIC_LDMXCSR ||
+		     insn->mnemonic == ZYDIS_MNEMONIC_STMXCSR ||
+		     insn->mnemonic == ZYDIS_MNEMONIC_VLDMXCSR ||
+		     insn->mnemonic == ZYDIS_MNEMONIC_VSTMXCSR;
 	n->check_simd = vector || mmx || k || x87 || mxcsr;
 	n->simd = simd_kind(insn, vector || mxcsr, mmx);
 	n->x87 = x87 || mmx;
@@ -257,8 +270,8 @@ static void describe(struct native *n, const ZydisDecodedInstruction *insn, cons
 	n->flags = fl && (fl->tested | fl->modified | fl->set_0 | fl->set_1 | fl->undefined);
 }
 
-/* BIT(11) and the opcode for FOP; 0 for instructions that leave the x87 pointers alone: the control instructions (SDM 1
- * 8.1.8), and everything that is not x87. */
+/* BIT(11) and the opcode for FOP; 0 for instructions that leave the x87 pointers alone: the control
+ * instructions (SDM 1 8.1.8), and everything that is not x87. */
 u16 native_fop(const ZydisDecodedInstruction *insn)
 {
 	switch (insn->mnemonic) {
@@ -274,8 +287,8 @@ u16 native_fop(const ZydisDecodedInstruction *insn)
 	}
 	if (!is_x87(insn) || insn->mnemonic == ZYDIS_MNEMONIC_FWAIT)
 		return 0;
-	return (u16)(BIT(11) | (insn->opcode & 7) << 8 | insn->raw.modrm.mod << 6 | insn->raw.modrm.reg << 3 |
-		insn->raw.modrm.rm);
+	return (u16)(BIT(11) | (insn->opcode & 7) << 8 | insn->raw.modrm.mod << 6 |
+		     insn->raw.modrm.reg << 3 | insn->raw.modrm.rm);
 }
 
 const struct native *native_get(struct natives *ns, const ZydisDecodedInstruction *insn,
@@ -322,7 +335,8 @@ static int trap_to_fault(struct interp *c, int trap)
 	case X86_AC: return x86_fault_code(cpu, X86_AC, 0);
 	default:
 		/* Memory operands were translated and checked before. */
-		must(trap != X86_PF, "a stub left its operand, rip 0x%llx", (unsigned long long)c->s->rip);
+		must(trap != X86_PF, "a stub left its operand, rip 0x%llx",
+			(unsigned long long)c->s->rip);
 		return x86_gp(cpu, 0);
 	}
 }
@@ -359,7 +373,8 @@ static int run(struct interp *c, const struct native *n, void *mem)
 	return likely(end.trap < 0) ? X86_OK : trap_to_fault(c, end.trap);
 }
 
-/* The last x87 instruction pointers are the guest's, not the stub's (SDM 1 8.1.8). op->imm: see native_fop(). */
+/* The last x87 instruction pointers are the guest's, not the stub's (SDM 1 8.1.8). op->imm: see
+ * native_fop(). */
 static void note_x87(struct interp *c, const struct op *op, const struct native *n, u64 ea)
 {
 	if (!op->imm)
@@ -388,7 +403,8 @@ struct piece {
 	bool read, write;     /* allowed */
 };
 
-static unsigned split(struct interp *c, const struct native *n, u64 at, bool mapped, struct piece piece[2])
+static unsigned split(
+	struct interp *c, const struct native *n, u64 at, bool mapped, struct piece piece[2])
 {
 	unsigned first = (unsigned)min_u64(n->mem_size, PAGE_SIZE - (at & PAGE_MASK));
 	unsigned count = first < n->mem_size ? 2 : 1;
@@ -399,7 +415,8 @@ static unsigned split(struct interp *c, const struct native *n, u64 at, bool map
 		u64 from = at + piece[i].offset;
 
 		piece[i].read = mmu_probe(&c->mmu, from, 1, ACCESS_READ) == X86_OK;
-		piece[i].write = piece[i].read && n->mem_write && mmu_probe(&c->mmu, from, 1, ACCESS_WRITE) == X86_OK;
+		piece[i].write = piece[i].read && n->mem_write &&
+				 mmu_probe(&c->mmu, from, 1, ACCESS_WRITE) == X86_OK;
 	}
 	return count;
 }
@@ -430,8 +447,10 @@ static int guard_protect(struct interp *c, unsigned page, int prot)
 	return mprotect(c->natives->guard + page * PAGE_SIZE, PAGE_SIZE, prot);
 }
 
-/* Which exception comes first, which bytes a masked access touches and what CR2 says is for the processor to decide. */
-static int guard_fault(struct interp *c, const struct native *n, struct native_end end, u64 at, bool mapped)
+/* Which exception comes first, which bytes a masked access touches and what CR2 says is for the
+ * processor to decide. */
+static int guard_fault(
+	struct interp *c, const struct native *n, struct native_end end, u64 at, bool mapped)
 {
 	const u8 *buf = c->natives->guard + (at & PAGE_MASK);
 
@@ -440,19 +459,19 @@ static int guard_fault(struct interp *c, const struct native *n, struct native_e
 	u64 offset = end.fault_at - (u64)(uintptr_t)buf;
 	if (!mapped) /* the segment or canonical fault that x86_linear() prepared */
 		return X86_FAULT;
-	if (offset < n->mem_size &&
-		mmu_probe(&c->mmu, at + offset, 1, end.fault_write ? ACCESS_WRITE : ACCESS_READ) != X86_OK)
+	if (offset < n->mem_size && mmu_probe(&c->mmu, at + offset, 1,
+					    end.fault_write ? ACCESS_WRITE : ACCESS_READ) != X86_OK)
 		return X86_FAULT;
 	return x86_gp(&c->v->x86, 0);
 }
 
 /*
- * Some byte may not be accessed: the instruction runs on two host pages that are protected like the guest's, at the same
- * offset. It may complete, if its mask spares these bytes. `mapped` false: the address itself is bad, and
- * c->v->x86.fault says how.
+ * Some byte may not be accessed: the instruction runs on two host pages that are protected like the
+ * guest's, at the same offset. It may complete, if its mask spares these bytes. `mapped` false: the
+ * address itself is bad, and c->v->x86.fault says how.
  */
-static int through_guard(struct interp *c, const struct native *n, u64 at, bool mapped, const struct piece *p,
-	unsigned count)
+static int through_guard(struct interp *c, const struct native *n, u64 at, bool mapped,
+	const struct piece *p, unsigned count)
 {
 	struct x86_fault address_fault = c->v->x86.fault;
 	u8 *buf = c->natives->guard + (at & PAGE_MASK);
@@ -460,8 +479,12 @@ static int through_guard(struct interp *c, const struct native *n, u64 at, bool 
 	for (unsigned i = 0; i < count; i++) {
 		guard_protect(c, i, PROT_READ | PROT_WRITE);
 		if (p[i].read)
-			TRY(mmu_read(&c->mmu, at + p[i].offset, buf + p[i].offset, p[i].len, ACCESS_READ));
-		guard_protect(c, i, p[i].write ? PROT_READ | PROT_WRITE : p[i].read ? PROT_READ : PROT_NONE);
+			TRY(mmu_read(&c->mmu, at + p[i].offset, buf + p[i].offset, p[i].len,
+				ACCESS_READ));
+		guard_protect(c, i,
+			p[i].write  ? PROT_READ | PROT_WRITE
+			: p[i].read ? PROT_READ
+				    : PROT_NONE);
 	}
 	c->v->x86.fault = address_fault;
 	/* a bad address faults before its alignment is looked at */
@@ -470,7 +493,8 @@ static int through_guard(struct interp *c, const struct native *n, u64 at, bool 
 		return guard_fault(c, n, end, at, mapped);
 	for (unsigned i = 0; i < count; i++)
 		if (p[i].write)
-			TRY(mmu_write(&c->mmu, at + p[i].offset, buf + p[i].offset, p[i].len, ACCESS_WRITE));
+			TRY(mmu_write(&c->mmu, at + p[i].offset, buf + p[i].offset, p[i].len,
+				ACCESS_WRITE));
 	return X86_OK;
 }
 
@@ -501,7 +525,8 @@ int op_native_mem(struct interp *c, const struct op *op)
 	TRY_OP(available(c, n));
 	if (likely(op->flags & OPF_CODE64)) {
 		at = op_linear64(c, op);
-		struct mmu_entry *e = mmu_find(&c->mmu, at, size, n->mem_write ? MMU_WRITE : MMU_READ);
+		struct mmu_entry *e =
+			mmu_find(&c->mmu, at, size, n->mem_write ? MMU_WRITE : MMU_READ);
 
 		if (likely(e)) {
 			TRY_OP(run(c, n, e->host + (at & PAGE_MASK)));

@@ -1,7 +1,8 @@
 /*
- * The instruction table: what each mnemonic becomes. A row names a build function (how operands are laid out),
- * its argument, and the handler. Rows exist for integer and system instructions; everything else the
- * decoder knows (SIMD, x87, BMI, CRC, AES, ...) shares one rule that makes a native stub.
+ * The instruction table: what each mnemonic becomes. A row names a build function (how operands are
+ * laid out), its argument, and the handler. Rows exist for integer and system instructions;
+ * everything else the decoder knows (SIMD, x87, BMI, CRC, AES, ...) shares one rule that makes a
+ * native stub.
  */
 #include "cpu/interpret/branch.h"
 #include "cpu/interpret/decode.h"
@@ -47,7 +48,8 @@ static bool b_shift(struct build *b)
 
 	build_operands(b);
 	bool cl = operand_is_reg(&b->o[1]);
-	op_fn *const *table = b->op->flags & OPF_DST_MEM ? (cl ? set->mc : set->mi) : (cl ? set->rc : set->ri);
+	op_fn *const *table =
+		b->op->flags & OPF_DST_MEM ? (cl ? set->mc : set->mi) : (cl ? set->rc : set->ri);
 	b->op->exec = table[size_index(b->op->size)];
 	return true;
 }
@@ -257,8 +259,7 @@ static bool b_string(struct build *b)
 	if (b->insn.attributes & ZYDIS_ATTRIB_HAS_REPNE)
 		op->flags |= OPF_REPNE;
 	for (unsigned i = 0; i < b->insn.operand_count; i++)
-		if (operand_is_mem(&b->o[i]) &&
-		    operand_offset(b->o[i].mem.base) == GPR_OFF(RSI))
+		if (operand_is_mem(&b->o[i]) && operand_offset(b->o[i].mem.base) == GPR_OFF(RSI))
 			op->seg = (u8)(b->o[i].mem.segment - ZYDIS_REGISTER_ES);
 	op->exec = table[size_index(op->size)];
 	return true;
@@ -278,7 +279,8 @@ static bool b_push(struct build *b)
 
 	build_operands(b);
 	op->size = (u8)(b->insn.operand_width / 8);
-	if (operand_is_reg(&b->o[0]) && ZydisRegisterGetClass(b->o[0].reg.value) == ZYDIS_REGCLASS_SEGMENT) {
+	if (operand_is_reg(&b->o[0]) &&
+		ZydisRegisterGetClass(b->o[0].reg.value) == ZYDIS_REGCLASS_SEGMENT) {
 		op->extra = (u8)(b->o[0].reg.value - ZYDIS_REGISTER_ES);
 		op->exec = op_push_seg;
 	} else if (operand_is_mem(&b->o[0])) {
@@ -298,7 +300,8 @@ static bool b_pop(struct build *b)
 
 	build_operands(b);
 	op->size = (u8)(b->insn.operand_width / 8);
-	if (operand_is_reg(&b->o[0]) && ZydisRegisterGetClass(b->o[0].reg.value) == ZYDIS_REGCLASS_SEGMENT) {
+	if (operand_is_reg(&b->o[0]) &&
+		ZydisRegisterGetClass(b->o[0].reg.value) == ZYDIS_REGCLASS_SEGMENT) {
 		op->extra = (u8)(b->o[0].reg.value - ZYDIS_REGISTER_ES);
 		op->exec = op_pop_seg;
 		op->flags |= OPF_END;
@@ -310,8 +313,8 @@ static bool b_pop(struct build *b)
 	return true;
 }
 
-/* Of RIP in near transfers. In 64-bit code an operand-size prefix means 16 bits to AMD's processors and nothing to
- * Intel's. */
+/* Of RIP in near transfers. In 64-bit code an operand-size prefix means 16 bits to AMD's processors
+ * and nothing to Intel's. */
 static u8 near_size(const struct build *b)
 {
 	if (b->bits != 64)
@@ -330,7 +333,8 @@ static bool b_branch(struct build *b)
 	return true;
 }
 
-/* m16:64 pointers are Intel's; AMD's processors read m16:32 whatever REX.W says (APM 3, JMP far and LFS). */
+/* m16:64 pointers are Intel's; AMD's processors read m16:32 whatever REX.W says (APM 3, JMP far and
+ * LFS). */
 static u8 far_size(const struct build *b)
 {
 	u8 size = (u8)(b->insn.operand_width / 8);
@@ -430,10 +434,12 @@ static bool b_memory_last(struct build *b)
 /* PAUSE, prefetches, hinting NOPs: nothing, also with a memory operand. */
 static bool b_nop(struct build *b) { return true; }
 
-/* 0F 0D with a register is a NOP to Intel; AMD's prefetch instructions want memory (APM 3, PREFETCH). */
+/* 0F 0D with a register is a NOP to Intel; AMD's prefetch instructions want memory (APM 3,
+ * PREFETCH). */
 static bool b_hint(struct build *b)
 {
-	return b->insn.opcode_map != ZYDIS_OPCODE_MAP_0F || b->insn.opcode != 0x0d || !b->c->v->x86.model->amd;
+	return b->insn.opcode_map != ZYDIS_OPCODE_MAP_0F || b->insn.opcode != 0x0d ||
+	       !b->c->v->x86.model->amd;
 }
 
 static bool b_serialize(struct build *b) { return x86_model_has(b->c->v->x86.model, 7, 0, 3, 14); }
@@ -442,13 +448,14 @@ static bool b_clzero(struct build *b)
 {
 	static const struct {
 		u8 prefix, seg;
-	} overrides[] = { { 0x26, X86_ES }, { 0x2e, X86_CS }, { 0x36, X86_SS }, { 0x3e, X86_DS }, { 0x64, X86_FS },
-		{ 0x65, X86_GS } };
+	} overrides[] = { { 0x26, X86_ES }, { 0x2e, X86_CS }, { 0x36, X86_SS }, { 0x3e, X86_DS },
+		{ 0x64, X86_FS }, { 0x65, X86_GS } };
 
 	/* the decoder lists no memory operand; the last prefix counts */
 	for (unsigned i = 0; i < b->insn.raw.prefix_count; i++)
 		for (unsigned k = 0; k < ARRAY_LEN(overrides); k++)
-			if (b->insn.raw.prefixes[i].value == overrides[k].prefix && (b->bits != 64 || k >= 4))
+			if (b->insn.raw.prefixes[i].value == overrides[k].prefix &&
+				(b->bits != 64 || k >= 4))
 				b->op->seg = overrides[k].seg;
 	return x86_model_has(b->c->v->x86.model, 0x80000008, 0, 1, 0);
 }
@@ -462,7 +469,9 @@ static bool b_pause(struct build *b)
 	op->exec = op_nop;
 	if (b->bits != 64 || !b->insn.raw.rex.B)
 		return true;
-	op->size = b->insn.raw.rex.W ? 8 : b->insn.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE ? 2 : 4;
+	op->size = b->insn.raw.rex.W				       ? 8
+		   : b->insn.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE ? 2
+								       : 4;
 	op->dst = GPR_OFF(R8);
 	op->src = GPR_OFF(RAX);
 	op->exec = table[size_index(op->size)];
@@ -477,7 +486,8 @@ static bool b_xlat(struct build *b)
 	return true;
 }
 
-/* VPGATHERxx, VGATHERxxx, VPSCATTERxx, VSCATTERxxx: rule->extra is data bytes << 4 | index bytes. */
+/* VPGATHERxx, VGATHERxxx, VPSCATTERxx, VSCATTERxxx: rule->extra is data bytes << 4 | index bytes.
+ */
 static bool b_vsib(struct build *b)
 {
 	struct op *op = b->op;
@@ -502,7 +512,8 @@ static bool b_vsib(struct build *b)
 	unsigned lane = v.data > v.index ? v.data : v.index;
 	v.count = (u8)(b->insn.avx.vector_length / 8 / lane);
 	op->imm = vsib_pack(v);
-	/* All registers distinct in the VEX form, index and destination in the EVEX gather; k0 is no mask. */
+	/* All registers distinct in the VEX form, index and destination in the EVEX gather; k0 is
+	 * no mask. */
 	if (evex && !op->src)
 		return false;
 	bool scatter = op->exec == op_scatter;
@@ -550,38 +561,104 @@ static bool b_native(struct build *b)
 /* ---- the table ---- */
 
 #define M(name) [ZYDIS_MNEMONIC_##name]
-#define END OPF_END
+#define END	OPF_END
 
-#define BINARY(set) { .build = b_binary, .arg = &set }
-#define UNARY(set)  { .build = b_unary, .arg = &set }
-#define SHIFTS(set) { .build = b_shift, .arg = &set }
-#define SIZED_RULE(table) { .build = b_sized, .arg = table }
-#define JCC { .build = b_branch, .fn = op_jcc, .flags = END }
-#define SETCC { .build = b_setcc, .fn = op_setcc }
-#define CMOV { .build = b_cmov }
-#define FLAGOP(flag, value) { .build = b_nop, .fn = op_flag, .imm = flag, .extra = value }
-#define PLAIN(f) { .build = b_plain, .fn = f }
-#define PLAIN_END(f) { .build = b_plain, .fn = f, .flags = END }
-#define SOURCE_END(f) { .build = b_plain_source, .fn = f, .flags = END }
-#define STRING(table, size) { .build = b_string, .arg = table, .extra = size }
-#define NOTHING { .build = b_nop, .fn = op_nop }
-#define UNDEFINED { .build = b_nop, .fn = op_ud, .flags = END }
-#define VSIB(f, data, index) { .build = b_vsib, .fn = f, .extra = (data) << 4 | (index) }
-#define XSAVE(form) { .build = b_memory_last, .fn = op_xsave, .extra = form }
-#define XRSTOR(super) { .build = b_memory_last, .fn = op_xrstor, .extra = super }
-#define FARLOAD(seg) { .build = b_load_far, .fn = op_load_far, .extra = seg, .flags = END }
+#define BINARY(set)                            \
+	{                                      \
+		.build = b_binary, .arg = &set \
+	}
+#define UNARY(set)                            \
+	{                                     \
+		.build = b_unary, .arg = &set \
+	}
+#define SHIFTS(set)                           \
+	{                                     \
+		.build = b_shift, .arg = &set \
+	}
+#define SIZED_RULE(table)                      \
+	{                                      \
+		.build = b_sized, .arg = table \
+	}
+#define JCC                                                   \
+	{                                                     \
+		.build = b_branch, .fn = op_jcc, .flags = END \
+	}
+#define SETCC                                    \
+	{                                        \
+		.build = b_setcc, .fn = op_setcc \
+	}
+#define CMOV                    \
+	{                       \
+		.build = b_cmov \
+	}
+#define FLAGOP(flag, value)                                                \
+	{                                                                  \
+		.build = b_nop, .fn = op_flag, .imm = flag, .extra = value \
+	}
+#define PLAIN(f)                          \
+	{                                 \
+		.build = b_plain, .fn = f \
+	}
+#define PLAIN_END(f)                                    \
+	{                                               \
+		.build = b_plain, .fn = f, .flags = END \
+	}
+#define SOURCE_END(f)                                          \
+	{                                                      \
+		.build = b_plain_source, .fn = f, .flags = END \
+	}
+#define STRING(table, size)                                    \
+	{                                                      \
+		.build = b_string, .arg = table, .extra = size \
+	}
+#define NOTHING                              \
+	{                                    \
+		.build = b_nop, .fn = op_nop \
+	}
+#define UNDEFINED                                         \
+	{                                                 \
+		.build = b_nop, .fn = op_ud, .flags = END \
+	}
+#define VSIB(f, data, index)                                             \
+	{                                                                \
+		.build = b_vsib, .fn = f, .extra = (data) << 4 | (index) \
+	}
+#define XSAVE(form)                                                   \
+	{                                                             \
+		.build = b_memory_last, .fn = op_xsave, .extra = form \
+	}
+#define XRSTOR(super)                                                   \
+	{                                                               \
+		.build = b_memory_last, .fn = op_xrstor, .extra = super \
+	}
+#define FARLOAD(seg)                                                               \
+	{                                                                          \
+		.build = b_load_far, .fn = op_load_far, .extra = seg, .flags = END \
+	}
 
 static const struct rule native_rule = { .build = b_native };
 
 static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	/* arithmetic and logic */
-	M(ADD) = BINARY(op_add_set), M(OR) = BINARY(op_or_set), M(ADC) = BINARY(op_adc_set),
-	M(SBB) = BINARY(op_sbb_set), M(AND) = BINARY(op_and_set), M(SUB) = BINARY(op_sub_set),
-	M(XOR) = BINARY(op_xor_set), M(CMP) = BINARY(op_cmp_set), M(TEST) = BINARY(op_test_set),
-	M(INC) = UNARY(op_inc_set), M(DEC) = UNARY(op_dec_set), M(NEG) = UNARY(op_neg_set),
+	M(ADD) = BINARY(op_add_set),
+	M(OR) = BINARY(op_or_set),
+	M(ADC) = BINARY(op_adc_set),
+	M(SBB) = BINARY(op_sbb_set),
+	M(AND) = BINARY(op_and_set),
+	M(SUB) = BINARY(op_sub_set),
+	M(XOR) = BINARY(op_xor_set),
+	M(CMP) = BINARY(op_cmp_set),
+	M(TEST) = BINARY(op_test_set),
+	M(INC) = UNARY(op_inc_set),
+	M(DEC) = UNARY(op_dec_set),
+	M(NEG) = UNARY(op_neg_set),
 	M(NOT) = UNARY(op_not_set),
-	M(ROL) = SHIFTS(op_rol_set), M(ROR) = SHIFTS(op_ror_set), M(RCL) = SHIFTS(op_rcl_set),
-	M(RCR) = SHIFTS(op_rcr_set), M(SHL) = SHIFTS(op_shl_set), M(SHR) = SHIFTS(op_shr_set),
+	M(ROL) = SHIFTS(op_rol_set),
+	M(ROR) = SHIFTS(op_ror_set),
+	M(RCL) = SHIFTS(op_rcl_set),
+	M(RCR) = SHIFTS(op_rcr_set),
+	M(SHL) = SHIFTS(op_shl_set),
+	M(SHR) = SHIFTS(op_shr_set),
 	M(SAR) = SHIFTS(op_sar_set),
 	M(SHLD) = { .build = b_double_shift, .arg = op_shld_by_size },
 	M(SHRD) = { .build = b_double_shift, .arg = op_shrd_by_size },
@@ -589,67 +666,147 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(DIV) = { .build = b_source, .arg = op_div_by_size },
 	M(IDIV) = { .build = b_source, .arg = op_idiv_by_size },
 	M(IMUL) = { .build = b_imul },
-	M(BT) = { .build = b_bit, .arg = op_bt_by_size }, M(BTS) = { .build = b_bit, .arg = op_bts_by_size },
-	M(BTR) = { .build = b_bit, .arg = op_btr_by_size }, M(BTC) = { .build = b_bit, .arg = op_btc_by_size },
-	M(BSF) = SIZED_RULE(op_bsf_by_size), M(BSR) = SIZED_RULE(op_bsr_by_size),
-	M(CMPXCHG) = SIZED_RULE(op_cmpxchg_by_size), M(XADD) = SIZED_RULE(op_xadd_by_size),
-	M(CMPXCHG8B) = PLAIN(op_cmpxchg8b), M(CMPXCHG16B) = PLAIN(op_cmpxchg16b),
-	M(DAA) = { .build = b_nop, .fn = op_daa_das }, M(DAS) = { .build = b_nop, .fn = op_daa_das, .extra = 1 },
-	M(AAA) = { .build = b_nop, .fn = op_aaa_aas }, M(AAS) = { .build = b_nop, .fn = op_aaa_aas, .extra = 1 },
-	M(AAM) = { .build = b_aam_aad, .fn = op_aam }, M(AAD) = { .build = b_aam_aad, .fn = op_aad },
+	M(BT) = { .build = b_bit, .arg = op_bt_by_size },
+	M(BTS) = { .build = b_bit, .arg = op_bts_by_size },
+	M(BTR) = { .build = b_bit, .arg = op_btr_by_size },
+	M(BTC) = { .build = b_bit, .arg = op_btc_by_size },
+	M(BSF) = SIZED_RULE(op_bsf_by_size),
+	M(BSR) = SIZED_RULE(op_bsr_by_size),
+	M(CMPXCHG) = SIZED_RULE(op_cmpxchg_by_size),
+	M(XADD) = SIZED_RULE(op_xadd_by_size),
+	M(CMPXCHG8B) = PLAIN(op_cmpxchg8b),
+	M(CMPXCHG16B) = PLAIN(op_cmpxchg16b),
+	M(DAA) = { .build = b_nop, .fn = op_daa_das },
+	M(DAS) = { .build = b_nop, .fn = op_daa_das, .extra = 1 },
+	M(AAA) = { .build = b_nop, .fn = op_aaa_aas },
+	M(AAS) = { .build = b_nop, .fn = op_aaa_aas, .extra = 1 },
+	M(AAM) = { .build = b_aam_aad, .fn = op_aam },
+	M(AAD) = { .build = b_aam_aad, .fn = op_aad },
 
 	/* data movement */
-	M(MOV) = { .build = b_mov }, M(MOVNTI) = BINARY(op_mov_set),
+	M(MOV) = { .build = b_mov },
+	M(MOVNTI) = BINARY(op_mov_set),
 	M(MOVZX) = { .build = b_extend, .arg = op_movzx_by_size },
 	M(MOVSX) = { .build = b_extend, .arg = op_movsx_by_size },
 	M(MOVSXD) = { .build = b_extend, .arg = op_movsx_by_size },
-	M(LEA) = SIZED_RULE(op_lea_by_size), M(XCHG) = { .build = b_xchg }, M(BSWAP) = SIZED_RULE(op_bswap_by_size),
-	M(CMOVB) = CMOV, M(CMOVBE) = CMOV, M(CMOVL) = CMOV, M(CMOVLE) = CMOV, M(CMOVNB) = CMOV,
-	M(CMOVNBE) = CMOV, M(CMOVNL) = CMOV, M(CMOVNLE) = CMOV, M(CMOVNO) = CMOV, M(CMOVNP) = CMOV,
-	M(CMOVNS) = CMOV, M(CMOVNZ) = CMOV, M(CMOVO) = CMOV, M(CMOVP) = CMOV, M(CMOVS) = CMOV, M(CMOVZ) = CMOV,
-	M(SETB) = SETCC, M(SETBE) = SETCC, M(SETL) = SETCC, M(SETLE) = SETCC, M(SETNB) = SETCC,
-	M(SETNBE) = SETCC, M(SETNL) = SETCC, M(SETNLE) = SETCC, M(SETNO) = SETCC, M(SETNP) = SETCC,
-	M(SETNS) = SETCC, M(SETNZ) = SETCC, M(SETO) = SETCC, M(SETP) = SETCC, M(SETS) = SETCC, M(SETZ) = SETCC,
+	M(LEA) = SIZED_RULE(op_lea_by_size),
+	M(XCHG) = { .build = b_xchg },
+	M(BSWAP) = SIZED_RULE(op_bswap_by_size),
+	M(CMOVB) = CMOV,
+	M(CMOVBE) = CMOV,
+	M(CMOVL) = CMOV,
+	M(CMOVLE) = CMOV,
+	M(CMOVNB) = CMOV,
+	M(CMOVNBE) = CMOV,
+	M(CMOVNL) = CMOV,
+	M(CMOVNLE) = CMOV,
+	M(CMOVNO) = CMOV,
+	M(CMOVNP) = CMOV,
+	M(CMOVNS) = CMOV,
+	M(CMOVNZ) = CMOV,
+	M(CMOVO) = CMOV,
+	M(CMOVP) = CMOV,
+	M(CMOVS) = CMOV,
+	M(CMOVZ) = CMOV,
+	M(SETB) = SETCC,
+	M(SETBE) = SETCC,
+	M(SETL) = SETCC,
+	M(SETLE) = SETCC,
+	M(SETNB) = SETCC,
+	M(SETNBE) = SETCC,
+	M(SETNL) = SETCC,
+	M(SETNLE) = SETCC,
+	M(SETNO) = SETCC,
+	M(SETNP) = SETCC,
+	M(SETNS) = SETCC,
+	M(SETNZ) = SETCC,
+	M(SETO) = SETCC,
+	M(SETP) = SETCC,
+	M(SETS) = SETCC,
+	M(SETZ) = SETCC,
 	M(CBW) = { .build = b_convert, .fn = op_cbw, .extra = 2 },
 	M(CWDE) = { .build = b_convert, .fn = op_cbw, .extra = 4 },
 	M(CDQE) = { .build = b_convert, .fn = op_cbw, .extra = 8 },
 	M(CWD) = { .build = b_convert, .fn = op_cwd, .extra = 2 },
 	M(CDQ) = { .build = b_convert, .fn = op_cwd, .extra = 4 },
 	M(CQO) = { .build = b_convert, .fn = op_cwd, .extra = 8 },
-	M(CLC) = FLAGOP(FLAG_CF, 0), M(STC) = FLAGOP(FLAG_CF, 1), M(CMC) = FLAGOP(FLAG_CF, 2),
-	M(CLD) = FLAGOP(FLAG_DF, 0), M(STD) = FLAGOP(FLAG_DF, 1),
-	M(LAHF) = { .build = b_nop, .fn = op_lahf }, M(SAHF) = { .build = b_nop, .fn = op_sahf },
-	M(SALC) = { .build = b_nop, .fn = op_salc }, M(XLAT) = { .build = b_xlat, .fn = op_xlat },
-	M(PUSH) = { .build = b_push }, M(POP) = { .build = b_pop },
-	M(PUSHA) = PLAIN(op_pusha), M(PUSHAD) = PLAIN(op_pusha), M(POPA) = PLAIN(op_popa), M(POPAD) = PLAIN(op_popa),
-	M(ENTER) = { .build = b_enter, .fn = op_enter }, M(LEAVE) = PLAIN(op_leave),
-	M(BOUND) = { .build = b_memory_last, .fn = op_bound }, M(ARPL) = PLAIN(op_arpl),
+	M(CLC) = FLAGOP(FLAG_CF, 0),
+	M(STC) = FLAGOP(FLAG_CF, 1),
+	M(CMC) = FLAGOP(FLAG_CF, 2),
+	M(CLD) = FLAGOP(FLAG_DF, 0),
+	M(STD) = FLAGOP(FLAG_DF, 1),
+	M(LAHF) = { .build = b_nop, .fn = op_lahf },
+	M(SAHF) = { .build = b_nop, .fn = op_sahf },
+	M(SALC) = { .build = b_nop, .fn = op_salc },
+	M(XLAT) = { .build = b_xlat, .fn = op_xlat },
+	M(PUSH) = { .build = b_push },
+	M(POP) = { .build = b_pop },
+	M(PUSHA) = PLAIN(op_pusha),
+	M(PUSHAD) = PLAIN(op_pusha),
+	M(POPA) = PLAIN(op_popa),
+	M(POPAD) = PLAIN(op_popa),
+	M(ENTER) = { .build = b_enter, .fn = op_enter },
+	M(LEAVE) = PLAIN(op_leave),
+	M(BOUND) = { .build = b_memory_last, .fn = op_bound },
+	M(ARPL) = PLAIN(op_arpl),
 	M(CLZERO) = { .build = b_clzero, .fn = op_clzero },
-	M(NOP) = { .build = b_hint, .fn = op_nop }, M(PAUSE) = { .build = b_pause, .arg = op_xchg_by_size }, M(PREFETCH) = NOTHING, M(PREFETCHW) = NOTHING,
-	M(PREFETCHNTA) = NOTHING, M(PREFETCHT0) = NOTHING, M(PREFETCHT1) = NOTHING, M(PREFETCHT2) = NOTHING,
-	M(PREFETCHWT1) = NOTHING, M(ENDBR32) = NOTHING, M(ENDBR64) = NOTHING,
+	M(NOP) = { .build = b_hint, .fn = op_nop },
+	M(PAUSE) = { .build = b_pause, .arg = op_xchg_by_size },
+	M(PREFETCH) = NOTHING,
+	M(PREFETCHW) = NOTHING,
+	M(PREFETCHNTA) = NOTHING,
+	M(PREFETCHT0) = NOTHING,
+	M(PREFETCHT1) = NOTHING,
+	M(PREFETCHT2) = NOTHING,
+	M(PREFETCHWT1) = NOTHING,
+	M(ENDBR32) = NOTHING,
+	M(ENDBR64) = NOTHING,
 
 	/* strings */
-	M(MOVSB) = STRING(op_movs_by_size, 1), M(MOVSW) = STRING(op_movs_by_size, 2),
+	M(MOVSB) = STRING(op_movs_by_size, 1),
+	M(MOVSW) = STRING(op_movs_by_size, 2),
 	M(MOVSD) = { .build = b_string_or_sse, .arg = op_movs_by_size, .extra = 4 },
 	M(MOVSQ) = STRING(op_movs_by_size, 8),
-	M(CMPSB) = STRING(op_cmps_by_size, 1), M(CMPSW) = STRING(op_cmps_by_size, 2),
+	M(CMPSB) = STRING(op_cmps_by_size, 1),
+	M(CMPSW) = STRING(op_cmps_by_size, 2),
 	M(CMPSD) = { .build = b_string_or_sse, .arg = op_cmps_by_size, .extra = 4 },
 	M(CMPSQ) = STRING(op_cmps_by_size, 8),
-	M(STOSB) = STRING(op_stos_by_size, 1), M(STOSW) = STRING(op_stos_by_size, 2),
-	M(STOSD) = STRING(op_stos_by_size, 4), M(STOSQ) = STRING(op_stos_by_size, 8),
-	M(LODSB) = STRING(op_lods_by_size, 1), M(LODSW) = STRING(op_lods_by_size, 2),
-	M(LODSD) = STRING(op_lods_by_size, 4), M(LODSQ) = STRING(op_lods_by_size, 8),
-	M(SCASB) = STRING(op_scas_by_size, 1), M(SCASW) = STRING(op_scas_by_size, 2),
-	M(SCASD) = STRING(op_scas_by_size, 4), M(SCASQ) = STRING(op_scas_by_size, 8),
-	M(INSB) = STRING(op_ins_by_size, 1), M(INSW) = STRING(op_ins_by_size, 2), M(INSD) = STRING(op_ins_by_size, 4),
-	M(OUTSB) = STRING(op_outs_by_size, 1), M(OUTSW) = STRING(op_outs_by_size, 2),
+	M(STOSB) = STRING(op_stos_by_size, 1),
+	M(STOSW) = STRING(op_stos_by_size, 2),
+	M(STOSD) = STRING(op_stos_by_size, 4),
+	M(STOSQ) = STRING(op_stos_by_size, 8),
+	M(LODSB) = STRING(op_lods_by_size, 1),
+	M(LODSW) = STRING(op_lods_by_size, 2),
+	M(LODSD) = STRING(op_lods_by_size, 4),
+	M(LODSQ) = STRING(op_lods_by_size, 8),
+	M(SCASB) = STRING(op_scas_by_size, 1),
+	M(SCASW) = STRING(op_scas_by_size, 2),
+	M(SCASD) = STRING(op_scas_by_size, 4),
+	M(SCASQ) = STRING(op_scas_by_size, 8),
+	M(INSB) = STRING(op_ins_by_size, 1),
+	M(INSW) = STRING(op_ins_by_size, 2),
+	M(INSD) = STRING(op_ins_by_size, 4),
+	M(OUTSB) = STRING(op_outs_by_size, 1),
+	M(OUTSW) = STRING(op_outs_by_size, 2),
 	M(OUTSD) = STRING(op_outs_by_size, 4),
 
 	/* control transfers */
-	M(JB) = JCC, M(JBE) = JCC, M(JL) = JCC, M(JLE) = JCC, M(JNB) = JCC, M(JNBE) = JCC, M(JNL) = JCC,
-	M(JNLE) = JCC, M(JNO) = JCC, M(JNP) = JCC, M(JNS) = JCC, M(JNZ) = JCC, M(JO) = JCC, M(JP) = JCC,
-	M(JS) = JCC, M(JZ) = JCC,
+	M(JB) = JCC,
+	M(JBE) = JCC,
+	M(JL) = JCC,
+	M(JLE) = JCC,
+	M(JNB) = JCC,
+	M(JNBE) = JCC,
+	M(JNL) = JCC,
+	M(JNLE) = JCC,
+	M(JNO) = JCC,
+	M(JNP) = JCC,
+	M(JNS) = JCC,
+	M(JNZ) = JCC,
+	M(JO) = JCC,
+	M(JP) = JCC,
+	M(JS) = JCC,
+	M(JZ) = JCC,
 	M(JCXZ) = { .build = b_branch, .fn = op_jcxz, .flags = END },
 	M(JECXZ) = { .build = b_branch, .fn = op_jcxz, .flags = END },
 	M(JRCXZ) = { .build = b_branch, .fn = op_jcxz, .flags = END },
@@ -657,7 +814,8 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(LOOP) = { .build = b_branch, .fn = op_loop, .extra = 1, .flags = END },
 	M(LOOPE) = { .build = b_branch, .fn = op_loop, .extra = 2, .flags = END },
 	M(LOOPNE) = { .build = b_branch, .fn = op_loop, .extra = 3, .flags = END },
-	M(JMP) = { .build = b_jmp_call, .flags = END }, M(CALL) = { .build = b_jmp_call, .extra = 1, .flags = END },
+	M(JMP) = { .build = b_jmp_call, .flags = END },
+	M(CALL) = { .build = b_jmp_call, .extra = 1, .flags = END },
 	M(RET) = { .build = b_ret, .flags = END },
 	M(IRET) = { .build = b_plain, .fn = op_iret, .flags = END },
 	M(IRETD) = { .build = b_plain, .fn = op_iret, .flags = END },
@@ -666,81 +824,170 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(INT3) = { .build = b_nop, .fn = op_int, .imm = X86_BP, .extra = 1, .flags = END },
 	M(INTO) = { .build = b_nop, .fn = op_into, .flags = END },
 	M(INT1) = { .build = b_nop, .fn = op_int1, .flags = END },
-	M(SYSCALL) = PLAIN_END(op_syscall), M(SYSRET) = PLAIN_END(op_sysret),
-	M(SYSENTER) = PLAIN_END(op_sysenter), M(SYSEXIT) = PLAIN_END(op_sysexit),
+	M(SYSCALL) = PLAIN_END(op_syscall),
+	M(SYSRET) = PLAIN_END(op_sysret),
+	M(SYSENTER) = PLAIN_END(op_sysenter),
+	M(SYSEXIT) = PLAIN_END(op_sysexit),
 
 	/* system */
 	M(IN) = { .build = b_in_out, .arg = op_in_by_size },
 	M(OUT) = { .build = b_in_out, .arg = op_out_by_size, .extra = 1 },
-	M(CLI) = PLAIN(op_cli), M(STI) = PLAIN_END(op_sti), M(HLT) = PLAIN_END(op_hlt),
-	M(PUSHF) = PLAIN(op_pushf), M(PUSHFD) = PLAIN(op_pushf), M(PUSHFQ) = PLAIN(op_pushf),
-	M(POPF) = PLAIN_END(op_popf), M(POPFD) = PLAIN_END(op_popf), M(POPFQ) = PLAIN_END(op_popf),
-	M(STAC) = PLAIN_END(op_stac), M(CLAC) = PLAIN_END(op_clac),
-	M(CLTS) = PLAIN_END(op_clts), M(LMSW) = SOURCE_END(op_lmsw), M(SMSW) = { .build = b_plain, .fn = op_smsw },
-	M(CPUID) = PLAIN(op_cpuid), M(RDTSC) = PLAIN(op_rdtsc), M(RDTSCP) = PLAIN(op_rdtscp),
-	M(RDPID) = PLAIN(op_rdpid), M(RDPMC) = PLAIN_END(op_rdpmc),
-	M(RDMSR) = PLAIN(op_rdmsr), M(WRMSR) = PLAIN_END(op_wrmsr),
-	M(XGETBV) = PLAIN(op_xgetbv), M(XSETBV) = PLAIN_END(op_xsetbv),
+	M(CLI) = PLAIN(op_cli),
+	M(STI) = PLAIN_END(op_sti),
+	M(HLT) = PLAIN_END(op_hlt),
+	M(PUSHF) = PLAIN(op_pushf),
+	M(PUSHFD) = PLAIN(op_pushf),
+	M(PUSHFQ) = PLAIN(op_pushf),
+	M(POPF) = PLAIN_END(op_popf),
+	M(POPFD) = PLAIN_END(op_popf),
+	M(POPFQ) = PLAIN_END(op_popf),
+	M(STAC) = PLAIN_END(op_stac),
+	M(CLAC) = PLAIN_END(op_clac),
+	M(CLTS) = PLAIN_END(op_clts),
+	M(LMSW) = SOURCE_END(op_lmsw),
+	M(SMSW) = { .build = b_plain, .fn = op_smsw },
+	M(CPUID) = PLAIN(op_cpuid),
+	M(RDTSC) = PLAIN(op_rdtsc),
+	M(RDTSCP) = PLAIN(op_rdtscp),
+	M(RDPID) = PLAIN(op_rdpid),
+	M(RDPMC) = PLAIN_END(op_rdpmc),
+	M(RDMSR) = PLAIN(op_rdmsr),
+	M(WRMSR) = PLAIN_END(op_wrmsr),
+	M(XGETBV) = PLAIN(op_xgetbv),
+	M(XSETBV) = PLAIN_END(op_xsetbv),
 	M(INVLPG) = { .build = b_memory_last, .fn = op_invlpg, .flags = END },
 	M(INVPCID) = { .build = b_memory_last, .fn = op_invpcid, .flags = END },
-	M(INVD) = PLAIN(op_wbinvd), M(WBINVD) = PLAIN(op_wbinvd),
+	M(INVD) = PLAIN(op_wbinvd),
+	M(WBINVD) = PLAIN(op_wbinvd),
 	M(SWAPGS) = PLAIN(op_swapgs),
 	M(RDFSBASE) = { .build = b_sized_base, .fn = op_fsgsbase, .extra = 0 },
 	M(RDGSBASE) = { .build = b_sized_base, .fn = op_fsgsbase, .extra = 1 },
 	M(WRFSBASE) = { .build = b_sized_base, .fn = op_fsgsbase, .extra = 2 },
 	M(WRGSBASE) = { .build = b_sized_base, .fn = op_fsgsbase, .extra = 3 },
-	M(LDS) = FARLOAD(X86_DS), M(LES) = FARLOAD(X86_ES), M(LFS) = FARLOAD(X86_FS), M(LGS) = FARLOAD(X86_GS),
+	M(LDS) = FARLOAD(X86_DS),
+	M(LES) = FARLOAD(X86_ES),
+	M(LFS) = FARLOAD(X86_FS),
+	M(LGS) = FARLOAD(X86_GS),
 	M(LSS) = FARLOAD(X86_SS),
-	M(SGDT) = { .build = b_table, .fn = op_sgdt }, M(SIDT) = { .build = b_table, .fn = op_sidt },
-	M(LGDT) = { .build = b_table, .fn = op_lgdt }, M(LIDT) = { .build = b_table, .fn = op_lidt },
-	M(SLDT) = PLAIN(op_sldt), M(STR) = PLAIN(op_str), M(LLDT) = SOURCE_END(op_lldt), M(LTR) = SOURCE_END(op_ltr),
-	M(LAR) = PLAIN(op_lar), M(LSL) = PLAIN(op_lsl),
-	M(VERR) = { .build = b_plain_source, .fn = op_verr }, M(VERW) = { .build = b_plain_source, .fn = op_verw },
+	M(SGDT) = { .build = b_table, .fn = op_sgdt },
+	M(SIDT) = { .build = b_table, .fn = op_sidt },
+	M(LGDT) = { .build = b_table, .fn = op_lgdt },
+	M(LIDT) = { .build = b_table, .fn = op_lidt },
+	M(SLDT) = PLAIN(op_sldt),
+	M(STR) = PLAIN(op_str),
+	M(LLDT) = SOURCE_END(op_lldt),
+	M(LTR) = SOURCE_END(op_ltr),
+	M(LAR) = PLAIN(op_lar),
+	M(LSL) = PLAIN(op_lsl),
+	M(VERR) = { .build = b_plain_source, .fn = op_verr },
+	M(VERW) = { .build = b_plain_source, .fn = op_verw },
 	M(CLFLUSH) = { .build = b_memory_last, .fn = op_clflush },
 	M(CLFLUSHOPT) = { .build = b_memory_last, .fn = op_clflush },
 	M(CLWB) = { .build = b_memory_last, .fn = op_clflush },
-	M(MFENCE) = { .build = b_nop, .fn = op_fence }, M(LFENCE) = { .build = b_nop, .fn = op_fence },
-	M(SFENCE) = { .build = b_nop, .fn = op_fence }, M(SERIALIZE) = { .build = b_serialize, .fn = op_fence, .flags = END },
-	M(VMCALL) = PLAIN(op_hypercall), M(VMMCALL) = PLAIN(op_hypercall),
-	M(UD0) = UNDEFINED, M(UD1) = UNDEFINED, M(UD2) = UNDEFINED, M(RSM) = UNDEFINED,
-	M(MONITOR) = UNDEFINED, M(MWAIT) = UNDEFINED, M(MONITORX) = UNDEFINED, M(MWAITX) = UNDEFINED,
-	M(GETSEC) = UNDEFINED, M(VMLAUNCH) = UNDEFINED, M(VMRESUME) = UNDEFINED, M(VMXOFF) = UNDEFINED,
-	M(VMXON) = UNDEFINED, M(VMPTRLD) = UNDEFINED, M(VMPTRST) = UNDEFINED, M(VMCLEAR) = UNDEFINED,
-	M(VMREAD) = UNDEFINED, M(VMWRITE) = UNDEFINED, M(VMFUNC) = UNDEFINED, M(VMRUN) = UNDEFINED,
-	M(VMLOAD) = UNDEFINED, M(VMSAVE) = UNDEFINED, M(STGI) = UNDEFINED, M(CLGI) = UNDEFINED,
-	M(SKINIT) = UNDEFINED, M(INVLPGA) = UNDEFINED, M(INVEPT) = UNDEFINED, M(INVVPID) = UNDEFINED,
-	M(XBEGIN) = UNDEFINED, M(XEND) = UNDEFINED, M(XABORT) = UNDEFINED, M(XTEST) = UNDEFINED,
-	M(ENCLS) = UNDEFINED, M(ENCLU) = UNDEFINED, M(ENCLV) = UNDEFINED, M(RDPKRU) = UNDEFINED,
-	M(WRPKRU) = UNDEFINED, M(PTWRITE) = UNDEFINED, M(PCONFIG) = UNDEFINED,
-	M(UMONITOR) = UNDEFINED, M(UMWAIT) = UNDEFINED, M(TPAUSE) = UNDEFINED, M(ENQCMD) = UNDEFINED,
-	M(ENQCMDS) = UNDEFINED, M(MOVDIR64B) = UNDEFINED, M(INVLPGB) = UNDEFINED, M(TLBSYNC) = UNDEFINED,
-	M(RDPRU) = UNDEFINED, M(MCOMMIT) = UNDEFINED, M(PVALIDATE) = UNDEFINED, M(RMPADJUST) = UNDEFINED,
-	M(RMPUPDATE) = UNDEFINED, M(FEMMS) = UNDEFINED,
+	M(MFENCE) = { .build = b_nop, .fn = op_fence },
+	M(LFENCE) = { .build = b_nop, .fn = op_fence },
+	M(SFENCE) = { .build = b_nop, .fn = op_fence },
+	M(SERIALIZE) = { .build = b_serialize, .fn = op_fence, .flags = END },
+	M(VMCALL) = PLAIN(op_hypercall),
+	M(VMMCALL) = PLAIN(op_hypercall),
+	M(UD0) = UNDEFINED,
+	M(UD1) = UNDEFINED,
+	M(UD2) = UNDEFINED,
+	M(RSM) = UNDEFINED,
+	M(MONITOR) = UNDEFINED,
+	M(MWAIT) = UNDEFINED,
+	M(MONITORX) = UNDEFINED,
+	M(MWAITX) = UNDEFINED,
+	M(GETSEC) = UNDEFINED,
+	M(VMLAUNCH) = UNDEFINED,
+	M(VMRESUME) = UNDEFINED,
+	M(VMXOFF) = UNDEFINED,
+	M(VMXON) = UNDEFINED,
+	M(VMPTRLD) = UNDEFINED,
+	M(VMPTRST) = UNDEFINED,
+	M(VMCLEAR) = UNDEFINED,
+	M(VMREAD) = UNDEFINED,
+	M(VMWRITE) = UNDEFINED,
+	M(VMFUNC) = UNDEFINED,
+	M(VMRUN) = UNDEFINED,
+	M(VMLOAD) = UNDEFINED,
+	M(VMSAVE) = UNDEFINED,
+	M(STGI) = UNDEFINED,
+	M(CLGI) = UNDEFINED,
+	M(SKINIT) = UNDEFINED,
+	M(INVLPGA) = UNDEFINED,
+	M(INVEPT) = UNDEFINED,
+	M(INVVPID) = UNDEFINED,
+	M(XBEGIN) = UNDEFINED,
+	M(XEND) = UNDEFINED,
+	M(XABORT) = UNDEFINED,
+	M(XTEST) = UNDEFINED,
+	M(ENCLS) = UNDEFINED,
+	M(ENCLU) = UNDEFINED,
+	M(ENCLV) = UNDEFINED,
+	M(RDPKRU) = UNDEFINED,
+	M(WRPKRU) = UNDEFINED,
+	M(PTWRITE) = UNDEFINED,
+	M(PCONFIG) = UNDEFINED,
+	M(UMONITOR) = UNDEFINED,
+	M(UMWAIT) = UNDEFINED,
+	M(TPAUSE) = UNDEFINED,
+	M(ENQCMD) = UNDEFINED,
+	M(ENQCMDS) = UNDEFINED,
+	M(MOVDIR64B) = UNDEFINED,
+	M(INVLPGB) = UNDEFINED,
+	M(TLBSYNC) = UNDEFINED,
+	M(RDPRU) = UNDEFINED,
+	M(MCOMMIT) = UNDEFINED,
+	M(PVALIDATE) = UNDEFINED,
+	M(RMPADJUST) = UNDEFINED,
+	M(RMPUPDATE) = UNDEFINED,
+	M(FEMMS) = UNDEFINED,
 
 	/* FPU state */
-	M(FXSAVE) = { .build = b_memory_last, .fn = op_fxsave }, M(FXSAVE64) = { .build = b_memory_last, .fn = op_fxsave },
+	M(FXSAVE) = { .build = b_memory_last, .fn = op_fxsave },
+	M(FXSAVE64) = { .build = b_memory_last, .fn = op_fxsave },
 	M(FXRSTOR) = { .build = b_memory_last, .fn = op_fxrstor },
 	M(FXRSTOR64) = { .build = b_memory_last, .fn = op_fxrstor },
-	M(XSAVE) = XSAVE(X86_XSAVE), M(XSAVE64) = XSAVE(X86_XSAVE), M(XSAVEOPT) = XSAVE(X86_XSAVEOPT),
-	M(XSAVEOPT64) = XSAVE(X86_XSAVEOPT), M(XSAVEC) = XSAVE(X86_XSAVEC), M(XSAVEC64) = XSAVE(X86_XSAVEC),
-	M(XSAVES) = XSAVE(X86_XSAVES), M(XSAVES64) = XSAVE(X86_XSAVES),
-	M(XRSTOR) = XRSTOR(0), M(XRSTOR64) = XRSTOR(0), M(XRSTORS) = XRSTOR(1), M(XRSTORS64) = XRSTOR(1),
+	M(XSAVE) = XSAVE(X86_XSAVE),
+	M(XSAVE64) = XSAVE(X86_XSAVE),
+	M(XSAVEOPT) = XSAVE(X86_XSAVEOPT),
+	M(XSAVEOPT64) = XSAVE(X86_XSAVEOPT),
+	M(XSAVEC) = XSAVE(X86_XSAVEC),
+	M(XSAVEC64) = XSAVE(X86_XSAVEC),
+	M(XSAVES) = XSAVE(X86_XSAVES),
+	M(XSAVES64) = XSAVE(X86_XSAVES),
+	M(XRSTOR) = XRSTOR(0),
+	M(XRSTOR64) = XRSTOR(0),
+	M(XRSTORS) = XRSTOR(1),
+	M(XRSTORS64) = XRSTOR(1),
 	M(FNSTENV) = { .build = b_memory_last, .fn = op_fnstenv },
 	M(FLDENV) = { .build = b_memory_last, .fn = op_fldenv },
-	M(FNSAVE) = { .build = b_memory_last, .fn = op_fnsave }, M(FRSTOR) = { .build = b_memory_last, .fn = op_frstor },
+	M(FNSAVE) = { .build = b_memory_last, .fn = op_fnsave },
+	M(FRSTOR) = { .build = b_memory_last, .fn = op_frstor },
 
 	/* vectors that cannot run as themselves */
-	M(VZEROUPPER) = { .build = b_nop, .fn = op_vzeroupper }, M(VZEROALL) = { .build = b_nop, .fn = op_vzeroall },
-	M(MASKMOVQ) = { .build = b_maskmov, .fn = op_maskmov }, M(MASKMOVDQU) = { .build = b_maskmov, .fn = op_maskmov },
+	M(VZEROUPPER) = { .build = b_nop, .fn = op_vzeroupper },
+	M(VZEROALL) = { .build = b_nop, .fn = op_vzeroall },
+	M(MASKMOVQ) = { .build = b_maskmov, .fn = op_maskmov },
+	M(MASKMOVDQU) = { .build = b_maskmov, .fn = op_maskmov },
 	M(VMASKMOVDQU) = { .build = b_maskmov, .fn = op_maskmov },
-	M(VPGATHERDD) = VSIB(op_gather, 4, 4), M(VPGATHERDQ) = VSIB(op_gather, 8, 4),
-	M(VPGATHERQD) = VSIB(op_gather, 4, 8), M(VPGATHERQQ) = VSIB(op_gather, 8, 8),
-	M(VGATHERDPS) = VSIB(op_gather, 4, 4), M(VGATHERDPD) = VSIB(op_gather, 8, 4),
-	M(VGATHERQPS) = VSIB(op_gather, 4, 8), M(VGATHERQPD) = VSIB(op_gather, 8, 8),
-	M(VPSCATTERDD) = VSIB(op_scatter, 4, 4), M(VPSCATTERDQ) = VSIB(op_scatter, 8, 4),
-	M(VPSCATTERQD) = VSIB(op_scatter, 4, 8), M(VPSCATTERQQ) = VSIB(op_scatter, 8, 8),
-	M(VSCATTERDPS) = VSIB(op_scatter, 4, 4), M(VSCATTERDPD) = VSIB(op_scatter, 8, 4),
-	M(VSCATTERQPS) = VSIB(op_scatter, 4, 8), M(VSCATTERQPD) = VSIB(op_scatter, 8, 8),
+	M(VPGATHERDD) = VSIB(op_gather, 4, 4),
+	M(VPGATHERDQ) = VSIB(op_gather, 8, 4),
+	M(VPGATHERQD) = VSIB(op_gather, 4, 8),
+	M(VPGATHERQQ) = VSIB(op_gather, 8, 8),
+	M(VGATHERDPS) = VSIB(op_gather, 4, 4),
+	M(VGATHERDPD) = VSIB(op_gather, 8, 4),
+	M(VGATHERQPS) = VSIB(op_gather, 4, 8),
+	M(VGATHERQPD) = VSIB(op_gather, 8, 8),
+	M(VPSCATTERDD) = VSIB(op_scatter, 4, 4),
+	M(VPSCATTERDQ) = VSIB(op_scatter, 8, 4),
+	M(VPSCATTERQD) = VSIB(op_scatter, 4, 8),
+	M(VPSCATTERQQ) = VSIB(op_scatter, 8, 8),
+	M(VSCATTERDPS) = VSIB(op_scatter, 4, 4),
+	M(VSCATTERDPD) = VSIB(op_scatter, 8, 4),
+	M(VSCATTERQPS) = VSIB(op_scatter, 4, 8),
+	M(VSCATTERQPD) = VSIB(op_scatter, 8, 8),
 };
 
 const struct rule *rule_of(const ZydisDecodedInstruction *insn)

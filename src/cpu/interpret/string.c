@@ -1,8 +1,8 @@
 /*
- * String instructions. A repeated one runs up to ITERATIONS elements per call and then returns OP_JUMP with RIP
- * still at the instruction, so that interrupts are taken between elements as the architecture
- * demands (SDM 2, REP): the registers always say exactly how far it got, also when an element faults.
- * Single-stepped, it is one element per call.
+ * String instructions. A repeated one runs up to ITERATIONS elements per call and then returns
+ * OP_JUMP with RIP still at the instruction, so that interrupts are taken between elements as the
+ * architecture demands (SDM 2, REP): the registers always say exactly how far it got, also when an
+ * element faults. Single-stepped, it is one element per call.
  *
  * MOVS and STOS in 64-bit code going upwards move whole page remainders at once when both sides
  * are in the TLB.
@@ -14,7 +14,10 @@
 
 #define ITERATIONS 4096u
 
-static s64 step(const struct interp *c, unsigned size) { return c->s->rflags & FLAG_DF ? -(s64)size : (s64)size; }
+static s64 step(const struct interp *c, unsigned size)
+{
+	return c->s->rflags & FLAG_DF ? -(s64)size : (s64)size;
+}
 
 static void advance(struct interp *c, const struct op *op, unsigned reg, s64 by)
 {
@@ -59,7 +62,7 @@ static u64 room(u64 at, unsigned size) { return (PAGE_SIZE - (at & PAGE_MASK)) /
 static bool bulk_allowed(const struct interp *c, const struct op *op)
 {
 	return (op->flags & OPF_CODE64) && (op->flags & OPF_REP) && op->asize == 8 && !c->slow &&
-		!(c->s->rflags & FLAG_DF);
+	       !(c->s->rflags & FLAG_DF);
 }
 
 static u64 bulk_movs(struct interp *c, const struct op *op, unsigned size, u64 left)
@@ -78,7 +81,8 @@ static u64 bulk_movs(struct interp *c, const struct op *op, unsigned size, u64 l
 	u8 *d = dst->host + (to & PAGE_MASK);
 	const u8 *s = src->host + (from & PAGE_MASK);
 	u64 bytes = n * size;
-	/* A destination that starts inside the source is filled with a pattern: element by element. */
+	/* A destination that starts inside the source is filled with a pattern: element by element.
+	 */
 	if (d > s && d < s + bytes)
 		return 0;
 	memmove(d, s, bytes);
@@ -125,8 +129,8 @@ static int stos_element(struct interp *c, const struct op *op, unsigned size, bo
 	return X86_OK;
 }
 
-ALWAYS_INLINE int with_bulk(struct interp *c, const struct op *op, unsigned size, element_fn *element,
-	u64 (*bulk)(struct interp *, const struct op *, unsigned, u64))
+ALWAYS_INLINE int with_bulk(struct interp *c, const struct op *op, unsigned size,
+	element_fn *element, u64 (*bulk)(struct interp *, const struct op *, unsigned, u64))
 {
 	if (!bulk_allowed(c, op))
 		return repeat(c, op, size, element);
@@ -166,7 +170,10 @@ static int lods_element(struct interp *c, const struct op *op, unsigned size, bo
 	advance(c, op, RSI, step(c, size));
 	return X86_OK;
 }
-ALWAYS_INLINE int op_lods(struct interp *c, const struct op *op, unsigned size) { return repeat(c, op, size, lods_element); }
+ALWAYS_INLINE int op_lods(struct interp *c, const struct op *op, unsigned size)
+{
+	return repeat(c, op, size, lods_element);
+}
 SIZED(op_lods);
 
 /* ZF decides whether a repetition ends: REPE stops at a difference, REPNE at a match. */
@@ -188,7 +195,10 @@ static int cmps_element(struct interp *c, const struct op *op, unsigned size, bo
 	advance(c, op, RDI, step(c, size));
 	return X86_OK;
 }
-ALWAYS_INLINE int op_cmps(struct interp *c, const struct op *op, unsigned size) { return repeat(c, op, size, cmps_element); }
+ALWAYS_INLINE int op_cmps(struct interp *c, const struct op *op, unsigned size)
+{
+	return repeat(c, op, size, cmps_element);
+}
 SIZED(op_cmps);
 
 static int scas_element(struct interp *c, const struct op *op, unsigned size, bool *stop)
@@ -200,7 +210,10 @@ static int scas_element(struct interp *c, const struct op *op, unsigned size, bo
 	advance(c, op, RDI, step(c, size));
 	return X86_OK;
 }
-ALWAYS_INLINE int op_scas(struct interp *c, const struct op *op, unsigned size) { return repeat(c, op, size, scas_element); }
+ALWAYS_INLINE int op_scas(struct interp *c, const struct op *op, unsigned size)
+{
+	return repeat(c, op, size, scas_element);
+}
 SIZED(op_scas);
 
 /* ---- ins, outs ---- */
@@ -211,7 +224,8 @@ static int ins_element(struct interp *c, const struct op *op, unsigned size, boo
 	u16 port = (u16)c->s->gpr[RDX];
 	gva_t at;
 
-	/* The destination must be writable before the device is read: reading may have consumed data. */
+	/* The destination must be writable before the device is read: reading may have consumed
+	 * data. */
 	TRY(x86_linear(cpu, X86_ES, reg_get(c, GPR_OFF(RDI), op->asize), size, ACCESS_WRITE, &at));
 	TRY(mmu_probe(&c->mmu, at.v, size, ACCESS_WRITE));
 	u32 v = cpu->ops->port_in(cpu, port, size);

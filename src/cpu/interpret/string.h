@@ -1,4 +1,5 @@
-/* String instructions for the rule table. op->flags carries REP/REPNE, op->seg the source's segment. */
+/* String instructions for the rule table. op->flags carries REP/REPNE, op->seg the source's
+ * segment. */
 #pragma once
 #include "cpu/interpret/interp.h"
 

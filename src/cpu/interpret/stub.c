@@ -1,9 +1,9 @@
 /*
  * Stub generation.
  *
- * A stub is called as stub(rdi = state, rsi = memory, rdx = status flags) and returns flags in RAX. native_enter has
- * saved the callee-saved registers, so a stub may use all but RSP. It picks two registers the
- * instruction does not name for `state` and `memory`, then:
+ * A stub is called as stub(rdi = state, rsi = memory, rdx = status flags) and returns flags in RAX.
+ * native_enter has saved the callee-saved registers, so a stub may use all but RSP. It picks two
+ * registers the instruction does not name for `state` and `memory`, then:
  *
  *     load what the instruction reads or writes   (x87 first: FXRSTOR also writes XMM)
  *     the instruction
@@ -13,8 +13,8 @@
  * Whole registers are loaded and stored, so partial writes, zero extension and merging come out
  * as the hardware does them.
  */
-#include "cpu/interpret/native_priv.h"
 #include "base/must.h"
+#include "cpu/interpret/native_priv.h"
 
 struct usage {
 	u32 gpr, gpr_out;
@@ -67,8 +67,10 @@ static ZydisEncoderOperand op_reg(ZydisRegister r)
 
 static ZydisEncoderOperand op_state(const struct emitter *e, size_t offset, unsigned size)
 {
-	return (ZydisEncoderOperand){ .type = ZYDIS_OPERAND_TYPE_MEMORY,
-		.mem = { .base = e->state, .displacement = (ZyanI64)offset, .size = (ZyanU16)size } };
+	return (ZydisEncoderOperand){
+		.type = ZYDIS_OPERAND_TYPE_MEMORY,
+		.mem = { .base = e->state, .displacement = (ZyanI64)offset, .size = (ZyanU16)size }
+	};
 }
 
 static void emit2(struct emitter *e, ZydisMnemonic m, ZydisEncoderOperand a, ZydisEncoderOperand b)
@@ -101,7 +103,8 @@ static void note_register(struct usage *u, ZydisRegister r, bool written)
 	case ZYDIS_REGCLASS_GPR16:
 	case ZYDIS_REGCLASS_GPR32:
 	case ZYDIS_REGCLASS_GPR64: {
-		ZydisRegister wide = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r);
+		ZydisRegister wide =
+			ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r);
 		u32 bit = BIT((unsigned)ZydisRegisterGetId(wide));
 
 		u->gpr |= bit;
@@ -125,13 +128,12 @@ static void note_register(struct usage *u, ZydisRegister r, bool written)
 		u->k_out |= written ? bit : 0;
 		break;
 	}
-	default:
-		u->mxcsr |= r == ZYDIS_REGISTER_MXCSR;
-		break;
+	default: u->mxcsr |= r == ZYDIS_REGISTER_MXCSR; break;
 	}
 }
 
-static struct usage usage_of(const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *operands)
+static struct usage usage_of(
+	const ZydisDecodedInstruction *insn, const ZydisDecodedOperand *operands)
 {
 	struct usage u = { 0 };
 
@@ -139,12 +141,13 @@ static struct usage usage_of(const ZydisDecodedInstruction *insn, const ZydisDec
 		const ZydisDecodedOperand *o = &operands[i];
 
 		if (o->type == ZYDIS_OPERAND_TYPE_REGISTER)
-			note_register(&u, o->reg.value, o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
+			note_register(
+				&u, o->reg.value, o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
 	}
 	u.k &= ~1u & 0xff; /* k0 as a mask means none; as an operand it is loaded below */
 	for (unsigned i = 0; i < insn->operand_count; i++)
 		if (operands[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-		    operands[i].reg.value == ZYDIS_REGISTER_K0)
+			operands[i].reg.value == ZYDIS_REGISTER_K0)
 			u.k |= 1;
 	return u;
 }
@@ -157,8 +160,8 @@ unsigned stub_encode(const ZydisDecodedInstruction *insn, const ZydisDecodedOper
 	ZydisEncoderRequest req;
 	ZyanUSize len = 16;
 
-	if (ZYAN_FAILED(ZydisEncoderDecodedInstructionToEncoderRequest(insn, operands,
-		    insn->operand_count_visible, &req)))
+	if (ZYAN_FAILED(ZydisEncoderDecodedInstructionToEncoderRequest(
+		    insn, operands, insn->operand_count_visible, &req)))
 		return 0;
 	req.machine_mode = ZYDIS_MACHINE_MODE_LONG_64;
 	req.address_size_hint = ZYDIS_ADDRESS_SIZE_HINT_NONE;
@@ -173,8 +176,8 @@ unsigned stub_encode(const ZydisDecodedInstruction *insn, const ZydisDecodedOper
 			o->mem.base = memory;
 			o->mem.size = size;
 		} else if (o->type == ZYDIS_OPERAND_TYPE_REGISTER &&
-			   ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, o->reg.value) ==
-				   ZYDIS_REGISTER_RSP) {
+			   ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64,
+				   o->reg.value) == ZYDIS_REGISTER_RSP) {
 			ZydisRegisterClass class = ZydisRegisterGetClass(o->reg.value);
 			ZyanU8 id = (ZyanU8)ZydisRegisterGetId(rsp_replacement);
 
@@ -195,12 +198,12 @@ static void vectors(struct emitter *e, const struct natives *ns, u32 set, bool s
 	for (unsigned i = 0; i < 32; i++) {
 		if (!(set & BIT(i)))
 			continue;
-		ZydisMnemonic m = ns->avx512 ? ZYDIS_MNEMONIC_VMOVDQU64 :
-			ns->avx              ? ZYDIS_MNEMONIC_VMOVDQU :
-					       ZYDIS_MNEMONIC_MOVDQU;
-		ZydisRegisterClass class = ns->avx512 ? ZYDIS_REGCLASS_ZMM :
-			ns->avx                       ? ZYDIS_REGCLASS_YMM :
-							ZYDIS_REGCLASS_XMM;
+		ZydisMnemonic m = ns->avx512 ? ZYDIS_MNEMONIC_VMOVDQU64
+				  : ns->avx  ? ZYDIS_MNEMONIC_VMOVDQU
+					     : ZYDIS_MNEMONIC_MOVDQU;
+		ZydisRegisterClass class = ns->avx512 ? ZYDIS_REGCLASS_ZMM
+					   : ns->avx  ? ZYDIS_REGCLASS_YMM
+						      : ZYDIS_REGCLASS_XMM;
 		unsigned size = ns->avx512 ? 64 : ns->avx ? 32 : 16;
 		ZydisEncoderOperand r = op_reg(ZydisRegisterEncode(class, (ZyanU8)i));
 		ZydisEncoderOperand mem = op_state(e, OFF(fpu.zmm) + i * 64, size);
@@ -258,11 +261,13 @@ static unsigned pick(u32 *taken, const u8 *from, unsigned count)
 	unreachable(); /* no instruction names that many general registers */
 }
 
-/* Conversions to general registers round, VFPCLASS looks at DAZ, and the decoder does not list MXCSR. */
+/* Conversions to general registers round, VFPCLASS looks at DAZ, and the decoder does not list
+ * MXCSR. */
 bool stub_needs_mxcsr(const ZydisDecodedInstruction *insn)
 {
 	return insn->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX ||
-		(insn->meta.category == ZYDIS_CATEGORY_CONVERT && insn->meta.isa_ext != ZYDIS_ISA_EXT_BASE);
+	       (insn->meta.category == ZYDIS_CATEGORY_CONVERT &&
+		       insn->meta.isa_ext != ZYDIS_ISA_EXT_BASE);
 }
 
 bool stub_generate(struct natives *ns, struct native *n, const ZydisDecodedInstruction *insn,
@@ -270,7 +275,8 @@ bool stub_generate(struct natives *ns, struct native *n, const ZydisDecodedInstr
 {
 	struct usage u = usage_of(insn, operands);
 	u32 taken = u.gpr | BIT(RDI) | BIT(RSI) | BIT(RDX) | BIT(RSP);
-	struct emitter e = { .at = ns->mem.rw + ns->used, .end = ns->mem.rw + ns->used + NATIVE_STUB_MAX };
+	struct emitter e = { .at = ns->mem.rw + ns->used,
+		.end = ns->mem.rw + ns->used + NATIVE_STUB_MAX };
 	u8 *start = e.at;
 	u8 code[16];
 
@@ -313,9 +319,9 @@ bool stub_generate(struct natives *ns, struct native *n, const ZydisDecodedInstr
 		emit1(&e, ZYDIS_MNEMONIC_POP, op_reg(ZYDIS_REGISTER_RAX));
 	if (vector || n->x87) {
 		static const u8 default_mxcsr[] = {
-			0x68, 0x80, 0x1f, 0x00, 0x00,   /* push $0x1f80 */
-			0x0f, 0xae, 0x14, 0x24,         /* ldmxcsr (%rsp) */
-			0x59,                           /* pop %rcx */
+			0x68, 0x80, 0x1f, 0x00, 0x00, /* push $0x1f80 */
+			0x0f, 0xae, 0x14, 0x24,	      /* ldmxcsr (%rsp) */
+			0x59,			      /* pop %rcx */
 		};
 		emit_bytes(&e, default_mxcsr, sizeof(default_mxcsr));
 	}

@@ -16,7 +16,8 @@ static int changed(struct interp *c, int result)
 
 static int plain(int result) { return result == X86_OK ? OP_NEXT : OP_FAULT; }
 
-/* A 16-bit or wider register, or a 16-bit memory operand, as the "m16 or r" instructions have it. */
+/* A 16-bit or wider register, or a 16-bit memory operand, as the "m16 or r" instructions have it.
+ */
 static int src16(struct interp *c, const struct op *op, u16 *v)
 {
 	u64 raw;
@@ -76,7 +77,6 @@ ALWAYS_INLINE int op_out(struct interp *c, const struct op *op, unsigned size)
 SIZED(op_out);
 
 /* ---- flags and halting ---- */
-
 
 int op_cli(struct interp *c, const struct op *op)
 {
@@ -230,7 +230,10 @@ static void edx_eax(struct interp *c, u64 v)
 	c->s->gpr[RAX] = (u32)v;
 	c->s->gpr[RDX] = v >> 32;
 }
-static u64 from_edx_eax(const struct interp *c) { return c->s->gpr[RDX] << 32 | (u32)c->s->gpr[RAX]; }
+static u64 from_edx_eax(const struct interp *c)
+{
+	return c->s->gpr[RDX] << 32 | (u32)c->s->gpr[RAX];
+}
 
 int op_rdtsc(struct interp *c, const struct op *op)
 {
@@ -331,9 +334,9 @@ int op_invpcid(struct interp *c, const struct op *op)
 	TRY_OP(x86_require_cpl0(cpu_of(c)));
 	TRY_OP(mem_read_slow(c, op->seg, ea, 8, &pcid));
 	TRY_OP(mem_read_slow(c, op->seg, (ea + 8) & mask_bytes(op->asize), 8, &linear));
-	return plain(x86_invpcid(cpu_of(c), reg_get(c, op->dst, op->flags & OPF_CODE64 ? 8 : 4), pcid, linear));
+	return plain(x86_invpcid(
+		cpu_of(c), reg_get(c, op->dst, op->flags & OPF_CODE64 ? 8 : 4), pcid, linear));
 }
-
 
 int op_wbinvd(struct interp *c, const struct op *op)
 {
@@ -527,7 +530,8 @@ static void set_zf(struct interp *c, bool on)
 	c->s->rflags = (c->s->rflags & ~FLAG_ZF) | (on ? FLAG_ZF : 0);
 }
 
-static int describe(struct interp *c, const struct op *op, int (*get)(struct x86_cpu *, u16, bool *, u32 *))
+static int describe(
+	struct interp *c, const struct op *op, int (*get)(struct x86_cpu *, u16, bool *, u32 *))
 {
 	u16 selector;
 	u32 v = 0;
@@ -577,13 +581,16 @@ int op_hypercall(struct interp *c, const struct op *op)
 	return OP_NEXT;
 }
 
-static int image_address(struct interp *c, const struct op *op, unsigned size, unsigned access, gva_t *at)
+static int image_address(
+	struct interp *c, const struct op *op, unsigned size, unsigned access, gva_t *at)
 {
 	return x86_linear(cpu_of(c), (enum x86_segreg)op->seg, op_ea(c, op), size, access, at);
 }
 
-/* The whole area must be accessible, also where nothing is read or written: processors check that first. */
-static int probe_area(struct interp *c, gva_t at, unsigned size, unsigned alignment, unsigned access)
+/* The whole area must be accessible, also where nothing is read or written: processors check that
+ * first. */
+static int probe_area(
+	struct interp *c, gva_t at, unsigned size, unsigned alignment, unsigned access)
 {
 	if (at.v & (alignment - 1))
 		return X86_OK; /* #GP is for x86/ to raise */
@@ -622,7 +629,8 @@ int op_xsave(struct interp *c, const struct op *op)
 		TRY_OP(x86_require_cpl0(cpu_of(c)));
 	}
 	u64 rfbm = from_edx_eax(c) & (c->s->xcr0 | (op->extra == X86_XSAVES ? c->s->xss : 0));
-	u32 size = x86_xsave_size(cpu_of(c)->model, rfbm, op->extra == X86_XSAVEC || op->extra == X86_XSAVES);
+	u32 size = x86_xsave_size(
+		cpu_of(c)->model, rfbm, op->extra == X86_XSAVEC || op->extra == X86_XSAVES);
 	TRY_OP(image_address(c, op, size, ACCESS_WRITE, &at));
 	TRY_OP(probe_area(c, at, size, 64, ACCESS_WRITE));
 	return plain(x86_xsave(cpu_of(c), at, from_edx_eax(c), (enum x86_xsave_form)op->extra,
@@ -650,7 +658,8 @@ int op_xrstor(struct interp *c, const struct op *op)
 static unsigned fenv_size(const struct op *op) { return op->size == 2 ? 2 : 4; }
 
 /* With alignment checks on, an image is aligned like its words. */
-static int check_image(struct interp *c, const struct op *op, unsigned len, unsigned access, gva_t *at)
+static int check_image(
+	struct interp *c, const struct op *op, unsigned len, unsigned access, gva_t *at)
 {
 	TRY(image_address(c, op, len, access, at));
 	if (unlikely(c->mmu.align) && at->v & (fenv_size(op) - 1))

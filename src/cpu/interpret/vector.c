@@ -1,18 +1,19 @@
 /*
- * Vector instructions that cannot run as themselves: those that address memory by a vector of indices or through an
- * implicit pointer, and the two that clear every register.
+ * Vector instructions that cannot run as themselves: those that address memory by a vector of
+ * indices or through an implicit pointer, and the two that clear every register.
  */
-#include "cpu/interpret/native.h"
 #include "cpu/interpret/vector.h"
+#include "cpu/interpret/native.h"
 #include "x86/control.h"
 #include "x86/xsave.h"
 
-#define FSW_ES  BIT(7)
+#define FSW_ES	BIT(7)
 #define FSW_TOP 0x3800u
 
 static unsigned vector_registers(const struct interp *c) { return c->code_bits == 64 ? 16 : 8; }
 
-/* VZEROUPPER, VZEROALL: bits from `from` bytes up, of registers 0..15 (0..7 outside 64-bit code). */
+/* VZEROUPPER, VZEROALL: bits from `from` bytes up, of registers 0..15 (0..7 outside 64-bit code).
+ */
 static int clear_from(struct interp *c, unsigned from)
 {
 	if (x86_real_segments(c->s)) {
@@ -29,7 +30,8 @@ int op_vzeroall(struct interp *c, const struct op *op) { return clear_from(c, 0)
 
 /* ---- gather and scatter ---- */
 
-static bool lane_active(const struct interp *c, const struct op *op, const struct vsib *v, unsigned i)
+static bool lane_active(
+	const struct interp *c, const struct op *op, const struct vsib *v, unsigned i)
 {
 	if (v->evex)
 		return c->s->fpu.k[op->src] >> i & 1;
@@ -67,8 +69,9 @@ static int vsib_check(struct interp *c, const struct vsib *v)
 }
 
 /*
- * A fault in the middle leaves the lanes done so far done and their mask bits clear. A single-step trap that is
- * due for them comes instead of the fault, and the instruction goes on after it (SDM 2, VPGATHERDD).
+ * A fault in the middle leaves the lanes done so far done and their mask bits clear. A single-step
+ * trap that is due for them comes instead of the fault, and the instruction goes on after it (SDM
+ * 2, VPGATHERDD).
  */
 static int lane_fault(const struct interp *c, bool done)
 {
@@ -90,7 +93,7 @@ int op_gather(struct interp *c, const struct op *op)
 
 		if (lane_active(c, op, &v, i)) {
 			if (lane_address(c, op, &v, i, ACCESS_READ, &at) != X86_OK ||
-			    mmu_read(&c->mmu, at, &value, v.data, ACCESS_READ) != X86_OK)
+				mmu_read(&c->mmu, at, &value, v.data, ACCESS_READ) != X86_OK)
 				return lane_fault(c, done);
 			memcpy(dst + i * v.data, &value, v.data);
 			if (v.evex) /* an EVEX form writes its whole vector with each lane */
@@ -118,7 +121,8 @@ int op_scatter(struct interp *c, const struct op *op)
 		if (!lane_active(c, op, &v, i))
 			continue;
 		if (lane_address(c, op, &v, i, ACCESS_WRITE, &at) != X86_OK ||
-		    mmu_write(&c->mmu, at, c->s->fpu.zmm[op->dst] + i * v.data, v.data, ACCESS_WRITE) != X86_OK)
+			mmu_write(&c->mmu, at, c->s->fpu.zmm[op->dst] + i * v.data, v.data,
+				ACCESS_WRITE) != X86_OK)
 			return lane_fault(c, done);
 		done = true;
 		lane_done(c, op, &v, i);
@@ -127,7 +131,8 @@ int op_scatter(struct interp *c, const struct op *op)
 	return OP_NEXT;
 }
 
-/* Using MMX registers makes TOP 0 and all of them valid (SDM 1 9.5.1), also when the memory access then faults. */
+/* Using MMX registers makes TOP 0 and all of them valid (SDM 1 9.5.1), also when the memory access
+ * then faults. */
 static int begin_mmx(struct interp *c)
 {
 	if (c->s->fpu.fsw & FSW_ES)
@@ -137,8 +142,8 @@ static int begin_mmx(struct interp *c)
 	return X86_OK;
 }
 
-/* MASKMOVQ, MASKMOVDQU, VMASKMOVDQU to [rDI]: op->extra bytes; op->dst data, op->src mask registers;
- * op->imm 1 for MMX registers. */
+/* MASKMOVQ, MASKMOVDQU, VMASKMOVDQU to [rDI]: op->extra bytes; op->dst data, op->src mask
+ * registers; op->imm 1 for MMX registers. */
 int op_maskmov(struct interp *c, const struct op *op)
 {
 	bool mmx = op->imm & 1, vex = op->imm & 2;
@@ -156,12 +161,14 @@ int op_maskmov(struct interp *c, const struct op *op)
 	const u8 *data = mmx ? c->s->fpu.st[op->dst] : c->s->fpu.zmm[op->dst];
 	const u8 *mask = mmx ? c->s->fpu.st[op->src] : c->s->fpu.zmm[op->src];
 	/*
-	 * Eight bytes at a time are checked, segment and page, before the next eight; also bytes the mask spares must be
-	 * writable: that is up to the processor (SDM 2, MASKMOVDQU), and some check.
+	 * Eight bytes at a time are checked, segment and page, before the next eight; also bytes
+	 * the mask spares must be writable: that is up to the processor (SDM 2, MASKMOVDQU), and
+	 * some check.
 	 */
 	gva_t part[2] = { 0 };
 	for (unsigned i = 0; i < op->extra / 8u; i++) {
-		TRY_OP(x86_linear(cpu, (enum x86_segreg)op->seg, ea + 8 * i, 8, ACCESS_WRITE, &part[i]));
+		TRY_OP(x86_linear(
+			cpu, (enum x86_segreg)op->seg, ea + 8 * i, 8, ACCESS_WRITE, &part[i]));
 		if (unlikely(c->mmu.align) && part[i].v & 7) {
 			x86_fault_code(cpu, X86_AC, 0);
 			return OP_FAULT;
@@ -170,6 +177,7 @@ int op_maskmov(struct interp *c, const struct op *op)
 	}
 	for (unsigned i = 0; i < op->extra; i++)
 		if (mask[i] & 0x80)
-			TRY_OP(mmu_write(&c->mmu, part[i / 8].v + i % 8, data + i, 1, ACCESS_WRITE));
+			TRY_OP(mmu_write(
+				&c->mmu, part[i / 8].v + i % 8, data + i, 1, ACCESS_WRITE));
 	return OP_NEXT;
 }

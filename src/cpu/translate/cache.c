@@ -37,9 +37,9 @@ int tcache_open(struct translator *t, struct err *err)
 	if (codemem_open(&t->mem, CACHE_SIZE, err) < 0)
 		return -ENOMEM;
 	/*
-	 * All zero is empty, so that untouched tables cost no memory: a zero tag can only seem to hit where the sum of an
-	 * address and at most 32 KiB has no page bits, in the first page and the last nine. Their entries say so.
-	 * A zero jump entry hits for RIP 0 only.
+	 * All zero is empty, so that untouched tables cost no memory: a zero tag can only seem to
+	 * hit where the sum of an address and at most 32 KiB has no page bits, in the first page
+	 * and the last nine. Their entries say so. A zero jump entry hits for RIP 0 only.
 	 */
 	for (unsigned space = 0; space < MMU_SPACES; space++) {
 		for (unsigned kind = 0; kind < 2; kind++) {

@@ -33,7 +33,8 @@ _Static_assert(offsetof(struct tctx, flags) == 128 && offsetof(struct tctx, host
 		       offsetof(struct tctx, enter) == 152 && offsetof(struct tctx, kicked) == 244,
 	"the assembly below knows these offsets");
 
-/* clang-format off: one instruction a line */
+/* One instruction a line. */
+/* clang-format off */
 __asm__(".text\n"
 	".globl translate_enter, translate_leave, translate_abort, translate_enter_end\n"
 	".hidden translate_enter, translate_leave, translate_abort, translate_enter_end\n"

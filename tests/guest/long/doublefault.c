@@ -17,7 +17,7 @@ static void on_double(struct frame *f)
 /* Runs insn with vectors 13 and 14 made unusable, so that it ends as #DF on IST 1. */
 #define DOUBLE(insn, ...)                                                             \
 	__asm__ volatile("movq $1f, resume_at\n\tmov %%rsp, resume_sp\n\t" insn "\n1" \
-										":" __VA_ARGS__)
+			 ":" __VA_ARGS__)
 
 static void setup(void)
 {
