@@ -371,6 +371,26 @@ def stats_count_instructions():
     assert re.search(rb"[1-9]\d* instructions", done.stderr), done.stderr
 
 
+def stats_count_sensitive_instructions_by_class():
+    done = run(sectors.sensitive(), "--stats")
+    counts = re.search(rb"in software: (\d+) privileged, (\d+) control-sensitive, (\d+) behaviour-sensitive", done.stderr)
+    assert counts, done.stderr
+    expect([int(n) for n in counts.groups()], [4, 3, 2])
+
+
+def isa_audit_lists_violators():
+    rows = {i["name"]: i for i in json.loads(strata("isa-audit", "--json").stdout)["instructions"]}
+    assert rows["POPF"]["violates"] and rows["POPF"]["classic"] and rows["POPF"]["fault_at_cpl3"] == "none"
+    assert rows["SGDT"]["umip"] and not rows["POPF"]["umip"]
+    assert rows["HLT"]["class"] == "privileged" and not rows["HLT"]["violates"]
+    for name, row in rows.items():
+        expect((name, row["violates"]), (name, row["fault_at_cpl3"] == "none"))
+        assert os.path.exists(os.path.join(os.path.dirname(__file__), "../../src", row["interpret"])), row
+    text = strata("isa-audit").stdout.decode()
+    for name in rows:
+        assert f"  {name} " in text, name
+
+
 CASES = [
     usage_without_verb_is_refused,
     usage_errors_name_the_culprit,
@@ -401,6 +421,8 @@ CASES = [
     trace_is_written,
     trace_to_a_full_disk_fails,
     stats_count_instructions,
+    stats_count_sensitive_instructions_by_class,
+    isa_audit_lists_violators,
 ]
 
 

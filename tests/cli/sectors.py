@@ -16,6 +16,17 @@ def exits_with(value):
     return sector(b"\xb0" + bytes([value]) + EXIT + HALT)  # mov al, value
 
 
+def sensitive():
+    """Executes 4 privileged, 3 control-sensitive and 2 behaviour-sensitive instructions, the last of them an exit by 0."""
+    return sector(
+        b"\xfa\xfa\xfb"              # cli; cli; sti
+        b"\x9c\x9d"                  # pushf; popf
+        b"\x31\xc0\x8e\xc0\x8e\xc0"  # xor ax, ax; mov es, ax; mov es, ax
+        b"\x8c\xd8"                  # mov ax, ds
+        b"\xb0\x00" + EXIT          # mov al, 0
+    )
+
+
 def say(text):
     """Writes text to COM1, without looking whether there is room."""
     return COM1 + b"".join(b"\xb0" + bytes([c]) + b"\xee" for c in text)  # mov al, c; out dx, al
