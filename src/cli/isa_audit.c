@@ -63,6 +63,11 @@ static void show_text(void)
 		violators += x86_sensitivity_violates(&x86_sensitives[i]);
 		classic += !!(x86_sensitives[i].traits & X86_TRAIT_CLASSIC);
 	}
+	printf("translate: inline, translated code does it to the guest's state; handed over, the"
+	       " interpreter's function does.\n");
+	printf("kvm: hardware keeps the guest's own state; exit, it can leave the guest and the "
+	       "host"
+	       " emulates.\n");
 	printf("innocuous: everything else. The interpreter executes it, the translator copies or"
 	       " re-emits it, hardware runs it.\n\n");
 	printf("%u instructions, %u violate the Popek-Goldberg condition (PG), %u of them known "

@@ -37,8 +37,8 @@ const struct x86_sensitive x86_sensitives[] = {
 	{ "LMSW",          CODE(0x0f, 0x01, 0xf0),       X86_GP, PRIV | CONTROL | EXIT, "changes CR0", "x86/control.c" },
 	{ "LGDT",          CODE(0x0f, 0x01, 0x13),       X86_GP, PRIV | CONTROL, "replaces the segment table", "cpu/interpret/system.c" },
 	{ "LIDT",          CODE(0x0f, 0x01, 0x1b),       X86_GP, PRIV | CONTROL, "replaces the interrupt table", "cpu/interpret/system.c" },
-	{ "LLDT",          CODE(0x0f, 0x00, 0xd0),       X86_GP, PRIV | CONTROL, "replaces the local segment table", "x86/descriptor.c" },
-	{ "LTR",           CODE(0x0f, 0x00, 0xd8),       X86_GP, PRIV | CONTROL, "replaces the task state", "x86/descriptor.c" },
+	{ "LLDT",          CODE(0x0f, 0x00, 0xd0),       X86_GP, PRIV | CONTROL, "replaces the local segment table", "x86/segment.c" },
+	{ "LTR",           CODE(0x0f, 0x00, 0xd8),       X86_GP, PRIV | CONTROL, "replaces the task state", "x86/segment.c" },
 	{ "INVLPG",        CODE(0x0f, 0x01, 0x3b),       X86_GP, PRIV | CONTROL, "forgets translations", "x86/control.c" },
 	{ "INVPCID",       CODE(0x66, 0x0f, 0x38, 0x82, 0x03), X86_GP, PRIV | CONTROL, "forgets translations", "x86/control.c" },
 	{ "INVD",          CODE(0x0f, 0x08),             X86_GP, PRIV | CONTROL | EXIT, "empties caches", "cpu/interpret/system.c" },
@@ -54,9 +54,9 @@ const struct x86_sensitive x86_sensitives[] = {
 	{ "XRSTORS",       CODE(0x0f, 0xc7, 0x1b),       X86_GP, PRIV | CONTROL, "loads supervisor state", "x86/xsave.c" },
 	{ "STAC",          CODE(0x0f, 0x01, 0xcb),       X86_UD, PRIV | CONTROL, "opens user pages to the kernel", "cpu/interpret/system.c" },
 	{ "CLAC",          CODE(0x0f, 0x01, 0xca),       X86_UD, PRIV | CONTROL, "closes user pages to the kernel", "cpu/interpret/system.c" },
-	{ "RSM",           CODE(0x0f, 0xaa),             X86_UD, PRIV | CONTROL | ABSENT, "leaves system management mode", "cpu/interpret/rules.c" },
-	{ "MONITOR",       CODE(0x0f, 0x01, 0xc8),       X86_UD, PRIV | BEHAVE | ABSENT, "watches memory for MWAIT", "cpu/interpret/rules.c" },
-	{ "MWAIT",         CODE(0x0f, 0x01, 0xc9),       X86_UD, PRIV | CONTROL | ABSENT, "stops the processor", "cpu/interpret/rules.c" },
+	{ "RSM",           CODE(0x0f, 0xaa),             X86_UD, PRIV | CONTROL | ABSENT | EXIT, "leaves system management mode", "cpu/interpret/rules.c" },
+	{ "MONITOR",       CODE(0x0f, 0x01, 0xc8),       X86_UD, PRIV | BEHAVE | ABSENT | EXIT, "watches memory for MWAIT", "cpu/interpret/rules.c" },
+	{ "MWAIT",         CODE(0x0f, 0x01, 0xc9),       X86_UD, PRIV | CONTROL | ABSENT | EXIT, "stops the processor", "cpu/interpret/rules.c" },
 
 	/* ---- control-sensitive and not privileged ---- */
 	{ "POPF",          CODE(0x9d),                   NONE, CONTROL | BEHAVE | CLASSIC, "leaves IF and IOPL alone, silently", "x86/control_flags.c" },
@@ -65,9 +65,9 @@ const struct x86_sensitive x86_sensitives[] = {
 	{ "LFS, LGS, LSS", CODE(0x0f, 0xb4, 0x03),       NONE, CONTROL | BEHAVE, "load a descriptor; legal ones depend on the level", "x86/segment.c" },
 	{ "CALL far",      CODE(0xff, 0x1b),             NONE, CONTROL | BEHAVE | CLASSIC, "loads CS, maybe another level and stack", "x86/transfer.c" },
 	{ "JMP far",       CODE(0xff, 0x2b),             NONE, CONTROL | BEHAVE | CLASSIC, "loads CS, or switches tasks", "x86/transfer.c" },
-	{ "RET far",       CODE(0x48, 0xcb),             NONE, CONTROL | BEHAVE | CLASSIC, "loads CS, maybe another level and stack", "x86/return.c" },
+	{ "RET far",       CODE(0x48, 0xcb),             NONE, CONTROL | BEHAVE | CLASSIC, "loads CS, maybe another level and stack", "x86/transfer.c" },
 	{ "IRET",          CODE(0x48, 0xcf),             NONE, CONTROL | BEHAVE, "leaves IF and IOPL alone, silently", "x86/iret.c" },
-	{ "INT n",         CODE(0xcd, 0x03),             NONE, CONTROL | BEHAVE | CLASSIC, "goes through the interrupt table", "x86/event.c" },
+	{ "INT n",         CODE(0xcd, 0x03),             NONE, CONTROL | BEHAVE | CLASSIC, "goes through the interrupt table", "x86/exception.c" },
 	{ "SYSCALL",       CODE(0x0f, 0x05),             NONE, CONTROL, "enters whatever kernel the MSRs name", "x86/syscall.c" },
 
 	/* ---- behaviour-sensitive and not privileged ---- */
@@ -84,8 +84,8 @@ const struct x86_sensitive x86_sensitives[] = {
 	{ "PUSH seg",      CODE(0x0f, 0xa0),             NONE, BEHAVE | CLASSIC, "tells the selector, and with it the real level", "cpu/interpret/system.c" },
 	{ "MOV from seg",  CODE(0x8c, 0xc8),             NONE, BEHAVE | CLASSIC, "tells the selector, and with it the real level", "cpu/interpret/system.c" },
 	{ "CPUID",         CODE(0x0f, 0xa2),             NONE, BEHAVE | EXIT, "tells the real processor", "x86/cpuid.c" },
-	{ "RDTSC",         CODE(0x0f, 0x31),             NONE, BEHAVE, "tells the real time; #GP with CR4.TSD", "cpu/interpret/system.c" },
-	{ "RDTSCP",        CODE(0x0f, 0x01, 0xf9),       NONE, BEHAVE, "tells the real time and processor; #GP with CR4.TSD", "cpu/interpret/system.c" },
+	{ "RDTSC",         CODE(0x0f, 0x31),             NONE, BEHAVE, "tells the real time; #GP with CR4.TSD", "x86/control_checks.c" },
+	{ "RDTSCP",        CODE(0x0f, 0x01, 0xf9),       NONE, BEHAVE, "tells the real time and processor; #GP with CR4.TSD", "x86/control_checks.c" },
 	{ "RDPID",         CODE(0xf3, 0x0f, 0xc7, 0xf8), NONE, BEHAVE, "tells the real processor's number", "cpu/interpret/system.c" },
 	{ "XGETBV",        CODE(0x0f, 0x01, 0xd0),       NONE, BEHAVE, "tells the real XCR0", "cpu/interpret/system.c" },
 };

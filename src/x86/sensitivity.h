@@ -28,8 +28,9 @@ enum x86_sensitivity {
 #define X86_TRAIT_CLASSIC    BIT(3) /* on the list of Robin and Irvine, USENIX Security 2000 */
 #define X86_TRAIT_UMIP	     BIT(4) /* #GP at CPL 3 when CR4.UMIP is set */
 #define X86_TRAIT_INLINE     BIT(5) /* the translator emits code for it; it hands all others over */
-#define X86_TRAIT_EXIT	     BIT(6) /* hardware leaves the guest: the kernel or this program emulates */
-#define X86_TRAIT_ABSENT     BIT(7) /* not in the guest's CPU model: #UD in every engine of ours */
+#define X86_TRAIT_EXIT \
+	BIT(6) /* hardware can leave the guest: then the kernel or this program emulates */
+#define X86_TRAIT_ABSENT BIT(7) /* not in the guest's CPU model: #UD in every engine of ours */
 
 #define X86_NO_FAULT 0xff
 
