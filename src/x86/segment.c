@@ -284,7 +284,11 @@ int x86_linear(struct x86_cpu *cpu, enum x86_segreg reg, u64 ea, unsigned size, 
 	if (x86_code64(&cpu->s)) {
 		u64 at = ea + (reg == X86_FS || reg == X86_GS ? seg->base : 0);
 
-		if (likely(x86_canonical(at) && x86_canonical(at + size - 1))) {
+		/* With a base, an access that wraps around the top of the address space is not
+		 * canonical (observed). */
+		bool wraps = at + size - 1 < at && at != ea;
+
+		if (likely(x86_canonical(at) && x86_canonical(at + size - 1) && !wraps)) {
 			*out = gva(at);
 			return X86_OK;
 		}

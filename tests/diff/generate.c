@@ -82,6 +82,20 @@ static bool contradicts(const ZydisDecodedInstruction *i)
 }
 
 /* Single encodings that cannot be compared; whole mnemonics are in rules.c. */
+/*
+ * EVEX with RSP as a general operand: after a POP the processor at hand can take the RSP of before
+ * it. That is in no manual, and no compiler emits it.
+ */
+static bool confuses_stack_engine(const struct choice *c)
+{
+	for (unsigned i = 0; i < c->insn.operand_count_visible; i++)
+		if (c->o[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+			(c->o[i].reg.value == ZYDIS_REGISTER_RSP ||
+				c->o[i].reg.value == ZYDIS_REGISTER_ESP))
+			return c->insn.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
+	return false;
+}
+
 static bool excluded_encoding(const ZydisDecodedInstruction *i)
 {
 	bool host_call = i->mnemonic == ZYDIS_MNEMONIC_INT && i->raw.imm[0].value.u == 0x80;
@@ -152,7 +166,8 @@ static void choose_instruction(struct work *w, bool plain, struct choice *c)
 				continue;
 			return;
 		}
-		if (rules_excluded(c->insn.mnemonic) || excluded_encoding(&c->insn))
+		if (rules_excluded(c->insn.mnemonic) || excluded_encoding(&c->insn) ||
+			confuses_stack_engine(c))
 			continue;
 		if (plain && (rules_alone(c->insn.mnemonic) || transfers_control(&c->insn) ||
 				     has_vsib(c)))
