@@ -82,20 +82,6 @@ static bool contradicts(const ZydisDecodedInstruction *i)
 }
 
 /* Single encodings that cannot be compared; whole mnemonics are in rules.c. */
-/*
- * EVEX with RSP as a general operand: after a POP the processor at hand can take the RSP of before
- * it. That is in no manual, and no compiler emits it.
- */
-static bool confuses_stack_engine(const struct choice *c)
-{
-	for (unsigned i = 0; i < c->insn.operand_count_visible; i++)
-		if (c->o[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
-			(c->o[i].reg.value == ZYDIS_REGISTER_RSP ||
-				c->o[i].reg.value == ZYDIS_REGISTER_ESP))
-			return c->insn.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
-	return false;
-}
-
 static bool excluded_encoding(const ZydisDecodedInstruction *i)
 {
 	bool host_call = i->mnemonic == ZYDIS_MNEMONIC_INT && i->raw.imm[0].value.u == 0x80;
@@ -127,6 +113,20 @@ struct choice {
 	unsigned len;
 	bool decoded;
 };
+
+/*
+ * EVEX with RSP as a general operand: after a POP the processor at hand can take the RSP of before
+ * it. That is in no manual, and no compiler emits it.
+ */
+static bool confuses_stack_engine(const struct choice *c)
+{
+	for (unsigned i = 0; i < c->insn.operand_count_visible; i++)
+		if (c->o[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+			(c->o[i].reg.value == ZYDIS_REGISTER_RSP ||
+				c->o[i].reg.value == ZYDIS_REGISTER_ESP))
+			return c->insn.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
+	return false;
+}
 
 static bool has_vsib(const struct choice *c)
 {
