@@ -16,7 +16,7 @@ MODE   ?= release
 MODES  ?= $(MODE)
 WERROR ?= 0
 SUITES ?=
-ENGINES ?= interpret
+ENGINES ?= interpret,translate
 
 override WERROR_OPTION := -Dwerror=$(if $(filter-out 0,$(WERROR)),true,false)
 
