@@ -268,6 +268,8 @@ static int parse(int argc, char **argv, struct options *o)
 	}
 	if (long_count && long_run())
 		o->count = long_count;
+	else if (long_count && !o->count)
+		exit(77); /* a long run only */
 	return 0;
 }
 

@@ -80,8 +80,15 @@ static int try_files(int count, char **paths)
 	return failed;
 }
 
-/* tests/README.md: the long runs of the random suites. */
-static long default_seconds(void) { return getenv("STRATA_TEST_LONG") ? 60 : 5; }
+/* tests/README.md: how long, and whether the inputs are new ones every time. */
+static bool long_run(void) { return getenv("STRATA_TEST_LONG"); }
+
+static long default_seconds(void)
+{
+	const char *wish = getenv("STRATA_FUZZ_SECONDS");
+
+	return wish ? strtol(wish, NULL, 10) : long_run() ? 60 : 5;
+}
 
 int main(int argc, char **argv)
 {
@@ -92,7 +99,7 @@ int main(int argc, char **argv)
 
 	if (end && *end)
 		return try_files(argc - 1, argv + 1);
-	seed = argc > 2 ? strtoull(argv[2], NULL, 0) : (u64)time(NULL);
+	seed = argc > 2 ? strtoull(argv[2], NULL, 0) : long_run() ? (u64)time(NULL) : 1;
 	signal(SIGABRT, say_where);
 	signal(SIGSEGV, say_where);
 	signal(SIGALRM, say_where); /* a hang is a finding too */
