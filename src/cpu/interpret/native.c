@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/must.h"
 #include "cpu/interpret/native_priv.h"
+#include "os/chain.h"
 #include "x86/xsave.h"
 #include <cpuid.h>
 #include <errno.h>
@@ -55,18 +56,6 @@ __asm__(".text\n"
 
 static struct sigaction chained[NSIG];
 
-static void pass_on(int sig, siginfo_t *info, void *context)
-{
-	const struct sigaction *old = &chained[sig];
-
-	if (old->sa_flags & SA_SIGINFO)
-		old->sa_sigaction(sig, info, context);
-	else if (old->sa_handler == SIG_DFL || old->sa_handler == SIG_IGN)
-		sigaction(sig, old, NULL); /* returning faults again, now for real */
-	else
-		old->sa_handler(sig);
-}
-
 /* Leaves the stub through native_leave with the machine in the state C code expects. */
 static void on_trap(int sig, siginfo_t *info, void *context)
 {
@@ -80,7 +69,7 @@ static void on_trap(int sig, siginfo_t *info, void *context)
 	struct frame *f = current;
 
 	if (!f || !codemem_has(f->mem, (const void *)(uintptr_t)regs[REG_RIP])) {
-		pass_on(sig, info, context);
+		chain_signal(&chained[sig], sig, info, context);
 		return;
 	}
 	f->trap = (int)regs[REG_TRAPNO];

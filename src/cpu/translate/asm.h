@@ -69,8 +69,6 @@ static inline void asm_gs_index(
 
 #define OP_MOV_LOAD  0x8b
 #define OP_MOV_STORE 0x89
-#define OP_XOR_LOAD  0x33
-#define OP_ADD_LOAD  0x03
 
 static inline void asm_load(struct asm_buf *b, unsigned reg, u32 slot)
 {
@@ -109,14 +107,6 @@ static inline void asm_ri32(
 
 	asm_bytes(b, code, sizeof(code));
 	asm_u32(b, imm);
-}
-static inline void asm_ri8(
-	struct asm_buf *b, u8 opcode, unsigned ext, unsigned rm, u8 imm, bool wide)
-{
-	u8 code[] = { (u8)(0x40 | (wide ? 8 : 0) | (rm >= 8 ? 1 : 0)), opcode,
-		(u8)(0xc0 | ext << 3 | (rm & 7)), imm };
-
-	asm_bytes(b, code, sizeof(code));
 }
 
 /* The shortest way to a constant. */

@@ -15,6 +15,7 @@
  */
 #include "base/must.h"
 #include "cpu/translate/translate_priv.h"
+#include "os/chain.h"
 #include <signal.h>
 #include <stdlib.h>
 #include <ucontext.h>
@@ -91,18 +92,6 @@ static struct sigaction chained[NSIG];
 
 int translate_kick_signal(void) { return KICK; }
 
-static void pass_on(int sig, siginfo_t *info, void *context)
-{
-	const struct sigaction *old = &chained[sig];
-
-	if (old->sa_flags & SA_SIGINFO)
-		old->sa_sigaction(sig, info, context);
-	else if (old->sa_handler == SIG_DFL || old->sa_handler == SIG_IGN)
-		sigaction(sig, old, NULL);
-	else
-		old->sa_handler(sig);
-}
-
 /* The instruction whose code contains this offset. */
 static unsigned insn_at(const struct tblock *b, u32 offset)
 {
@@ -122,7 +111,7 @@ static void on_trap(int sig, siginfo_t *info, void *context)
 	struct tblock *b = t && codemem_has(&t->mem, pc) ? tcache_by_code(t, pc) : NULL;
 
 	if (!b) {
-		pass_on(sig, info, context);
+		chain_signal(&chained[sig], sig, info, context);
 		return;
 	}
 	t->ctx->exit_code = EXIT_CODE(EXIT_OP, insn_at(b, (u32)(pc - b->code)));
