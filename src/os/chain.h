@@ -2,6 +2,7 @@
  * whoever was there before. */
 #pragma once
 #include <signal.h>
+#include <stddef.h>
 
 /* From within a handler: what would have happened without it. Async-signal-safe. */
 static inline void chain_signal(
