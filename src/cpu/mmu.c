@@ -6,6 +6,30 @@
 #include "x86/mode.h"
 #include <x86intrin.h>
 
+static void bump(struct mmu *m, unsigned half)
+{
+	if (++m->generation[half] <= MMU_GEN_MAX)
+		return;
+	for (unsigned space = 0; space < MMU_SPACES; space++)
+		memset(m->table[space][half], 0, sizeof(m->table[space][half]));
+	m->generation[half] = 1;
+}
+
+/* Entries are not tagged with a PCID: every flush of some PCID's entries drops all non-global ones,
+ * which the architecture allows at any time. */
+static void flush_many(struct mmu *m, enum x86_flush kind)
+{
+	m->epoch++;
+	m->flushes++;
+	bump(m, 0);
+	if (kind == X86_FLUSH_ALL)
+		memset(m->large, 0, sizeof(m->large));
+	if (kind == X86_FLUSH_ALL || m->upper_nonglobal) {
+		bump(m, 1);
+		m->upper_nonglobal = false;
+	}
+}
+
 void mmu_init(struct mmu *m, struct vcpu *v)
 {
 	memset(m, 0, sizeof(*m));
@@ -38,24 +62,17 @@ void mmu_refresh(struct mmu *m)
 	 * it. */
 	if (unlikely(s->cr3 != m->cr3)) {
 		m->cr3 = s->cr3;
-		mmu_flush(m, X86_FLUSH_NONGLOBAL, 0);
+		if (m->switched)
+			m->switched(m->flushed_ctx);
+		flush_many(m, X86_FLUSH_NONGLOBAL);
 	}
 
 	m->align = m->space == MMU_USER && (s->cr0 & CR0_AM) && (s->rflags & FLAG_AC);
 	bool watch = data_breakpoints_armed(s->dr7) || m->align;
 	if (unlikely(watch != m->watch)) {
 		m->watch = watch;
-		mmu_flush(m, X86_FLUSH_ALL, 0);
+		mmu_flush(m, X86_FLUSH_ALL, 0, 0);
 	}
-}
-
-static void bump(struct mmu *m, unsigned half)
-{
-	if (++m->generation[half] <= MMU_GEN_MAX)
-		return;
-	for (unsigned space = 0; space < MMU_SPACES; space++)
-		memset(m->table[space][half], 0, sizeof(m->table[space][half]));
-	m->generation[half] = 1;
 }
 
 static u64 *large_word(struct mmu *m, u64 region, u64 *bit)
@@ -102,34 +119,26 @@ static void drop_region(struct mmu *m, u64 at)
 	}
 }
 
-void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at)
+void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at, unsigned pcid)
 {
+	if (m->flushed)
+		m->flushed(m->flushed_ctx, kind, at, pcid);
+	if (kind != X86_FLUSH_PAGE && kind != X86_FLUSH_PCID_PAGE) {
+		flush_many(m, kind);
+		return;
+	}
 	m->epoch++;
 	m->flushes++;
-	if (m->flushed)
-		m->flushed(m->flushed_ctx, kind, at);
-	if ((kind == X86_FLUSH_PAGE || kind == X86_FLUSH_PCID_PAGE) && mmu_large(m, at)) {
+	if (mmu_large(m, at)) {
 		/* Any address in a large page invalidates all of it, of which we hold 4 KiB pieces.
 		 */
 		drop_region(m, at);
 		return;
 	}
-	if (kind == X86_FLUSH_PAGE || kind == X86_FLUSH_PCID_PAGE) {
-		for (unsigned space = 0; space < MMU_SPACES; space++) {
-			struct mmu_entry *e =
-				&m->table[space][at >> 63][(at >> PAGE_SHIFT) & (MMU_ENTRIES - 1)];
-			memset(e->tag, 0, sizeof(e->tag));
-		}
-		return;
-	}
-	/* Entries are not tagged with a PCID: every flush of some PCID's entries drops all
-	 * non-global ones, which the architecture allows at any time. */
-	bump(m, 0);
-	if (kind == X86_FLUSH_ALL)
-		memset(m->large, 0, sizeof(m->large));
-	if (kind == X86_FLUSH_ALL || m->upper_nonglobal) {
-		bump(m, 1);
-		m->upper_nonglobal = false;
+	for (unsigned space = 0; space < MMU_SPACES; space++) {
+		struct mmu_entry *e =
+			&m->table[space][at >> 63][(at >> PAGE_SHIFT) & (MMU_ENTRIES - 1)];
+		memset(e->tag, 0, sizeof(e->tag));
 	}
 }
 

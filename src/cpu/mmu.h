@@ -56,8 +56,11 @@ struct mmu {
 	bool upper_nonglobal; /* the upper half caches a non-global entry */
 	u64 epoch;	      /* counts flushes: caches keyed by linear address compare it */
 	u64 fills, flushes;
-	void (*flushed)(
-		void *ctx, enum x86_flush kind, u64 at); /* who caches entries of ours; or NULL */
+	/* Who caches entries of ours; NULL: nobody. `flushed` is the architecture's flush,
+	 * `switched` another CR3 without one: for what is not tagged with a CR3, that is a flush,
+	 * too. */
+	void (*flushed)(void *ctx, enum x86_flush kind, u64 at, unsigned pcid);
+	void (*switched)(void *ctx);
 	void *flushed_ctx;
 	struct mmu_entry table[MMU_SPACES][2][MMU_ENTRIES];
 };
@@ -66,7 +69,7 @@ void mmu_init(struct mmu *m, struct vcpu *v);
 
 /* After CPL, EFLAGS.AC, CR0, CR3, CR4 or DR7 may have changed. */
 void mmu_refresh(struct mmu *m);
-void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at);
+void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at, unsigned pcid);
 /* May this address lie in a large page that entries were made from? Then one page's flush is its
  * whole gigabyte's. */
 bool mmu_large(struct mmu *m, u64 at);

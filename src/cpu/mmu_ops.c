@@ -62,7 +62,7 @@ static bool op_phys_store(struct x86_cpu *cpu, gpa_t at, const void *buf, unsign
 
 static void op_flush(struct x86_cpu *cpu, enum x86_flush kind, u64 at, unsigned pcid)
 {
-	mmu_flush(vcpu_of(cpu)->mmu, kind, at);
+	mmu_flush(vcpu_of(cpu)->mmu, kind, at, pcid);
 }
 
 static void op_mode_changed(struct x86_cpu *cpu) { mmu_refresh(vcpu_of(cpu)->mmu); }

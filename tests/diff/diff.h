@@ -96,6 +96,8 @@ u64 rng_value(struct rng *r); /* an interesting integer */
 void rng_vector(struct rng *r, u8 *out,
 	unsigned len); /* interesting vector elements; len a multiple of 8 */
 void rng_fpu(struct rng *r, struct x86_fpu *f);
+/* Clears the registers that this host does not have: stored cases come from others. */
+void fpu_clip(struct x86_fpu *f);
 void memory_fill_seed(const struct trial *t, u8 memory[DATA_SIZE]);
 
 /* ---- forms.c ---- */

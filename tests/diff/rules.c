@@ -3,6 +3,7 @@
  * an instruction is compared completely unless it stands here.
  */
 #include "diff.h"
+#include <cpuid.h>
 
 #define M(name) ZYDIS_MNEMONIC_##name
 
@@ -40,10 +41,35 @@ static const struct {
 	{ M(RDPKRU), "the CPU model hides it" },
 	{ M(WRPKRU), "the CPU model hides it" },
 	{ M(MCOMMIT), "the CPU model hides it" },
+	{ M(CLUI), "RDPKRU to a host without user interrupts; the CPU model hides both" },
+	{ M(STUI), "WRPKRU to a host without user interrupts; the CPU model hides both" },
+	{ M(TESTUI), "the CPU model hides it" },
+	{ M(UIRET), "the CPU model hides it" },
+	{ M(SENDUIPI), "the CPU model hides it" },
 };
+
+/* Does the host's XCR0 have components that the CPU model hides (PKRU, AMX)? Then what these store
+ * depends on RFBM bits that the guest has not. */
+static bool more_state_than_modelled(void)
+{
+	unsigned a = 1, b, c, d, lo, hi;
+
+	__cpuid_count(1, 0, a, b, c, d);
+	if (!(c & BIT(27)))
+		return false;
+	__asm__("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+	return lo & ~(u32)(XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512);
+}
+
+static const ZydisMnemonic xsaves[] = { M(XSAVE), M(XSAVE64), M(XSAVEC), M(XSAVEC64), M(XSAVEOPT),
+	M(XSAVEOPT64), M(XRSTOR), M(XRSTOR64) };
+#define HOST_STATE "this host's XCR0 has components that the CPU model hides"
 
 const char *rules_excluded(ZydisMnemonic m)
 {
+	for (unsigned i = 0; i < ARRAY_LEN(xsaves); i++)
+		if (xsaves[i] == m && more_state_than_modelled())
+			return HOST_STATE;
 	for (unsigned i = 0; i < ARRAY_LEN(excluded); i++)
 		if (excluded[i].mnemonic == m)
 			return excluded[i].why;
@@ -51,7 +77,9 @@ const char *rules_excluded(ZydisMnemonic m)
 }
 
 #define MULTIPLY "the engine leaves them; so does AMD, Intel sets SF and PF from the product"
-#define DIVIDE	 "the engine leaves them; AMD sets AF"
+#define SCAN \
+	"the engine's are a scan's of 64 bits; AMD's differ with the operand's width before Zen 4"
+#define DIVIDE "the engine leaves them; AMD sets AF"
 
 static const struct {
 	ZydisMnemonic mnemonic;
@@ -66,6 +94,8 @@ static const struct {
 		"the engine computes them from AL; AMD from an intermediate value" },
 	{ M(DAA), FLAG_OF, "the engine clears it; AMD has an intermediate addition's" },
 	{ M(DAS), FLAG_OF, "the engine clears it; AMD has an intermediate subtraction's" },
+	{ M(BSF), FLAGS_STATUS & ~FLAG_ZF, SCAN },
+	{ M(BSR), FLAGS_STATUS & ~FLAG_ZF, SCAN },
 	{ M(DIV), FLAGS_STATUS, DIVIDE },
 	{ M(IDIV), FLAGS_STATUS, DIVIDE },
 };
@@ -135,6 +165,8 @@ void rules_print_undefined(FILE *to)
 
 void rules_print_excluded(FILE *to)
 {
+	for (unsigned i = 0; more_state_than_modelled() && i < ARRAY_LEN(xsaves); i++)
+		fprintf(to, "%-12s %s\n", ZydisMnemonicGetString(xsaves[i]), HOST_STATE);
 	for (unsigned i = 0; i < ARRAY_LEN(excluded); i++)
 		fprintf(to, "%-12s %s\n", ZydisMnemonicGetString(excluded[i].mnemonic),
 			excluded[i].why);

@@ -144,6 +144,20 @@ static void rng_x87(struct rng *r, struct x86_fpu *f)
 	}
 }
 
+void fpu_clip(struct x86_fpu *f)
+{
+	unsigned width = __builtin_cpu_supports("avx512f") ? 64
+			 : __builtin_cpu_supports("avx")   ? 32
+							   : 16;
+
+	if (width == 64)
+		return;
+	for (unsigned i = 0; i < 16; i++)
+		memset(f->zmm[i] + width, 0, 64 - width);
+	memset(f->zmm[16], 0, 16 * sizeof(f->zmm[0]));
+	memset(f->k, 0, sizeof(f->k));
+}
+
 void rng_fpu(struct rng *r, struct x86_fpu *f)
 {
 	memset(f, 0, sizeof(*f));

@@ -79,7 +79,7 @@ bool interp_attend(struct interp *c)
 	if (a & ATTN_INIT) {
 		atomic_fetch_and(&v->attention, ~ATTN_INIT);
 		x86_init(&v->x86);
-		mmu_flush(&c->mmu, X86_FLUSH_ALL, 0);
+		mmu_flush(&c->mmu, X86_FLUSH_ALL, 0, 0);
 		interp_refresh(c);
 	}
 	if (a & ATTN_SIPI) {
@@ -318,7 +318,7 @@ static int interpret_push(struct vcpu *v)
 {
 	struct interp *c = v->engine_data;
 
-	mmu_flush(&c->mmu, X86_FLUSH_ALL, 0);
+	mmu_flush(&c->mmu, X86_FLUSH_ALL, 0, 0);
 	c->pending_dr6 = 0;
 	return 0;
 }

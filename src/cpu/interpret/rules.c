@@ -926,6 +926,13 @@ static const struct rule rules[ZYDIS_MNEMONIC_MAX_VALUE + 1] = {
 	M(ENCLU) = UNDEFINED,
 	M(ENCLV) = UNDEFINED,
 	M(RDPKRU) = UNDEFINED,
+	/* Processors without user interrupts take these for instructions without F3, RDPKRU and
+	 * WRPKRU among them. */
+	M(CLUI) = UNDEFINED,
+	M(STUI) = UNDEFINED,
+	M(TESTUI) = UNDEFINED,
+	M(UIRET) = UNDEFINED,
+	M(SENDUIPI) = UNDEFINED,
 	M(WRPKRU) = UNDEFINED,
 	M(PTWRITE) = UNDEFINED,
 	M(PCONFIG) = UNDEFINED,

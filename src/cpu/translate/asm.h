@@ -33,6 +33,14 @@ enum {
 	ASM_R15
 };
 
+#define ASM_NONE 0xffu
+
+/* A memory operand of host code: [base + index + disp]. The index is not RSP. */
+struct host_operand {
+	u8 base, index; /* ASM_NONE: no index */
+	s32 disp;
+};
+
 static inline void asm_bytes(struct asm_buf *b, const void *p, size_t n)
 {
 	if ((size_t)(b->end - b->at) < n) {
@@ -89,6 +97,38 @@ static inline void asm_store_imm32(struct asm_buf *b, u32 slot, u32 imm)
 	asm_u32(b, imm);
 }
 
+/* ModRM, SIB and displacement. `scaled8`: 8-bit displacements mean something else (EVEX). */
+static inline void asm_modrm(
+	struct asm_buf *b, unsigned reg, const struct host_operand *m, bool scaled8)
+{
+	bool sib = m->index != ASM_NONE || (m->base & 7) == 4;
+	bool none = !m->disp && (m->base & 7) != 5;
+	unsigned mod = none ? 0 : m->disp == (s8)m->disp && (!scaled8 || !m->disp) ? 1 : 2;
+
+	asm_u8(b, (u8)(mod << 6 | (reg & 7) << 3 | (sib ? 4 : m->base & 7)));
+	if (sib)
+		asm_u8(b, (u8)((m->index == ASM_NONE ? 4 << 3 : (m->index & 7) << 3) |
+				  (m->base & 7)));
+	if (mod == 1)
+		asm_u8(b, (u8)m->disp);
+	else if (mod == 2)
+		asm_u32(b, (u32)m->disp);
+}
+
+/* REX bits X and B of a memory operand. */
+static inline u8 asm_rex_xb(const struct host_operand *m)
+{
+	return (u8)((m->index != ASM_NONE && m->index >= 8 ? 2 : 0) | (m->base >= 8 ? 1 : 0));
+}
+
+/* op reg, [m] at 64 bits (or the reverse, as the opcode says) */
+static inline void asm_mem(struct asm_buf *b, u8 opcode, unsigned reg, const struct host_operand *m)
+{
+	asm_u8(b, (u8)(0x48 | (reg >= 8 ? 4 : 0) | asm_rex_xb(m)));
+	asm_u8(b, opcode);
+	asm_modrm(b, reg, m, false);
+}
+
 /* op reg, reg at 64 or 32 bits, in the "r, r/m" form */
 static inline void asm_rr(struct asm_buf *b, u8 opcode, unsigned reg, unsigned rm, bool wide)
 {
@@ -96,6 +136,55 @@ static inline void asm_rr(struct asm_buf *b, u8 opcode, unsigned reg, unsigned r
 		(u8)(0xc0 | (reg & 7) << 3 | (rm & 7)) };
 
 	asm_bytes(b, code, sizeof(code));
+}
+
+/* movzx dst, low 16 or 8 bits of src */
+static inline void asm_movzx(struct asm_buf *b, unsigned dst, unsigned src, unsigned bits)
+{
+	u8 code[] = { (u8)(0x40 | (dst >= 8 ? 4 : 0) | (src >= 8 ? 1 : 0)), 0x0f,
+		bits == 16 ? 0xb7 : 0xb6, (u8)(0xc0 | (dst & 7) << 3 | (src & 7)) };
+
+	asm_bytes(b, code, sizeof(code));
+}
+
+/* rorx dst, src, by */
+static inline void asm_rorx(struct asm_buf *b, unsigned dst, unsigned src, u8 by)
+{
+	/* VEX.LZ.F2.0F3A.W1 F0 /r ib: R and B inverted, X and vvvv unused */
+	u8 code[] = { 0xc4, (u8)((dst < 8 ? 0x80 : 0) | 0x40 | (src < 8 ? 0x20 : 0) | 3), 0xfb,
+		0xf0, (u8)(0xc0 | (dst & 7) << 3 | (src & 7)), by };
+
+	asm_bytes(b, code, sizeof(code));
+}
+
+/* pext or pdep dst, src, gs:[slot] */
+#define ASM_PEXT 2u
+#define ASM_PDEP 3u
+static inline void asm_bits(struct asm_buf *b, unsigned which, unsigned dst, unsigned src, u32 slot)
+{
+	/* gs; VEX.LZ.(F3|F2).0F38.W1 F5 /r: inverted R, X=1, B=1; vvvv = src inverted */
+	u8 code[] = { 0x65, 0xc4, (u8)((dst < 8 ? 0x80 : 0) | 0x60 | 2),
+		(u8)(0x80 | (~src & 15) << 3 | which), 0xf5, (u8)((dst & 7) << 3 | 4), 0x25 };
+
+	asm_bytes(b, code, sizeof(code));
+	asm_u32(b, slot);
+}
+
+/* jrcxz over the next `over` bytes */
+static inline void asm_jrcxz(struct asm_buf *b, u8 over)
+{
+	u8 code[] = { 0xe3, over };
+
+	asm_bytes(b, code, sizeof(code));
+}
+
+/* jmp gs:[slot] */
+static inline void asm_jmp_slot(struct asm_buf *b, u32 slot)
+{
+	static const u8 head[] = { 0x65, 0xff, 0x24, 0x25 };
+
+	asm_bytes(b, head, sizeof(head));
+	asm_u32(b, slot);
 }
 
 /* Group-1 immediate and shift forms on a register: /ext r/m, imm8 or imm32 */

@@ -10,7 +10,7 @@
  */
 #include "base/must.h"
 #include "cpu/interpret/decode.h"
-#include "cpu/translate/translate_priv.h"
+#include "cpu/translate/emit.h"
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -54,7 +54,7 @@ int tcache_open(struct translator *t, struct err *err)
 	t->ctx->page_mask = ~PAGE_MASK;
 	t->ctx->status_mask = FLAGS_STATUS;
 	emit_stubs(t);
-	for (unsigned space = 0; space < MMU_SPACES; space++)
+	for (unsigned space = 0; space < CODE_SPACES; space++)
 		for (unsigned v = 0; v < VECTOR_MODES; v++)
 			t->ctx->jump[space][v].code[0] = (u64)(uintptr_t)t->lookup_miss;
 	t->stubs_end = t->used;
@@ -129,6 +129,7 @@ void tcache_purge(struct translator *t)
 {
 	fast_drop(t, 0);
 	fast_drop(t, 1);
+	window_hide_all(&t->window);
 }
 
 /*
@@ -143,6 +144,7 @@ void tcache_claimed(void *translator, const u8 *host_page)
 
 	if (translate_current == t) {
 		drop_page_stores(t, host_page);
+		window_protect(&t->window, host_page);
 		return;
 	}
 	atomic_store(&t->purge, true);
@@ -265,11 +267,24 @@ static void exec_drop(struct translator *t, unsigned half)
 	jumps_drop(t, half);
 }
 
-void tcache_flushed(void *translator, enum x86_flush kind, u64 at)
+void tcache_switched(void *translator)
+{
+	struct translator *t = translator;
+
+	fast_drop(t, 0);
+	exec_drop(t, 0);
+	if (t->c->mmu.upper_nonglobal) {
+		fast_drop(t, 1);
+		exec_drop(t, 1);
+	}
+}
+
+void tcache_flushed(void *translator, enum x86_flush kind, u64 at, unsigned pcid)
 {
 	struct translator *t = translator;
 	unsigned half = (unsigned)(at >> 63);
 
+	window_flushed(t, kind, at, pcid);
 	if (kind == X86_FLUSH_PAGE || kind == X86_FLUSH_PCID_PAGE) {
 		for (unsigned space = 0; space < MMU_SPACES; space++)
 			for (unsigned w = 0; w < 2; w++)
@@ -280,9 +295,8 @@ void tcache_flushed(void *translator, enum x86_flush kind, u64 at)
 			exec_drop(t, half);
 		return;
 	}
-	fast_drop(t, 0);
-	exec_drop(t, 0);
-	if (kind == X86_FLUSH_ALL || t->c->mmu.upper_nonglobal) {
+	tcache_switched(t);
+	if (kind == X86_FLUSH_ALL) {
 		fast_drop(t, 1);
 		exec_drop(t, 1);
 		memset(t->exec_filter, 0, sizeof(t->exec_filter));
@@ -320,6 +334,15 @@ static void kill_block(void *ctx, struct code_unit *u)
 	}
 	/* The block may be running right now: it must not go on past the store. */
 	tcache_unlink_out(t, b);
+}
+
+/* Something about it has been learnt: the next time it is made anew. */
+void tcache_kill(struct translator *t, struct tblock *b)
+{
+	if (!b->unit.valid)
+		return;
+	b->unit.valid = false; /* the code map drops it when it comes across it */
+	kill_block(t, &b->unit);
 }
 
 /* interp_hooks.dropped: the code map is empty and the interpreter's stubs are gone. */
@@ -404,12 +427,13 @@ static struct tblock *translate(struct translator *t, const struct code_bytes *s
 	struct tblock *b = (struct tblock *)(void *)(t->pool + t->pool_used);
 	memset(b, 0, sizeof(*b));
 	b->rip = rip;
-	b->space = (u8)c->mmu.space;
+	b->space = t->code_space;
 	b->vector = t->vector;
 	b->id = t->block_count;
 	b->code = (u8 *)(uintptr_t)t->mem.rx + t->used;
 	struct emit e = { .t = t, .b = b, .start = t->mem.rw + t->used };
 	e.a = (struct asm_buf){ .at = t->mem.rw + t->used, .end = t->mem.rw + t->used + EMIT_MAX };
+	facts_start(&e);
 
 	unsigned at = 0, n = 0, page_left = (unsigned)(PAGE_SIZE - (rip & PAGE_MASK));
 	bool ended = false, sti = false;
@@ -430,14 +454,20 @@ static struct tblock *translate(struct translator *t, const struct code_bytes *s
 		in->host_at = (u16)(e.a.at - e.start);
 		in->guest_at = (u16)at;
 		in->access = access_of(&d, &in->bytes);
-		e.bytes = src->host + at;
 		in->mnemonic = (u16)d.insn.mnemonic;
+		facts_record(&e, in);
+		e.bytes = src->host + at;
+		e.d = &d;
+		e.index = n;
+		e.rip = rip + at;
+		e.hint = window_hint_of(t, src->gpa + at);
 		const u8 *before = e.a.at;
 		unsigned outs = e.out_count;
-		enum emit_result er = emit_insn(&e, &d, n);
+		enum emit_result er = emit_insn(&e);
 		in->handed = is_handed(&e, before, outs);
 		if (er == EMIT_REFUSED)
 			break;
+		facts_after(&e);
 		at += in->op.length;
 		n++;
 		ended = er == EMIT_END;
@@ -450,6 +480,7 @@ static struct tblock *translate(struct translator *t, const struct code_bytes *s
 	b->count = (u16)n;
 	b->insns[n].host_at = (u16)(e.a.at - e.start);
 	b->insns[n].guest_at = (u16)at;
+	facts_record(&e, &b->insns[n]);
 	if (!ended) {
 		if (!n) {
 			/* Vector code in mode 0: this block only changes the mode. */
@@ -458,7 +489,7 @@ static struct tblock *translate(struct translator *t, const struct code_bytes *s
 			e.outs[e.out_count++].code = code;
 			at = 1;
 		} else {
-			emit_link(&e, 0xff, rip + at);
+			emit_fall_through(&e, rip + at);
 		}
 	}
 	emit_finish(&e);
@@ -500,9 +531,9 @@ struct tblock *tcache_find(struct translator *t, bool *interpret)
 		*interpret = true;
 		return NULL;
 	}
-	struct tblock *b = t->hash[hash_of(src.gpa, rip, c->mmu.space, t->vector)];
+	struct tblock *b = t->hash[hash_of(src.gpa, rip, t->code_space, t->vector)];
 	for (; b; b = b->hash_next)
-		if (b->unit.gpa == src.gpa && b->rip == rip && b->space == c->mmu.space &&
+		if (b->unit.gpa == src.gpa && b->rip == rip && b->space == t->code_space &&
 			b->vector == t->vector && second_page_matches(t, b))
 			return b;
 	u64 since = stats_now(t);

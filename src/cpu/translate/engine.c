@@ -57,6 +57,9 @@ static void enter(struct translator *t, const u8 *code)
 	x->rest = s->rflags & ~(FLAGS_STATUS | FLAG_IF | FLAG_RF);
 	x->fs_base = s->seg[X86_FS].base;
 	x->gs_base = s->seg[X86_GS].base;
+	x->trap = 0;
+	if (t->code_space == CODE_WINDOW)
+		window_enter(t);
 	x->code = (u64)(uintptr_t)code;
 	x->enter = t->vector ? (u64)(uintptr_t)t->vector_enter : x->code;
 	x->leave = t->vector ? (u64)(uintptr_t)t->vector_leave : x->leave_plain;
@@ -119,7 +122,11 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 	case OP_FAULT: interp_deliver(c); return NULL;
 	default: *stop = true; return NULL;
 	}
-	if (in->access && c->mmu.space == space && !t->dropped) {
+	bool shown = false;
+	if (t->ctx->trap && b->space == CODE_WINDOW && c->mmu.space == space && !t->dropped)
+		shown = window_missed(t, b, index, at) &&
+			(!two || window_missed(t, b, index, second));
+	if (in->access && c->mmu.space == space && !t->dropped && !shown) {
 		tcache_fill(t, at, in->bytes,
 			in->access == ACCESS_PUSH || in->access == ACCESS_EA_WRITE);
 		if (two)
@@ -127,6 +134,8 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 	}
 	if (r == OP_JUMP || t->dropped || !b->unit.valid || (in->op.flags & OPF_END) || c->slow ||
 		c->mmu.space != space || wanted(c))
+		return NULL;
+	if (b->space == CODE_WINDOW && !window_resume(t, in + 1))
 		return NULL;
 	return b->code + b->insns[index + 1].host_at;
 }
@@ -136,6 +145,9 @@ static void settle_modes(struct translator *t)
 {
 	if (t->vector && (t->c->mmu.space != t->vector_space || !vectors_allowed(t)))
 		t->vector = false;
+	if ((t->options & OPTION_WINDOW_ALWAYS) && t->c->mmu.space == MMU_USER)
+		window_give(&t->window, t->c->s->cr3);
+	t->code_space = window_usable(t) ? CODE_WINDOW : (u8)t->c->mmu.space;
 }
 
 /* An indirect transfer to nowhere faults before it has any effect: back to where the interpreter
@@ -175,8 +187,10 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 		u32 exit = t->ctx->exit_code, arg = exit & 0xffffff;
 		enum exit_kind kind = exit >> 24;
 		t->exits[kind]++;
-		if (kind == EXIT_ATTENTION)
+		if (kind == EXIT_ATTENTION) {
+			window_clock(t);
 			return true;
+		}
 		struct tblock *from = kind == EXIT_LOOKUP ? NULL : t->by_id[t->ctx->exit_block];
 		if (t->cut_block) {
 			tcache_unlink_out(t, t->cut_block);
@@ -301,9 +315,10 @@ static void translate_close(struct vcpu *v)
 	if (!t)
 		return;
 	if (t->c)
-		t->c->mmu.flushed = NULL;
+		t->c->mmu.flushed = NULL, t->c->mmu.switched = NULL;
 	memory_unwatch(v->memory, t);
 	interp_free(t->c);
+	window_unuse(t);
 	tcache_close(t);
 	free(t->signal_stack);
 	free(t->stats);
@@ -324,7 +339,7 @@ static int translate_open(struct vcpu *v, struct err *err)
 	t->options = v->engine_options;
 	t->signal_stack = malloc(SIGNAL_STACK);
 	t->c = interp_new(v, err);
-	if (!t->signal_stack || !t->c || tcache_open(t, err) < 0 ||
+	if (!t->signal_stack || !t->c || tcache_open(t, err) < 0 || window_use(t, err) < 0 ||
 		((t->options & OPTION_STATS) && stats_open(t, err) < 0)) {
 		translate_close(v);
 		return -ENOMEM;
@@ -337,6 +352,7 @@ static int translate_open(struct vcpu *v, struct err *err)
 		&(struct memory_watcher){
 			.code_written = ignore_written, .code_claimed = tcache_claimed, .ctx = t });
 	t->c->mmu.flushed = tcache_flushed;
+	t->c->mmu.switched = tcache_switched;
 	t->c->mmu.flushed_ctx = t;
 	translate_signals();
 	return 0;
@@ -356,7 +372,7 @@ static int translate_push(struct vcpu *v)
 {
 	struct translator *t = v->engine_data;
 
-	mmu_flush(&t->c->mmu, X86_FLUSH_ALL, 0);
+	mmu_flush(&t->c->mmu, X86_FLUSH_ALL, 0, 0);
 	t->c->pending_dr6 = 0;
 	return 0;
 }

@@ -29,9 +29,11 @@
 #define O_HOST_RSP "144"
 #define O_ENTER	   "152"
 #define O_KICKED   "244"
+#define O_AUX	   "296"
 
 _Static_assert(offsetof(struct tctx, flags) == 128 && offsetof(struct tctx, host_rsp) == 144 &&
-		       offsetof(struct tctx, enter) == 152 && offsetof(struct tctx, kicked) == 244,
+		       offsetof(struct tctx, enter) == 152 &&
+		       offsetof(struct tctx, kicked) == 244 && offsetof(struct tctx, aux) == 296,
 	"the assembly below knows these offsets");
 
 /* One instruction a line. */
@@ -48,7 +50,7 @@ __asm__(".text\n"
 	"	pushq %gs:" O_FLAGS "\n"
 	"	popfq\n"
 	"	mov %gs:" O_GPR(0) ", %rax\n"
-	"	mov %gs:" O_GPR(1) ", %r13\n" /* guest RCX */
+	"	mov %gs:" O_GPR(1) ", %r10\n" /* guest RCX */
 	"	mov %gs:" O_GPR(2) ", %rdx\n"
 	"	mov %gs:" O_GPR(3) ", %rbx\n"
 	"	mov %gs:" O_GPR(5) ", %rbp\n"
@@ -56,15 +58,16 @@ __asm__(".text\n"
 	"	mov %gs:" O_GPR(7) ", %rdi\n"
 	"	mov %gs:" O_GPR(8) ", %r8\n"
 	"	mov %gs:" O_GPR(9) ", %r9\n"
-	"	mov %gs:" O_GPR(10) ", %r10\n"
-	"	mov %gs:" O_GPR(11) ", %r11\n"
 	"	mov %gs:" O_GPR(12) ", %r12\n"
+	"	mov %gs:" O_GPR(13) ", %r13\n"
+	"	mov %gs:" O_GPR(14) ", %r14\n"
+	"	mov %gs:" O_AUX ", %r15\n"
 	"	mov %gs:" O_GPR(4) ", %rsp\n"
 	"	jmp *%gs:" O_ENTER "\n"
 	"translate_enter_end:\n"
 	"translate_leave:\n"
 	"	mov %rax, %gs:" O_GPR(0) "\n"
-	"	mov %r13, %gs:" O_GPR(1) "\n"
+	"	mov %r10, %gs:" O_GPR(1) "\n"
 	"	mov %rdx, %gs:" O_GPR(2) "\n"
 	"	mov %rbx, %gs:" O_GPR(3) "\n"
 	"	mov %rsp, %gs:" O_GPR(4) "\n"
@@ -73,9 +76,9 @@ __asm__(".text\n"
 	"	mov %rdi, %gs:" O_GPR(7) "\n"
 	"	mov %r8, %gs:" O_GPR(8) "\n"
 	"	mov %r9, %gs:" O_GPR(9) "\n"
-	"	mov %r10, %gs:" O_GPR(10) "\n"
-	"	mov %r11, %gs:" O_GPR(11) "\n"
 	"	mov %r12, %gs:" O_GPR(12) "\n"
+	"	mov %r13, %gs:" O_GPR(13) "\n"
+	"	mov %r14, %gs:" O_GPR(14) "\n"
 	"	mov %gs:" O_HOST_RSP ", %rsp\n"
 	"	pushfq\n"
 	"	popq %gs:" O_FLAGS "\n"
@@ -116,6 +119,7 @@ static void on_trap(int sig, siginfo_t *info, void *context)
 	}
 	t->ctx->exit_code = EXIT_CODE(EXIT_OP, insn_at(b, (u32)(pc - b->code)));
 	t->ctx->exit_block = b->id;
+	t->ctx->trap = (u64)regs[REG_TRAPNO] + 1;
 	regs[REG_RIP] = (greg_t)t->ctx->leave;
 }
 

@@ -131,8 +131,8 @@ static const struct slot {
 	u32 at;
 	const char *name;
 } slots[] = {
-	{ SLOT(gpr[13]), "guest_r13" },
-	{ SLOT(gpr[14]), "guest_r14" },
+	{ SLOT(gpr[10]), "guest_r10" },
+	{ SLOT(gpr[11]), "guest_r11" },
 	{ SLOT(gpr[15]), "guest_r15" },
 	{ SLOT(rip), "target" },
 	{ SLOT(save), "saved" },
@@ -148,6 +148,7 @@ static const struct slot {
 	{ SLOT(attention), "attention" },
 	{ SLOT(save_rdi), "saved_rdi" },
 	{ SLOT(status_mask), "status_mask" },
+	{ SLOT(fs_window), "fs_window" },
 };
 
 static const char *slot_name(u32 at)
@@ -165,7 +166,7 @@ static const char *slot_name(u32 at)
 		if (in == offsetof(struct fast_table, add))
 			return write ? "write_hosts" : "read_hosts";
 	}
-	if (at >= SLOT(jump) && at < SLOT(jump) + MMU_SPACES * VECTOR_MODES * jump) {
+	if (at >= SLOT(jump) && at < SLOT(jump) + CODE_SPACES * VECTOR_MODES * jump) {
 		u32 in = (at - SLOT(jump)) % jump;
 
 		if (in == offsetof(struct jump_table, neg))
@@ -361,6 +362,7 @@ static int tell_interpreted(struct explainer *x, unsigned *length)
 static struct tblock *block_at_rip(struct translator *t, bool *interpret)
 {
 	t->vector = false;
+	t->code_space = (u8)t->c->mmu.space;
 	struct tblock *b = tcache_find(t, interpret);
 
 	if (b && !b->count) {

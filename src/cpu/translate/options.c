@@ -8,5 +8,8 @@ const struct cpu_engine_option options_table[] = {
 	{ "no-vector", "interpret SSE and AVX instructions", OPTION_NO_VECTOR },
 	{ "single", "translate one instruction at a time", OPTION_SINGLE },
 	{ "small-cache", "a code cache of 256 KiB, emptied often", OPTION_SMALL_CACHE },
+	{ "no-window", "check each access of user code, too", OPTION_NO_WINDOW },
+	{ "window-always", "any user code gets the window at once (slow; for tests)",
+		OPTION_WINDOW_ALWAYS },
 	{ 0 },
 };

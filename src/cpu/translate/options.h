@@ -10,6 +10,8 @@ enum translate_option {
 	OPTION_NO_VECTOR = BIT(4),
 	OPTION_SINGLE = BIT(5),
 	OPTION_SMALL_CACHE = BIT(6),
+	OPTION_NO_WINDOW = BIT(7),
+	OPTION_WINDOW_ALWAYS = BIT(8),
 };
 
 extern const struct cpu_engine_option options_table[];

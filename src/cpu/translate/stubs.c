@@ -4,7 +4,7 @@
  * XMM/YMM/ZMM, the mask registers and MXCSR change hands.
  */
 #include "base/must.h"
-#include "cpu/translate/translate_priv.h"
+#include "cpu/translate/emit.h"
 #include <Zydis/Zydis.h>
 
 static void encode(struct asm_buf *b, ZydisEncoderRequest *req)
@@ -78,28 +78,20 @@ static void move_mxcsr(struct asm_buf *b, bool store)
 	encode(b, &req);
 }
 
-static void jmp_slot(struct asm_buf *b, u32 slot)
-{
-	static const u8 jmp_gs[] = { 0x65, 0xff, 0x24, 0x25 };
-
-	asm_bytes(b, jmp_gs, sizeof(jmp_gs));
-	asm_u32(b, slot);
-}
-
 void emit_stubs(struct translator *t)
 {
 	struct asm_buf b = { .at = t->mem.rw, .end = t->mem.rw + 8192 };
 
 	t->lookup_miss = codemem_rx(&t->mem, b.at);
-	asm_store(&b, SLOT(rip), ASM_R14);
+	asm_store(&b, SLOT(rip), T_ADDR);
 	asm_store_imm32(&b, SLOT(exit_code), EXIT_CODE(EXIT_LOOKUP, NO_INSN));
-	jmp_slot(&b, SLOT(leave));
+	asm_jmp_slot(&b, SLOT(leave));
 
 	t->vector_enter = codemem_rx(&t->mem, b.at);
 	asm_load(&b, ASM_R15, SLOT(state));
 	move_mxcsr(&b, false);
 	move_vectors(&b, false);
-	jmp_slot(&b, SLOT(code));
+	asm_jmp_slot(&b, SLOT(code));
 	t->vector_enter_end = codemem_rx(&t->mem, b.at);
 
 	t->vector_leave = codemem_rx(&t->mem, b.at);
@@ -113,7 +105,7 @@ void emit_stubs(struct translator *t)
 		static const u8 vzeroupper[] = { 0xc5, 0xf8, 0x77 };
 		asm_bytes(&b, vzeroupper, sizeof(vzeroupper));
 	}
-	jmp_slot(&b, SLOT(leave_plain));
+	asm_jmp_slot(&b, SLOT(leave_plain));
 	must(!b.full, "shared stubs need more room");
 	t->used = align_up((u64)(b.at - t->mem.rw), 64);
 }

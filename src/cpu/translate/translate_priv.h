@@ -2,30 +2,40 @@
  * Shared by the translator's files.
  *
  * Registers. Guest registers are in the same-numbered host registers except: guest RCX is in host
- * R13, and guest R13, R14 and R15 are in memory (ctx->gpr). Host RCX, R14 and R15 are scratch. RSP
- * is only a value: the host never pushes through it while translated code runs. GS addresses the
- * context. Status flags are the host's; DF, IF, AC and the rest stay in x86_state.rflags.
+ * R10 (T_COUNT), and guest R10, R11 and R15, which compilers use least, are in memory (ctx->gpr).
+ * Host RCX, R11 (T_ADDR) and R15 (T_AUX) are scratch. RSP is only a value: the host never pushes
+ * through it while translated code runs. GS addresses the context. Status flags are the host's;
+ * DF, IF, AC and the rest stay in x86_state.rflags.
  *
- * Inserted code changes no flags at all (LEA, PEXT, JRCXZ), so flags are exact at every instruction
- * boundary and no liveness analysis stands between a fault and the truth.
+ * Inserted code changes no flags at all (LEA, PEXT, RORX, JRCXZ), so flags are exact at every
+ * instruction boundary and no liveness analysis stands between a fault and the truth.
  *
- * Memory. The linear address goes to R14; PEXT picks its TLB index into R15; the negated tag plus
- * the address of the operand's last byte has no bits above the page offset exactly on a hit, which
- * checks page, rights and page crossing together:
+ * Memory, general form. The linear address goes to T_ADDR; PEXT picks its TLB index into T_AUX; the
+ * negated tag plus the address of the operand's last byte has no bits above the page offset exactly
+ * on a hit, which checks page, rights and page crossing together:
  *
- *     lea  r14, [address]
- *     pext r15, r14, gs:[index_mask]
+ *     lea  r11, [address]
+ *     pext r15, r11, gs:[index_mask]
  *     mov  rcx, gs:[neg + r15*8]
- *     lea  rcx, [rcx + r14 + size-1]
+ *     lea  rcx, [rcx + r11 + size-1]
  *     pext rcx, rcx, gs:[page_mask]
  *     jrcxz hit
  *     jmp  miss
  *   hit:
  *     mov  r15, gs:[add + r15*8]
- *     op   [r15 + r14]
+ *     op   [r15 + r11]
  *
  * A miss leaves the cache, runs the interpreter's handler for the instruction (which walks, faults,
  * reaches devices), fills the entry and resumes behind the instruction.
+ *
+ * Memory, window form: see window.h and emit_memory.c. User code of the address space that owns the
+ * window runs in blocks of their own (CODE_WINDOW), where most accesses need no check:
+ *
+ *     mov  r15, gs:[window_delta + region*8]     once, while the region stays the same
+ *     op   [r15 + base + displacement]
+ *
+ * A page that is not shown makes SIGSEGV, which leaves the cache like a miss; afterwards the page
+ * is shown.
  *
  * Fast TLB invariants: an entry implies that the mmu.h entry of the same page would hit too; a
  * write entry further implies that the page is dirty and holds no code, so a store needs no
@@ -54,6 +64,7 @@
 #include "cpu/translate/options.h"
 #include "cpu/translate/stats.h"
 #include "cpu/translate/translate.h"
+#include "cpu/translate/window.h"
 #include "os/codemem.h"
 #include <pthread.h>
 
@@ -62,6 +73,14 @@
 #define JUMP_ENTRIES 65536u    /* indexed by the low 16 bits of RIP */
 #define FILL_LOG     32768u
 #define VECTOR_MODES 2
+
+/* What a block was made for: one of mmu.h's spaces, or user code with the window. */
+#define CODE_WINDOW ((unsigned)MMU_SPACES)
+#define CODE_SPACES (CODE_WINDOW + 1)
+static inline enum mmu_space code_space_mmu(unsigned code_space)
+{
+	return code_space == CODE_WINDOW ? MMU_USER : (enum mmu_space)code_space;
+}
 
 enum exit_kind { EXIT_LINK, EXIT_LOOKUP, EXIT_OP, EXIT_VECTOR, EXIT_ATTENTION };
 #define NO_INSN		     0xffffffu /* EXIT_LOOKUP from a shared stub */
@@ -100,8 +119,14 @@ struct tctx {
 	u64 status_mask;
 	u64 attention; /* address of vcpu.attention */
 	u64 save_rdi;
+	u64 aux;       /* what T_AUX is to hold on entry */
+	u64 fs_window; /* the guest's FS base in the window; an address that faults if it is not
+			  there */
+	u64 trap;      /* the host's exception that left the code, plus 1; 0: none did */
+	u64 window_delta[WINDOW_REGIONS];
+	u64 deltas[WINDOW_DELTAS]; /* by bits 42 to 49 of an address: see window.h */
 	struct fast_table fast[MMU_SPACES][2];
-	struct jump_table jump[MMU_SPACES][VECTOR_MODES];
+	struct jump_table jump[CODE_SPACES][VECTOR_MODES];
 };
 
 #define SLOT(member) ((u32)offsetof(struct tctx, member))
@@ -131,12 +156,15 @@ struct tinsn {
 	u8 bytes;    /* of memory touched */
 	bool handed; /* always the interpreter's; else only when its memory check misses */
 	u16 mnemonic;
+	/* What the code from here on relies on (emit.h, Facts). */
+	u16 facts[WINDOW_REGIONS]; /* guest registers that lie in the region */
+	u8 aux;
 };
 
 struct tblock {
 	struct code_unit unit;
 	u64 rip;
-	u8 space, vector;
+	u8 space, vector; /* space: see CODE_WINDOW */
 	u16 count;
 	u32 id;
 	u8 *code; /* running view */
@@ -152,6 +180,14 @@ struct tblock {
 
 #define TBLOCK_HASH 65536u
 #define TBLOCKS_MAX (512u * 1024)
+
+/* What was learnt about an instruction's accesses to the window; also names its form. */
+enum window_hint { HINT_GUESS, HINT_LOOKUP, HINT_GENERAL };
+#define HINTS 8192u
+struct hint {
+	u64 gpa; /* of the instruction */
+	u8 hint, misses;
+};
 
 struct translator {
 	struct interp *c;
@@ -177,13 +213,17 @@ struct translator {
 	} jumps[2][FILL_LOG];
 	unsigned jump_count[2];
 	bool vector;
-	bool dropped; /* everything was dropped: hold no block pointer */
+	u8 code_space; /* of the blocks to run now */
+	u64 tick;      /* when the window's clock ticked last, by the host's TSC */
+	bool dropped;  /* everything was dropped: hold no block pointer */
 	struct tblock *cut_block;
 	_Atomic bool in_code;
 	_Atomic bool purge; /* drop the fast TLB before entering again: someone claims code pages */
 	pthread_t thread;
 	bool bound; /* thread and signal stack are set */
 	void *signal_stack;
+	struct window window;
+	struct hint *hints;	       /* direct-mapped */
 	u8 vector_space;	       /* the space vector mode 1 was entered in */
 	bool interpret_once;	       /* the next block is the interpreter's */
 	struct link *pending;	       /* the exit taken, to be chained to what is found next */
@@ -205,38 +245,32 @@ void tcache_link(struct translator *t, struct link *l, struct tblock *to);
 void tcache_jump(struct translator *t, struct tblock *to);
 void tcache_unlink_out(struct translator *t, struct tblock *b);
 struct tblock *tcache_by_code(struct translator *t, const u8 *pc);
-void tcache_flushed(void *translator, enum x86_flush kind, u64 at);
+void tcache_flushed(void *translator, enum x86_flush kind, u64 at, unsigned pcid);
+void tcache_switched(void *translator);
 void tcache_purge(struct translator *t);
 void tcache_claimed(void *translator, const u8 *host_page);
 void tcache_dropped(void *translator);
+void tcache_kill(struct translator *t, struct tblock *b);
 void tcache_fill(struct translator *t, u64 at, unsigned size, bool write);
 
-/* ---- emit.c ---- */
 #define EMIT_MAX 8192u /* bytes of host code no block exceeds */
 
-struct emit {
-	struct translator *t;
-	struct asm_buf a;
-	struct tblock *b;
-	const u8 *start; /* writable view */
-	const u8 *bytes; /* of the instruction being emitted */
-	struct {
-		u8 *site;
-		u32 code;
-	} outs[6 * TBLOCK_OPS];
-	unsigned out_count;
-	u8 *sti_at; /* where the last STI began, to take it back */
-	unsigned sti_outs;
-};
-
-enum emit_result { EMIT_NEXT, EMIT_STI, EMIT_END, EMIT_REFUSED };
-struct build;
-/* Emits one decoded instruction; EMIT_END: it ended the block with all exits in place.
- * EMIT_REFUSED: vector code in mode 0. */
-enum emit_result emit_insn(struct emit *e, const struct build *d, unsigned index);
-void emit_link(struct emit *e, u8 cc, u64 target);
-void emit_finish(struct emit *e);
-void emit_take_back_sti(struct emit *e, unsigned index);
+/* ---- window_use.c ---- */
+int window_use(struct translator *t, struct err *err);
+void window_unuse(struct translator *t);
+/* May the code at hand run in window blocks? */
+bool window_usable(const struct translator *t);
+/* Before code of the window is entered. */
+void window_enter(struct translator *t);
+/* Instruction `index` of b trapped and the interpreter has executed it, touching `at`: true if the
+ * page is shown from now on. */
+bool window_missed(struct translator *t, struct tblock *b, unsigned index, u64 at);
+/* May code that relies on next->facts be entered? Sets ctx->aux. */
+bool window_resume(struct translator *t, const struct tinsn *next);
+u8 window_hint_of(const struct translator *t, u64 gpa);
+void window_flushed(struct translator *t, enum x86_flush kind, u64 at, unsigned pcid);
+/* From time to time while guest code runs. */
+void window_clock(struct translator *t);
 
 /* ---- stubs.c ---- */
 void emit_stubs(struct translator *t);

@@ -1,0 +1,165 @@
+/*
+ * Shared by the emitters: the block being written, what is known while it is, and the pieces that
+ * instructions are made of. translate_priv.h has the theory.
+ *
+ * Facts. In a window block (window.h) the emitter keeps, for each instruction boundary, which guest
+ * registers are known to lie in which region, and what the scratch register T_AUX holds. Whoever
+ * enters a block in the middle (run_blocks(), behind an instruction that the interpreter executed)
+ * checks the facts recorded there.
+ *
+ * The guest's stack pointer is known to lie in the high region at the start of every window block,
+ * give or take STACK_SLOP; so every block leaves it so: a successful access near RSP proves it, else
+ * a check is emitted.
+ */
+#pragma once
+#include "cpu/translate/recode.h"
+#include "cpu/translate/translate_priv.h"
+
+/* Homes and scratch: see translate_priv.h. */
+#define T_COUNT	 ASM_R10
+#define T_ADDR	 ASM_R11
+#define T_AUX	 ASM_R15
+#define HOMELESS (BIT(R10) | BIT(R11) | BIT(R15))
+
+#define STACK_SLOP BIT64(20)
+#define FACT_REACH BIT64(30) /* farther from a checked value than this: check again */
+#define SLOP_LOST  BIT64(40)
+
+/* What T_AUX holds: nothing, a region's delta, or the delta of a guest register's region. */
+#define AUX_NONE       0xffu
+#define AUX_OF(reg)    (0x10u + (reg))
+#define AUX_IS_REG(a)  ((a) >= 0x10u && (a) < 0x20u)
+#define AUX_REG(a)     ((a) - 0x10u)
+
+struct facts {
+	u8 region[X86_GPRS]; /* WINDOW_NOWHERE: nothing is known */
+	u64 drift[X86_GPRS]; /* at most so far from the value that was checked */
+	u8 aux;
+	u64 aux_drift; /* of its register since then */
+	u64 slop;      /* RSP's distance from the high region, at most */
+	u32 known;     /* guest registers whose present value is in value[]: for guesses only */
+	u64 value[X86_GPRS];
+};
+
+struct emit {
+	struct translator *t;
+	struct asm_buf a;
+	struct tblock *b;
+	const u8 *start; /* writable view */
+	const u8 *bytes; /* of the instruction being emitted */
+	const struct build *d;
+	unsigned index; /* of the instruction */
+	u64 rip;	/* its address */
+	u8 hint;	/* enum window_hint */
+	struct facts f;
+	struct {
+		u8 *site;
+		u32 code;
+	} outs[6 * TBLOCK_OPS];
+	unsigned out_count;
+	u8 *sti_at; /* where the last STI began, to take it back */
+	unsigned sti_outs;
+};
+
+enum emit_result { EMIT_NEXT, EMIT_STI, EMIT_END, EMIT_REFUSED };
+
+/* ---- emit.c ---- */
+/* Emits one decoded instruction; EMIT_END: it ended the block with all exits in place.
+ * EMIT_REFUSED: vector code in mode 0. */
+enum emit_result emit_insn(struct emit *e);
+void emit_finish(struct emit *e);
+/* A jump (cc 0xff: always) to an exit stub. */
+void emit_out(struct emit *e, u8 cc, u32 code);
+void emit_link(struct emit *e, u8 cc, u64 target);
+void emit_fall_through(struct emit *e, u64 target);
+enum emit_result emit_hand_over(struct emit *e);
+/* The kernel's spaces run at CPL 0 here: CPL 1 and 2 are interpreted. */
+bool emit_kernel(const struct emit *e);
+static inline bool emit_window(const struct emit *e) { return e->b->space == CODE_WINDOW; }
+
+/* To take back what was emitted. */
+struct emit_mark {
+	u8 *at;
+	unsigned outs;
+	struct facts f;
+};
+static inline struct emit_mark emit_mark(const struct emit *e)
+{
+	return (struct emit_mark){ e->a.at, e->out_count, e->f };
+}
+static inline void emit_back(struct emit *e, const struct emit_mark *m)
+{
+	e->a.at = m->at;
+	e->out_count = m->outs;
+	e->f = m->f;
+}
+
+/* ---- emit_regs.c: guest registers in host registers ---- */
+struct use {
+	u32 read, written; /* explicit guest general registers */
+	bool count;	   /* CL is the shift count */
+	bool high;	   /* names AH, BH or DH */
+	bool ch;	   /* names CH: nowhere */
+	bool index_out;	   /* PCMPxSTRI: the result is in RCX */
+	bool other;	   /* names something that is not a general or vector register */
+};
+struct use use_of(const struct build *d);
+struct places places_home(void);
+/* Gives every homeless register in `want` one of the free host registers. */
+bool places_assign(struct places *p, u32 want, u32 free_hosts);
+void places_load(struct emit *e, const struct places *p, u32 set);
+void places_store(struct emit *e, const struct places *p, u32 set);
+enum emit_result emit_registers(struct emit *e);
+
+/* ---- emit_memory.c: memory operands ---- */
+/*
+ * Makes the access possible, or leaves the block: afterwards *out is the operand in host code.
+ * Clobbers RCX and T_AUX, T_ADDR; *free_hosts says which of them are free now. False: registers
+ * do not suffice, take back what was emitted.
+ */
+bool emit_operand(struct emit *e, const struct op *op, unsigned size, bool write,
+	struct host_operand *out, u32 *free_hosts);
+/* The same for [guest RSP + disp]. */
+void emit_stack_operand(struct emit *e, s32 disp, unsigned size, bool write, struct host_operand *out);
+/* The linear address to T_ADDR. */
+bool emit_address(struct emit *e, const struct op *op);
+/* The general form: checks the access at T_ADDR; [T_AUX + T_ADDR] is the operand. */
+void emit_check(struct emit *e, unsigned size, bool write);
+enum emit_result emit_memory(struct emit *e, const ZydisDecodedOperand *mem);
+enum emit_result emit_lea(struct emit *e);
+/* jrcxz over a jump out: goes on when RCX is 0. */
+void emit_out_unless_rcx_zero(struct emit *e);
+static inline u32 fast_slot(const struct emit *e, bool write)
+{
+	return SLOT(fast) +
+	       (u32)((code_space_mmu(e->b->space) * 2 + write) * sizeof(struct fast_table));
+}
+
+/* ---- emit_facts.c: what is known in a window block ---- */
+void facts_start(struct emit *e);
+/* After an instruction: what it wrote is no longer known. */
+void facts_after(struct emit *e);
+void facts_record(struct emit *e, struct tinsn *next);
+/* The operand's address if the registers have known values. */
+bool facts_guess(const struct emit *e, const struct op *op, u64 *at);
+/* Before the block is left: RSP is where the next one expects it. */
+void facts_settle_stack(struct emit *e);
+/* The stack pointer was accessed at [RSP + disp]: it is in its region. */
+void facts_stack_touched(struct emit *e, s32 disp);
+/* Leaves by a trap unless the host register's bits say the region. Clobbers RCX. */
+void emit_region_check(struct emit *e, unsigned host, unsigned region);
+
+/* ---- emit_stack.c, emit_transfer.c, emit_string.c, emit_system.c ---- */
+enum emit_result emit_push(struct emit *e);
+enum emit_result emit_pop(struct emit *e);
+enum emit_result emit_leave(struct emit *e);
+void emit_push_value(struct emit *e, u64 value);
+void emit_push_saved(struct emit *e); /* ctx->save */
+void emit_move_rsp(struct emit *e, s32 by);
+enum emit_result emit_transfer(struct emit *e);
+enum emit_result emit_string(struct emit *e);
+enum emit_result emit_cli(struct emit *e);
+enum emit_result emit_sti(struct emit *e);
+void emit_take_back_sti(struct emit *e, unsigned index);
+enum emit_result emit_pushf(struct emit *e);
+enum emit_result emit_swapgs(struct emit *e);

@@ -1,0 +1,325 @@
+/*
+ * Memory operands, in two forms.
+ *
+ * The general form is an inline TLB check, correct for every access: see translate_priv.h.
+ *
+ * The window form (blocks of the window's owner, window.h) adds a region's delta. Where the region
+ * comes from, cheapest first:
+ *   constant   RIP-relative and absolute addresses, the thread pointer
+ *   fact       the base register was checked before in this block (emit.h); always so for RSP
+ *   guess      the value at hand when the block was made says which region to check for
+ *   lookup     bits 42 to 49 select the delta from a table
+ * A guess that was wrong traps; window_hint then remembers to look up, or to use the general form
+ * for what the window cannot show.
+ */
+#include "base/bits.h"
+#include "base/must.h"
+#include "cpu/translate/emit.h"
+
+/* ---- the general form ---- */
+
+bool emit_address(struct emit *e, const struct op *op)
+{
+	struct places p = places_home();
+	u32 want = 0;
+	unsigned base = op->base, index = op->index;
+
+	if (base == BASE_RIP) {
+		u64 at = e->rip + (u64)op->disp;
+
+		asm_const(&e->a, T_ADDR, op->asize == 4 ? (u32)at : at);
+	} else {
+		if (base != REG_NONE)
+			want |= BIT(base) & HOMELESS;
+		if (index != REG_NONE)
+			want |= BIT(index) & HOMELESS;
+		if (!places_assign(&p, want, BIT(T_ADDR) | BIT(ASM_RCX)))
+			return false;
+		places_load(e, &p, want);
+		unsigned b = base == REG_NONE ? ASM_NONE : p.host[base];
+		unsigned i = index == REG_NONE ? ASM_NONE : p.host[index];
+		if (b == ASM_NONE && i == ASM_NONE)
+			asm_const(&e->a, T_ADDR, (u64)op->disp);
+		else if (op->disp == (s32)op->disp)
+			asm_lea(&e->a, T_ADDR, b, i, op->shift, (s32)op->disp);
+		else
+			return false;
+		if (op->asize == 4)
+			asm_rr(&e->a, 0x8b, T_ADDR, T_ADDR, false);
+	}
+	if (op->seg >= X86_FS) {
+		asm_load(&e->a, ASM_RCX, op->seg == X86_FS ? SLOT(fs_base) : SLOT(gs_base));
+		asm_lea(&e->a, T_ADDR, T_ADDR, ASM_RCX, 0, 0);
+	}
+	return true;
+}
+
+void emit_out_unless_rcx_zero(struct emit *e)
+{
+	asm_jrcxz(&e->a, 5);
+	emit_out(e, ASM_NONE, EXIT_CODE(EXIT_OP, e->index));
+}
+
+void emit_check(struct emit *e, unsigned size, bool write)
+{
+	u32 table = fast_slot(e, write);
+
+	e->f.aux = AUX_NONE;
+	asm_bits(&e->a, ASM_PEXT, T_AUX, T_ADDR, SLOT(index_mask));
+	asm_gs_index(&e->a, OP_MOV_LOAD, ASM_RCX, T_AUX, 3, table);
+	asm_lea(&e->a, ASM_RCX, ASM_RCX, T_ADDR, 0, (s32)size - 1);
+	asm_bits(&e->a, ASM_PEXT, ASM_RCX, ASM_RCX, SLOT(page_mask));
+	emit_out_unless_rcx_zero(e);
+	asm_gs_index(&e->a, OP_MOV_LOAD, T_AUX, T_AUX, 3,
+		table + (u32)offsetof(struct fast_table, add));
+}
+
+static bool general_operand(struct emit *e, const struct op *op, unsigned size, bool write,
+	struct host_operand *out, u32 *free_hosts)
+{
+	if (!emit_address(e, op))
+		return false;
+	emit_check(e, size, write);
+	*out = (struct host_operand){ T_AUX, T_ADDR, 0 };
+	*free_hosts = BIT(ASM_RCX);
+	return true;
+}
+
+/* ---- the window form ---- */
+
+static void load_aux(struct emit *e, unsigned region)
+{
+	if (e->f.aux == region)
+		return;
+	asm_load(&e->a, T_AUX, SLOT(window_delta) + 8 * region);
+	e->f.aux = (u8)region;
+}
+
+/* T_AUX: the delta for the value in a host register. */
+static void look_up_delta(struct emit *e, unsigned host)
+{
+	asm_rorx(&e->a, ASM_RCX, host, WINDOW_SHIFT);
+	asm_movzx(&e->a, ASM_RCX, ASM_RCX, 8);
+	asm_gs_index(&e->a, OP_MOV_LOAD, T_AUX, ASM_RCX, 3, SLOT(deltas));
+}
+
+/* The region to ask for, or WINDOW_NOWHERE: look it up. */
+static unsigned guessed_region(const struct emit *e, const struct op *op, unsigned size)
+{
+	u64 at;
+
+	if (e->hint != HINT_GUESS || !facts_guess(e, op, &at))
+		return WINDOW_NOWHERE;
+	return window_region_of(at, size);
+}
+
+static bool constant_operand(struct emit *e, u64 at, unsigned size, struct host_operand *out)
+{
+	unsigned region = window_region_of(at, size);
+
+	if (region == WINDOW_NOWHERE)
+		return false;
+	if (at <= 0x7fffffff) {
+		load_aux(e, region);
+		*out = (struct host_operand){ T_AUX, ASM_NONE, (s32)at };
+	} else {
+		asm_const(&e->a, T_ADDR, at + e->t->ctx->window_delta[region]);
+		*out = (struct host_operand){ T_ADDR, ASM_NONE, 0 };
+	}
+	return true;
+}
+
+/* [base + disp]: the base alone is checked, since the guards are wider than any displacement. */
+static void based_operand(struct emit *e, const struct op *op, unsigned size, struct host_operand *out)
+{
+	struct facts *f = &e->f;
+	struct places p = places_home();
+	unsigned g = op->base, host = p.host[g], region;
+
+	if (host == ASM_NONE) {
+		host = T_ADDR;
+		asm_load(&e->a, T_ADDR, SLOT(gpr) + 8 * g);
+	}
+	*out = (struct host_operand){ T_AUX, (u8)host, (s32)op->disp };
+	if (f->region[g] != WINDOW_NOWHERE) {
+		load_aux(e, f->region[g]);
+		return;
+	}
+	if (f->aux == AUX_OF(g))
+		return;
+	region = guessed_region(e, op, size);
+	if (region != WINDOW_NOWHERE &&
+		window_region_of(f->value[g], 1) == region) {
+		emit_region_check(e, host, region);
+		f->region[g] = (u8)region;
+		f->drift[g] = 0;
+		load_aux(e, region);
+	} else {
+		look_up_delta(e, host);
+		f->aux = (u8)AUX_OF(g);
+		f->aux_drift = 0;
+	}
+}
+
+static bool window_operand(struct emit *e, const struct op *op, unsigned size, bool write,
+	struct host_operand *out, u32 *free_hosts)
+{
+	bool near = op->disp >= -(s64)FACT_REACH && op->disp <= (s64)FACT_REACH;
+	unsigned region;
+
+	*free_hosts = BIT(ASM_RCX) | BIT(T_ADDR);
+	if (op->asize == 8 && op->seg < X86_FS && op->base == BASE_RIP)
+		return constant_operand(e, e->rip + (u64)op->disp, size, out);
+	if (op->asize == 8 && op->seg < X86_FS && op->base == REG_NONE && op->index == REG_NONE)
+		return constant_operand(e, (u64)op->disp, size, out);
+	if (op->asize == 8 && op->seg == X86_FS && op->base == REG_NONE && op->index == REG_NONE &&
+		near) {
+		asm_load(&e->a, T_ADDR, SLOT(fs_window));
+		*out = (struct host_operand){ T_ADDR, ASM_NONE, (s32)op->disp };
+		*free_hosts = BIT(ASM_RCX);
+		return true;
+	}
+	if (op->asize == 8 && op->seg < X86_FS && op->base == RSP && op->index == REG_NONE && near) {
+		emit_stack_operand(e, (s32)op->disp, size, write, out);
+		return true;
+	}
+	if (op->asize == 8 && op->seg < X86_FS && op->base < X86_GPRS && op->index == REG_NONE &&
+		near) {
+		based_operand(e, op, size, out);
+		if (out->index == T_ADDR)
+			*free_hosts = BIT(ASM_RCX);
+		return true;
+	}
+	region = guessed_region(e, op, size);
+	if (!emit_address(e, op))
+		return false;
+	if (region != WINDOW_NOWHERE) {
+		emit_region_check(e, T_ADDR, region);
+		load_aux(e, region);
+	} else {
+		look_up_delta(e, T_ADDR);
+		e->f.aux = AUX_NONE;
+	}
+	*out = (struct host_operand){ T_AUX, T_ADDR, 0 };
+	*free_hosts = BIT(ASM_RCX);
+	return true;
+}
+
+void emit_stack_operand(
+	struct emit *e, s32 disp, unsigned size, bool write, struct host_operand *out)
+{
+	if (emit_window(e) && e->hint != HINT_GENERAL) {
+		if (e->f.slop > FACT_REACH) {
+			emit_region_check(e, ASM_RSP, WINDOW_HIGH);
+			e->f.slop = 0;
+		}
+		load_aux(e, WINDOW_HIGH);
+		*out = (struct host_operand){ ASM_RSP, T_AUX, disp };
+		facts_stack_touched(e, disp);
+		return;
+	}
+	asm_lea(&e->a, T_ADDR, ASM_RSP, ASM_NONE, 0, disp);
+	emit_check(e, size, write);
+	*out = (struct host_operand){ T_AUX, T_ADDR, 0 };
+}
+
+bool emit_operand(struct emit *e, const struct op *op, unsigned size, bool write,
+	struct host_operand *out, u32 *free_hosts)
+{
+	if (emit_window(e) && e->hint != HINT_GENERAL) {
+		struct emit_mark mark = emit_mark(e);
+
+		if (window_operand(e, op, size, write, out, free_hosts))
+			return true;
+		emit_back(e, &mark);
+	}
+	return general_operand(e, op, size, write, out, free_hosts);
+}
+
+/* ---- instructions ---- */
+
+enum emit_result emit_lea(struct emit *e)
+{
+	struct op op = *e->d->op;
+	unsigned dst = op.dst / 8;
+	struct emit_mark mark = emit_mark(e);
+	struct places p = places_home();
+	bool plain = op.size == 8 && op.asize == 8 && op.base != BASE_RIP &&
+		     op.disp == (s32)op.disp && p.host[dst] != ASM_NONE &&
+		     (op.base == REG_NONE || p.host[op.base] != ASM_NONE) &&
+		     (op.index == REG_NONE || p.host[op.index] != ASM_NONE);
+
+	if (plain) {
+		asm_lea(&e->a, p.host[dst], op.base == REG_NONE ? ASM_NONE : p.host[op.base],
+			op.index == REG_NONE ? ASM_NONE : p.host[op.index], op.shift, (s32)op.disp);
+		return EMIT_NEXT;
+	}
+	op.seg = X86_DS; /* LEA ignores segments */
+	if (op.size == 2 || !emit_address(e, &op)) {
+		emit_back(e, &mark);
+		return emit_hand_over(e);
+	}
+	if (op.size == 4)
+		asm_rr(&e->a, 0x8b, T_ADDR, T_ADDR, false);
+	if (p.host[dst] == ASM_NONE)
+		asm_store(&e->a, SLOT(gpr) + 8 * dst, T_ADDR);
+	else
+		asm_rr(&e->a, 0x8b, p.host[dst], T_ADDR, true);
+	return EMIT_NEXT;
+}
+
+/* Makes room for another register by folding the operand into T_ADDR. */
+static void fold(struct emit *e, struct host_operand *m, u32 *free_hosts)
+{
+	asm_lea(&e->a, T_ADDR, m->base, m->index, 0, m->disp);
+	*m = (struct host_operand){ T_ADDR, ASM_NONE, 0 };
+	*free_hosts = (*free_hosts & ~BIT(T_ADDR)) | BIT(T_AUX);
+	e->f.aux = AUX_NONE;
+}
+
+static bool try_memory(struct emit *e, const ZydisDecodedOperand *mem)
+{
+	struct use u = use_of(e->d);
+	struct places p = places_home();
+	u32 homeless = (u.read | u.written) & HOMELESS, free_hosts;
+	bool write = mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+	struct host_operand m;
+
+	if (u.other || u.ch || mem->size > 512 || !mem->size ||
+		mem->mem.type != ZYDIS_MEMOP_TYPE_MEM ||
+		!emit_operand(e, e->d->op, mem->size / 8, write, &m, &free_hosts))
+		return false;
+	if (u.count)
+		free_hosts &= ~BIT(ASM_RCX);
+	if (u.high) {
+		/* AH and its kin exclude REX: address in RCX */
+		if (homeless || u.count)
+			return false;
+		asm_lea(&e->a, ASM_RCX, m.base, m.index, 0, m.disp);
+		m = (struct host_operand){ ASM_RCX, ASM_NONE, 0 };
+	} else if ((unsigned)__builtin_popcount(homeless) >
+		   (unsigned)__builtin_popcount(free_hosts)) {
+		fold(e, &m, &free_hosts);
+	}
+	if (!places_assign(&p, homeless, free_hosts))
+		return false;
+	places_load(e, &p, u.read);
+	if (u.count)
+		asm_rr(&e->a, 0x8b, ASM_RCX, T_COUNT, true);
+	if (!recode(&e->a, e->d, e->bytes, &p, &m))
+		return false;
+	if (u.index_out)
+		asm_rr(&e->a, 0x8b, T_COUNT, ASM_RCX, true);
+	places_store(e, &p, u.written);
+	return true;
+}
+
+enum emit_result emit_memory(struct emit *e, const ZydisDecodedOperand *mem)
+{
+	struct emit_mark mark = emit_mark(e);
+
+	if (try_memory(e, mem))
+		return EMIT_NEXT;
+	emit_back(e, &mark);
+	return emit_hand_over(e);
+}

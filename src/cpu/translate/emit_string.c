@@ -1,0 +1,59 @@
+/*
+ * REP MOVS and REP STOS that stay within one page on either side run as themselves on host
+ * addresses, when DF is clear. Everything else (page crossings, count 0, faults) is the
+ * interpreter's, which leaves the rest of a long run to the next try.
+ */
+#include "cpu/interpret/string.h"
+#include "cpu/translate/emit.h"
+
+/* Checks that count (T_COUNT) elements from the address in `at` lie in one page; T_AUX: host minus
+ * linear. */
+static void emit_check_run(struct emit *e, unsigned at, unsigned size, bool write)
+{
+	u32 table = fast_slot(e, write);
+
+	asm_bits(&e->a, ASM_PEXT, T_AUX, at, SLOT(index_mask));
+	asm_gs_index(&e->a, OP_MOV_LOAD, ASM_RCX, T_AUX, 3, table);
+	asm_lea(&e->a, ASM_RCX, ASM_RCX, at, 0, 0);
+	asm_lea(&e->a, ASM_RCX, ASM_RCX, T_COUNT, (unsigned)__builtin_ctz(size), -1);
+	asm_bits(&e->a, ASM_PEXT, ASM_RCX, ASM_RCX, SLOT(page_mask));
+	emit_out_unless_rcx_zero(e);
+	asm_gs_index(&e->a, OP_MOV_LOAD, T_AUX, T_AUX, 3,
+		table + (u32)offsetof(struct fast_table, add));
+}
+
+enum emit_result emit_string(struct emit *e)
+{
+	const struct op *op = e->d->op;
+	bool movs = op->exec == op_movs_by_size[size_index(op->size)];
+
+	if (!(op->flags & OPF_REP) || op->asize != 8 || (movs && op->seg >= X86_FS))
+		return emit_hand_over(e);
+	e->f.aux = AUX_NONE;
+	asm_load(&e->a, ASM_RCX, SLOT(df));
+	emit_out_unless_rcx_zero(e);
+	/* A count of 4096 or more could wrap around in the sum below. */
+	asm_bits(&e->a, ASM_PEXT, ASM_RCX, T_COUNT, SLOT(page_mask));
+	emit_out_unless_rcx_zero(e);
+	if (movs) {
+		emit_check_run(e, ASM_RSI, op->size, false);
+		asm_store(&e->a, SLOT(save), T_AUX);
+	}
+	emit_check_run(e, ASM_RDI, op->size, true);
+	asm_rr(&e->a, 0x8b, ASM_RCX, T_COUNT, true);
+	asm_store(&e->a, SLOT(save_rdi), ASM_RDI);
+	asm_lea(&e->a, ASM_RDI, ASM_RDI, T_AUX, 0, 0);
+	if (movs) {
+		asm_load(&e->a, T_AUX, SLOT(save));
+		asm_rr(&e->a, 0x8b, T_ADDR, ASM_RSI, true);
+		asm_lea(&e->a, ASM_RSI, ASM_RSI, T_AUX, 0, 0);
+	}
+	asm_bytes(&e->a, e->bytes, e->d->insn.length);
+	unsigned scale = (unsigned)__builtin_ctz(op->size);
+	if (movs)
+		asm_lea(&e->a, ASM_RSI, T_ADDR, T_COUNT, scale, 0);
+	asm_load(&e->a, ASM_RDI, SLOT(save_rdi));
+	asm_lea(&e->a, ASM_RDI, ASM_RDI, T_COUNT, scale, 0);
+	asm_rr(&e->a, 0x8b, T_COUNT, ASM_RCX, true); /* 0 */
+	return EMIT_NEXT;
+}

@@ -1,0 +1,108 @@
+/*
+ * Jumps, calls and returns: the effect on the stack, then a link to a known target or a lookup of
+ * one that is only known at run time.
+ */
+#include "base/must.h"
+#include "cpu/interpret/branch.h"
+#include "cpu/translate/emit.h"
+
+/* Jumps to the guest address in T_ADDR. */
+static void emit_lookup(struct emit *e)
+{
+	static const u8 nop5[] = { 0x0f, 0x1f, 0x44, 0x00, 0x00 };
+	u32 table = SLOT(jump) +
+		    (u32)((e->b->space * VECTOR_MODES + e->b->vector) * sizeof(struct jump_table));
+
+	e->b->gate = e->a.at;
+	asm_bytes(&e->a, nop5, sizeof(nop5));
+	asm_movzx(&e->a, T_AUX, T_ADDR, 16);
+	asm_gs_index(&e->a, OP_MOV_LOAD, ASM_RCX, T_AUX, 3, table);
+	asm_lea(&e->a, ASM_RCX, ASM_RCX, T_ADDR, 0, 0);
+	asm_jrcxz(&e->a, 5);
+	u8 *miss = asm_jump(&e->a, 0xff);
+	/* jmp gs:[code + aux*8] */
+	asm_gs_index(&e->a, 0xff, 4, T_AUX, 3, table + (u32)offsetof(struct jump_table, code));
+	if (!e->a.full)
+		asm_patch(miss, e->a.at);
+	e->b->gate_out = codemem_rx(&e->t->mem, e->a.at);
+	asm_store(&e->a, SLOT(rip), T_ADDR);
+	emit_out(e, 0xff, EXIT_CODE(EXIT_LOOKUP, e->index));
+}
+
+static enum emit_result emit_direct(struct emit *e, u64 next)
+{
+	const struct op *op = e->d->op;
+	u64 target = next + op->imm;
+
+	if (!x86_canonical(target))
+		return emit_hand_over(e);
+	if (op->exec == op_call)
+		emit_push_value(e, next);
+	else
+		facts_settle_stack(e);
+	if (op->exec == op_jcc) {
+		emit_link(e, op->extra, target);
+		emit_link(e, 0xff, next);
+	} else {
+		emit_link(e, 0xff, target);
+	}
+	return EMIT_END;
+}
+
+static enum emit_result emit_return(struct emit *e)
+{
+	const struct op *op = e->d->op;
+	struct host_operand m;
+
+	if (op->imm > 4096)
+		return emit_hand_over(e);
+	emit_stack_operand(e, 0, 8, false, &m);
+	asm_mem(&e->a, OP_MOV_LOAD, T_ADDR, &m);
+	emit_move_rsp(e, (s32)(8 + op->imm));
+	emit_lookup(e);
+	return EMIT_END;
+}
+
+/* Jump or call to what a register or memory says. */
+static enum emit_result emit_indirect(struct emit *e, u64 next)
+{
+	const struct op *op = e->d->op;
+	struct places p = places_home();
+
+	if (op->flags & OPF_SRC_MEM) {
+		struct emit_mark mark = emit_mark(e);
+		struct host_operand m;
+		u32 free_hosts;
+
+		if (!emit_operand(e, op, 8, false, &m, &free_hosts)) {
+			emit_back(e, &mark);
+			return emit_hand_over(e);
+		}
+		asm_mem(&e->a, OP_MOV_LOAD, T_ADDR, &m);
+	} else if (p.host[op->src / 8] == ASM_NONE) {
+		asm_load(&e->a, T_ADDR, SLOT(gpr) + op->src);
+	} else {
+		asm_rr(&e->a, 0x8b, T_ADDR, p.host[op->src / 8], true);
+	}
+	if (op->exec == op_call_ind) {
+		asm_store(&e->a, SLOT(save), T_ADDR);
+		emit_push_value(e, next);
+		asm_load(&e->a, T_ADDR, SLOT(save));
+	} else {
+		facts_settle_stack(e);
+	}
+	emit_lookup(e);
+	return EMIT_END;
+}
+
+enum emit_result emit_transfer(struct emit *e)
+{
+	const struct op *op = e->d->op;
+	u64 next = e->rip + op->length;
+
+	if (op->size != 8)
+		return emit_hand_over(e);
+	if (op->exec == op_jmp || op->exec == op_jcc || op->exec == op_call)
+		return emit_direct(e, next);
+	return op->exec == op_ret ? emit_return(e) : emit_indirect(e, next);
+}

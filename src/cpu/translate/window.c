@@ -1,0 +1,263 @@
+/* See window.h. */
+#include "cpu/translate/window.h"
+#include "base/bits.h"
+#include "base/must.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define USED	 BIT64(0)
+#define WRITABLE BIT64(1)
+#define SLOTS	 (2 * WINDOW_PAGES)
+#define NOBODY	 (~0ull)
+
+#define FAULTS_A_TICK 300u /* more cost more than the window gains */
+
+static const u64 region_base[WINDOW_REGIONS] = {
+	[WINDOW_LOW] = 0,
+	[WINDOW_PIE] = 0x540000000000,
+	[WINDOW_HIGH] = 0x7c0000000000,
+};
+
+unsigned window_bits(unsigned region) { return (unsigned)(region_base[region] >> WINDOW_SHIFT); }
+
+unsigned window_region_of(u64 at, u64 len)
+{
+	for (unsigned r = 0; r < WINDOW_REGIONS; r++)
+		if (at - region_base[r] < WINDOW_SIZE)
+			return range_ok(at - region_base[r], len, WINDOW_SIZE) ? r : WINDOW_NOWHERE;
+	return WINDOW_NOWHERE;
+}
+
+u64 window_delta(const struct window *w, unsigned bits)
+{
+	for (unsigned r = 0; r < WINDOW_REGIONS; r++)
+		if (bits == window_bits(r))
+			return w->delta[r];
+	/* Bits 47 to 49 of any sum are 010, with a margin for displacements: not canonical. */
+	return BIT64(48) + BIT64(45) - ((u64)bits << WINDOW_SHIFT);
+}
+
+static size_t reserved(void) { return WINDOW_REGIONS * (WINDOW_SIZE + WINDOW_GUARD) + WINDOW_GUARD; }
+
+static void *reserve(void *at, u64 size)
+{
+	return mmap(at, size, PROT_NONE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (at ? MAP_FIXED : 0), -1, 0);
+}
+
+int window_open(struct window *w, struct memory *m)
+{
+	*w = (struct window){ .owner = NOBODY, .candidate = NOBODY, .refused = NOBODY, .memory = m };
+	u8 *base = reserve(NULL, reserved());
+	if (base == MAP_FAILED)
+		return -ENOMEM;
+	w->pages = calloc(SLOTS, sizeof(*w->pages));
+	if (!w->pages) {
+		munmap(base, reserved());
+		return -ENOMEM;
+	}
+	w->base = base;
+	for (unsigned r = 0; r < WINDOW_REGIONS; r++)
+		w->delta[r] = (u64)(uintptr_t)base + WINDOW_GUARD +
+			      r * (WINDOW_SIZE + WINDOW_GUARD) - region_base[r];
+	return 0;
+}
+
+void window_close(struct window *w)
+{
+	if (w->base)
+		munmap(w->base, reserved());
+	free(w->pages);
+	*w = (struct window){ 0 };
+}
+
+/* ---- what is shown ---- */
+
+static unsigned slot_of(u64 va)
+{
+	u64 page = va >> PAGE_SHIFT;
+
+	return (unsigned)((page * 0x9e3779b97f4a7c15ull) >> 32) & (SLOTS - 1);
+}
+
+/* The page's entry, or the free one where it belongs. */
+static struct window_page *find(const struct window *w, u64 va)
+{
+	unsigned i = slot_of(va);
+
+	while (w->pages[i].va && (w->pages[i].va ^ va) >> PAGE_SHIFT)
+		i = (i + 1) & (SLOTS - 1);
+	return &w->pages[i];
+}
+
+bool window_has(const struct window *w, u64 va, bool writable)
+{
+	const struct window_page *p = find(w, va & ~PAGE_MASK);
+
+	return p->va && (!writable || (p->va & WRITABLE));
+}
+
+static u8 *host_of(const struct window *w, u64 va)
+{
+	unsigned r = window_region_of(va, PAGE_SIZE);
+
+	must(r != WINDOW_NOWHERE, "0x%llx is in no region", (unsigned long long)va);
+	return (u8 *)(uintptr_t)(va + w->delta[r]);
+}
+
+static const struct memory_region *region_with(const struct memory *m, const u8 *host)
+{
+	for (unsigned i = 0; i < m->region_count; i++)
+		if ((size_t)(host - m->regions[i].host) < m->regions[i].size)
+			return &m->regions[i];
+	return NULL;
+}
+
+void window_show(struct window *w, u64 va, u8 *host, unsigned pages, bool writable)
+{
+	const struct memory_region *m = region_with(w->memory, host);
+	u64 len = (u64)pages << PAGE_SHIFT;
+
+	va &= ~PAGE_MASK;
+	unsigned r = window_region_of(va, len);
+	if (!m || r == WINDOW_NOWHERE)
+		return;
+	if (w->count + pages > WINDOW_PAGES)
+		window_hide_all(w);
+	if (mmap(host_of(w, va), len, PROT_READ | (writable ? PROT_WRITE : 0),
+		    MAP_SHARED | MAP_FIXED | MAP_POPULATE, m->fd, (off_t)(host - m->host)) ==
+		MAP_FAILED) {
+		/* Too many mappings: the general form still serves. */
+		window_lose(w);
+		return;
+	}
+	for (unsigned i = 0; i < pages; i++, va += PAGE_SIZE, host += PAGE_SIZE) {
+		struct window_page *p = find(w, va);
+
+		w->count += !p->va;
+		w->in_region[r] += !p->va;
+		*p = (struct window_page){
+			.va = va | USED | (writable ? WRITABLE : 0), .host = host
+		};
+	}
+	w->shown += pages;
+}
+
+/* Removal from open addressing: whatever follows moves up unless it is where it belongs. */
+static void remove_entry(struct window *w, struct window_page *p)
+{
+	unsigned hole = (unsigned)(p - w->pages), i = hole;
+
+	for (;;) {
+		i = (i + 1) & (SLOTS - 1);
+		if (!w->pages[i].va)
+			break;
+		unsigned want = slot_of(w->pages[i].va);
+		if (((i - want) & (SLOTS - 1)) < ((i - hole) & (SLOTS - 1)))
+			continue;
+		w->pages[hole] = w->pages[i];
+		hole = i;
+	}
+	w->pages[hole].va = 0;
+}
+
+void window_hide(struct window *w, u64 va)
+{
+	va &= ~PAGE_MASK;
+	if (!w->count)
+		return;
+	struct window_page *p = find(w, va);
+	if (!p->va)
+		return;
+	must(reserve(host_of(w, va), PAGE_SIZE) != MAP_FAILED, "hiding a page: errno %d", errno);
+	w->count--;
+	w->in_region[window_region_of(va, PAGE_SIZE)]--;
+	remove_entry(w, p);
+}
+
+void window_hide_all(struct window *w)
+{
+	if (!w->count)
+		return;
+	for (unsigned r = 0; r < WINDOW_REGIONS; r++) {
+		if (w->in_region[r])
+			must(reserve((void *)(uintptr_t)(region_base[r] + w->delta[r]),
+				     WINDOW_SIZE) != MAP_FAILED,
+				"hiding a region: errno %d", errno);
+		w->in_region[r] = 0;
+	}
+	memset(w->pages, 0, SLOTS * sizeof(*w->pages));
+	w->count = 0;
+	w->drops++;
+}
+
+void window_protect(struct window *w, const u8 *host)
+{
+	if (!w->count)
+		return;
+	for (unsigned i = 0; i < SLOTS; i++) {
+		struct window_page *p = &w->pages[i];
+
+		if (!p->va || p->host != host || !(p->va & WRITABLE))
+			continue;
+		must(!mprotect(host_of(w, p->va & ~PAGE_MASK), PAGE_SIZE, PROT_READ),
+			"protecting a page: errno %d", errno);
+		p->va &= ~WRITABLE;
+	}
+}
+
+/* ---- whose it is ---- */
+
+void window_lose(struct window *w)
+{
+	if (w->owner == NOBODY)
+		return;
+	if (w->refused == w->owner) {
+		w->refusals++;
+	} else {
+		w->refused = w->owner;
+		w->refusals = 1;
+	}
+	w->patience = 1u << min_u64(w->refusals, 8);
+	window_hide_all(w);
+	w->owner = w->candidate = NOBODY;
+	w->faults = 0;
+}
+
+void window_give(struct window *w, u64 cr3)
+{
+	if (cr3 == w->owner || !w->base)
+		return;
+	window_hide_all(w);
+	w->owner = cr3;
+	w->candidate = NOBODY;
+	w->takeovers++;
+}
+
+void window_tick(struct window *w, u64 cr3)
+{
+	unsigned faults = w->faults;
+
+	w->faults = 0;
+	if (!w->base)
+		return;
+	if (w->patience)
+		w->patience--;
+	else if (w->refusals && w->owner == w->refused)
+		w->refusals--;
+	if (faults > FAULTS_A_TICK && w->owner == cr3) {
+		window_lose(w);
+		return;
+	}
+	if (cr3 == w->owner || (cr3 == w->refused && w->patience)) {
+		w->candidate = NOBODY;
+		return;
+	}
+	if (w->candidate != cr3) {
+		w->candidate = cr3;
+		return;
+	}
+	window_give(w, cr3);
+}

@@ -1,0 +1,85 @@
+/*
+ * The window: the user pages of one guest address space, mapped into the monitor where translated
+ * code reaches them with one addition, and no TLB check.
+ *
+ * Regions. Guest user addresses are used in a few places only: programs at fixed addresses and
+ * their heap (0), position-independent programs and their heap (0x5555...), libraries, mappings
+ * and stacks (0x7f...). Each is a region of 4 TiB, shown at `delta` from its guest addresses, with
+ * guard space around it. Elsewhere the general form serves.
+ *
+ * Safety. Host addresses are formed from guest values by adding a region's delta, so the value
+ * must be known to lie in that region: bits 42 to 49 are compared or select the delta from
+ * `deltas[]`; whatever is in bits 50 to 63 must be zero for the sum to be canonical. An entry of
+ * `deltas[]` that belongs to no region makes every sum non-canonical. What else a displacement can
+ * add, up to 4 GiB either way, ends in the region or in its guards. So translated code can reach
+ * pages of the window and nothing else, whatever the guest's registers hold.
+ *
+ * Exactness. A page is shown only with rights that an access has already been granted by the page
+ * walk, with the accessed (and for stores the dirty) bit set: the window is a TLB made of host
+ * mappings. It obeys the same flushes as the processor's entries for one address space, the owner.
+ * A writable page is also dirty and holds no code (memory.h), so that stores need no report.
+ *
+ * What is not shown faults: SIGSEGV leaves translated code, the interpreter executes the
+ * instruction, and the page is shown for the next time.
+ *
+ * Who owns it. One address space at a time, by its CR3: the one whose user code was running at two
+ * timer ticks in succession. A storm of faults takes the window away again; so what switches, forks
+ * or faults a lot stays with the general form, which costs more for each access and nothing for
+ * each flush.
+ *
+ * Threads: one window per vcpu, its thread only.
+ */
+#pragma once
+#include "base/err.h"
+#include "base/types.h"
+#include "memory/memory.h"
+
+#define WINDOW_SHIFT   42u
+#define WINDOW_SIZE    BIT64(WINDOW_SHIFT)
+#define WINDOW_GUARD   (8ull * GiB)
+#define WINDOW_DELTAS  256u
+#define WINDOW_PAGES   32768u /* shown at once; the host allows 65530 mappings */
+#define WINDOW_NOWHERE 0xffu
+
+enum window_region { WINDOW_LOW, WINDOW_PIE, WINDOW_HIGH, WINDOW_REGIONS };
+
+struct window_page {
+	u64 va;	      /* guest page address | WINDOW_USED | WINDOW_WRITABLE; 0: free */
+	u8 *host;     /* the RAM page it shows */
+};
+
+struct window {
+	u8 *base; /* NULL: this host gave no room */
+	u64 delta[WINDOW_REGIONS];
+	u64 owner;     /* CR3's table address; ~0: nobody */
+	u64 candidate; /* was running at the last tick */
+	u64 refused;   /* lost the window lately ... */
+	unsigned refusals, patience; /* ... this often; ticks until it may have it again */
+	unsigned faults; /* since the last tick */
+	unsigned count, in_region[WINDOW_REGIONS]; /* pages shown */
+	struct memory *memory;
+	struct window_page *pages; /* open addressing */
+	u64 shown, drops, fault_count, takeovers;
+};
+
+int window_open(struct window *w, struct memory *m);
+void window_close(struct window *w);
+/* What is added to an address with these bits 42 to 49; see Safety. */
+u64 window_delta(const struct window *w, unsigned bits);
+/* The region that [at, at+len) lies in, or WINDOW_NOWHERE. */
+unsigned window_region_of(u64 at, u64 len);
+/* Bits 42 to 49 of a region's addresses. */
+unsigned window_bits(unsigned region);
+
+/* Shows `pages` pages from the one at `va`, whose bytes are RAM at `host`. */
+void window_show(struct window *w, u64 va, u8 *host, unsigned pages, bool writable);
+void window_hide(struct window *w, u64 va);
+void window_hide_all(struct window *w);
+void window_give(struct window *w, u64 cr3);
+/* The owner loses it, for a while. */
+void window_lose(struct window *w);
+/* Makes what shows this RAM page read-only. */
+void window_protect(struct window *w, const u8 *host);
+/* From time to time, with the address space that is running. */
+void window_tick(struct window *w, u64 cr3);
+bool window_has(const struct window *w, u64 va, bool writable);

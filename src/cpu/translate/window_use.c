@@ -1,0 +1,228 @@
+/* How the translator uses its window: who runs with it, and what happens when an access misses it.
+ * window.h has the theory. */
+#include "base/bits.h"
+#include "cpu/translate/emit.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <x86intrin.h>
+
+#define TICKS_A_SECOND 400u
+#define LOOKUP_MISSES  4u /* then the general form */
+#define SHOW_MISSES    8u
+#define GROUP	       16u  /* pages looked at around one that is shown */
+#define OWNER_PCID     0xfffull /* of CR3: SDM 3A 4.10.1 */
+#define LARGE_GROUP    512u /* the same where the guest uses large pages */
+
+int window_use(struct translator *t, struct err *err)
+{
+	t->hints = calloc(HINTS, sizeof(*t->hints));
+	if (!t->hints)
+		return err_set(err, -ENOMEM, "translate: no memory for the window's hints");
+	/* Without room in the address space everything runs in the general form. */
+	if (!(t->options & (OPTION_NO_WINDOW | OPTION_NO_FAST_TLB)))
+		window_open(&t->window, t->c->v->memory);
+	for (unsigned r = 0; r < WINDOW_REGIONS; r++)
+		t->ctx->window_delta[r] = t->window.delta[r];
+	for (unsigned bits = 0; bits < WINDOW_DELTAS; bits++)
+		t->ctx->deltas[bits] = window_delta(&t->window, bits);
+	return 0;
+}
+
+void window_unuse(struct translator *t)
+{
+	window_close(&t->window);
+	free(t->hints);
+}
+
+bool window_usable(const struct translator *t)
+{
+	const struct x86_state *s = t->c->s;
+
+	return t->window.base && t->c->mmu.space == MMU_USER && s->cr3 == t->window.owner &&
+	       !t->c->mmu.watch && window_region_of(s->gpr[RSP], 1) == WINDOW_HIGH;
+}
+
+void window_enter(struct translator *t)
+{
+	u64 fs = t->c->s->seg[X86_FS].base;
+	unsigned region = window_region_of(fs, 1);
+
+	t->ctx->fs_window = region == WINDOW_NOWHERE ? BIT64(48) | BIT64(45)
+						     : fs + t->window.delta[region];
+}
+
+bool window_resume(struct translator *t, const struct tinsn *next)
+{
+	const u64 *gpr = t->c->s->gpr;
+
+	if (!window_usable(t))
+		return false;
+	for (unsigned r = 0; r < WINDOW_REGIONS; r++)
+		for (unsigned g = 0; g < X86_GPRS; g++)
+			if (next->facts[r] & BIT(g) && window_region_of(gpr[g], 1) != r)
+				return false;
+	if (next->aux < WINDOW_REGIONS)
+		t->ctx->aux = t->window.delta[next->aux];
+	else if (AUX_IS_REG(next->aux))
+		t->ctx->aux = t->ctx->deltas[gpr[AUX_REG(next->aux)] >> WINDOW_SHIFT &
+					     (WINDOW_DELTAS - 1)];
+	return true;
+}
+
+/* ---- hints ---- */
+
+static struct hint *hint_at(const struct translator *t, u64 gpa)
+{
+	return &t->hints[(gpa ^ (gpa >> 13)) & (HINTS - 1)];
+}
+
+u8 window_hint_of(const struct translator *t, u64 gpa)
+{
+	const struct hint *h = hint_at(t, gpa);
+
+	return h->gpa == gpa ? h->hint : HINT_GUESS;
+}
+
+/* The form that the instruction has does not serve: after so many misses, the next one. */
+static void learn(struct translator *t, struct tblock *b, unsigned index, u8 to, unsigned misses)
+{
+	u64 gpa = b->unit.gpa + b->insns[index].guest_at;
+	struct hint *h = hint_at(t, gpa);
+
+	if (h->gpa != gpa)
+		*h = (struct hint){ .gpa = gpa };
+	if (++h->misses < misses || h->hint >= to)
+		return;
+	h->hint = to;
+	h->misses = 0;
+	tcache_kill(t, b);
+}
+
+/* ---- misses ---- */
+
+struct shown {
+	u8 *host;
+	bool writable;
+};
+
+/* What a page may be shown as, without any effect on the guest but accessed bits. */
+static bool page_at(struct translator *t, u64 va, struct shown *out)
+{
+	struct mmu *m = &t->c->mmu;
+	int result;
+	struct mmu_entry *e = mmu_fill(m, va, ACCESS_READ | ACCESS_USER, &result);
+
+	if (!e)
+		return false;
+	u8 flags = atomic_load_explicit(e->flags, memory_order_relaxed);
+	out->host = e->host;
+	out->writable = mmu_find(m, va, 1, MMU_WRITE) &&
+			(flags & (MEM_DIRTY | MEM_CODE)) == MEM_DIRTY;
+	return true;
+}
+
+/* How many of the next pages in this direction continue the run. */
+static unsigned run_length(
+	struct translator *t, u64 va, const struct shown *first, s64 step, u64 mask)
+{
+	unsigned n = 0;
+
+	for (u64 next = va + (u64)step; !((next ^ va) & ~mask); next += (u64)step) {
+		struct shown p;
+		const u8 *follows = first->host + (s64)(n + 1) * step;
+
+		if (window_has(&t->window, next, false) || !page_at(t, next, &p) ||
+			p.host != follows || p.writable != first->writable)
+			break;
+		n++;
+	}
+	return n;
+}
+
+/* Shows the page and its neighbours that lie side by side in guest-physical memory, too. */
+static bool show(struct translator *t, u64 at, bool write)
+{
+	u64 va = at & ~PAGE_MASK;
+	u64 group = mmu_large(&t->c->mmu, va) ? LARGE_GROUP : GROUP;
+	u64 mask = (group << PAGE_SHIFT) - 1;
+	struct shown p;
+
+	if (window_region_of(at, 1) == WINDOW_NOWHERE || !page_at(t, va, &p))
+		return false;
+	if (write && !p.writable)
+		return false;
+	unsigned before = run_length(t, va, &p, -(s64)PAGE_SIZE, mask);
+	unsigned after = run_length(t, va, &p, PAGE_SIZE, mask);
+	window_show(&t->window, va - ((u64)before << PAGE_SHIFT),
+		p.host - ((u64)before << PAGE_SHIFT), before + 1 + after, p.writable);
+	return true;
+}
+
+bool window_missed(struct translator *t, struct tblock *b, unsigned index, u64 at)
+{
+	const struct tinsn *in = &b->insns[index];
+	bool write = in->access == ACCESS_PUSH || in->access == ACCESS_EA_WRITE;
+	u64 last = at + in->bytes - 1;
+
+	if (!window_usable(t))
+		return false;
+	t->window.faults++;
+	t->window.fault_count++;
+	if (t->ctx->trap - 1 != X86_PF) {
+		u8 hint = window_hint_of(t, b->unit.gpa + in->guest_at);
+
+		learn(t, b, index, hint == HINT_GUESS ? HINT_LOOKUP : HINT_GENERAL,
+			hint == HINT_GUESS ? 1 : LOOKUP_MISSES);
+		return false;
+	}
+	bool ok = show(t, at, write);
+	if ((at ^ last) & ~PAGE_MASK)
+		ok = show(t, last, write) && ok;
+	if (!ok)
+		learn(t, b, index, HINT_GENERAL, SHOW_MISSES);
+	return ok;
+}
+
+/* ---- flushes, time ---- */
+
+void window_flushed(struct translator *t, enum x86_flush kind, u64 at, unsigned pcid)
+{
+	struct window *w = &t->window;
+	const struct x86_state *s = t->c->s;
+	bool tagged = s->cr4 & CR4_PCIDE;
+
+	if (!w->count)
+		return;
+	switch (kind) {
+	case X86_FLUSH_ALL: window_hide_all(w); return;
+	case X86_FLUSH_NONGLOBAL:
+		/* Others' translations stay until the owner runs again, which is a flush, too. */
+		if (s->cr3 == w->owner)
+			window_hide_all(w);
+		return;
+	case X86_FLUSH_PCID:
+		if (!tagged || pcid == (w->owner & OWNER_PCID))
+			window_hide_all(w);
+		return;
+	case X86_FLUSH_PAGE:
+	case X86_FLUSH_PCID_PAGE:
+		if (tagged && pcid != (w->owner & OWNER_PCID))
+			return;
+		if (mmu_large(&t->c->mmu, at))
+			window_hide_all(w);
+		else
+			window_hide(w, at);
+		return;
+	}
+	unreachable();
+}
+
+void window_clock(struct translator *t)
+{
+	u64 now = __rdtsc();
+
+	if (now - t->tick < t->c->v->x86.model->tsc_hz / TICKS_A_SECOND)
+		return;
+	t->tick = now;
+	window_tick(&t->window, t->c->s->cr3);
+}
