@@ -9,18 +9,15 @@
  * and fast tables, of the half of the address space they concern, through logs of what was filled.
  */
 #include "base/must.h"
-#include "cpu/interpret/decode.h"
-#include "cpu/translate/emit.h"
+#include "cpu/interpret/native.h"
+#include "cpu/translate/translate_priv.h"
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define CACHE_SIZE (40 * MiB)
-#define POOL_SIZE  (48 * MiB)
 #define SMALL_SIZE (256 * KiB)
-#define JUMP_SIZE  5u
 
 int tcache_open(struct translator *t, struct err *err)
 {
@@ -305,16 +302,9 @@ void tcache_flushed(void *translator, enum x86_flush kind, u64 at, unsigned pcid
 
 /* ---- blocks ---- */
 
-static u32 hash_of(u64 gpa, u64 rip, unsigned space, unsigned vector)
+void tcache_killed(void *translator, struct code_unit *u)
 {
-	u64 h = (gpa ^ (rip >> 12) * 0x9e3779b97f4a7c15ull ^ (gpa >> 14)) * 8 + space * 2 + vector;
-
-	return (u32)(h ^ (h >> 17)) & (TBLOCK_HASH - 1);
-}
-
-static void kill_block(void *ctx, struct code_unit *u)
-{
-	struct translator *t = ctx;
+	struct translator *t = translator;
 	struct tblock *b = container_of(u, struct tblock, unit);
 
 	while (b->incoming)
@@ -325,7 +315,7 @@ static void kill_block(void *ctx, struct code_unit *u)
 		j->neg[i] = 0;
 		j->code[i] = (u64)(uintptr_t)t->lookup_miss;
 	}
-	for (struct tblock **p = &t->hash[hash_of(u->gpa, b->rip, b->space, b->vector)]; *p;
+	for (struct tblock **p = &t->hash[tblock_hash(u->gpa, b->rip, b->space, b->vector)]; *p;
 		p = &(*p)->hash_next) {
 		if (*p == b) {
 			*p = b->hash_next;
@@ -342,7 +332,7 @@ void tcache_kill(struct translator *t, struct tblock *b)
 	if (!b->unit.valid)
 		return;
 	b->unit.valid = false; /* the code map drops it when it comes across it */
-	kill_block(t, &b->unit);
+	tcache_killed(t, &b->unit);
 }
 
 /* interp_hooks.dropped: the code map is empty and the interpreter's stubs are gone. */
@@ -399,121 +389,6 @@ static bool second_page_matches(struct translator *t, const struct tblock *b)
 	       (second.gpa & ~PAGE_MASK) == b->unit.gpa2;
 }
 
-static bool pool_has_room(const struct translator *t)
-{
-	size_t most = sizeof(struct tblock) + (TBLOCK_OPS + 1) * sizeof(struct tinsn);
-
-	return t->pool_used + most <= POOL_SIZE && t->used + EMIT_MAX <= t->cache_limit &&
-	       t->block_count < TBLOCKS_MAX && !natives_full(t->c->natives);
-}
-
-static u8 access_of(const struct build *d, u8 *bytes);
-
-/* Is all of the instruction's code one jump to its exit? */
-static bool is_handed(const struct emit *e, const u8 *before, unsigned outs)
-{
-	return e->out_count == outs + 1 && e->outs[outs].code >> 24 == EXIT_OP &&
-	       (size_t)(e->a.at - before) == JUMP_SIZE;
-}
-
-static struct tblock *translate(struct translator *t, const struct code_bytes *src, bool *interpret)
-{
-	struct interp *c = t->c;
-	u64 rip = c->s->rip;
-
-	if (!pool_has_room(t))
-		tcache_clear(t);
-	code_map_claim(&c->code, src->gpa);
-	struct tblock *b = (struct tblock *)(void *)(t->pool + t->pool_used);
-	memset(b, 0, sizeof(*b));
-	b->rip = rip;
-	b->space = t->code_space;
-	b->vector = t->vector;
-	b->id = t->block_count;
-	b->code = (u8 *)(uintptr_t)t->mem.rx + t->used;
-	struct emit e = { .t = t, .b = b, .start = t->mem.rw + t->used };
-	e.a = (struct asm_buf){ .at = t->mem.rw + t->used, .end = t->mem.rw + t->used + EMIT_MAX };
-	facts_start(&e);
-
-	unsigned at = 0, n = 0, page_left = (unsigned)(PAGE_SIZE - (rip & PAGE_MASK));
-	bool ended = false, sti = false;
-	while (n < t->block_ops && at < page_left && !ended) {
-		unsigned avail = page_left - at < 15 ? page_left - at : 15;
-		struct tinsn *in = &b->insns[n];
-		struct build d;
-		enum decode_result r = decode_full(c, src->host + at, avail, 64, &in->op, &d);
-
-		if (r != DECODE_OK) {
-			/* Straddling pages, undefined, or too long: the interpreter's business. */
-			if (!n) {
-				*interpret = true;
-				return NULL;
-			}
-			break;
-		}
-		in->host_at = (u16)(e.a.at - e.start);
-		in->guest_at = (u16)at;
-		in->access = access_of(&d, &in->bytes);
-		in->mnemonic = (u16)d.insn.mnemonic;
-		facts_record(&e, in);
-		e.bytes = src->host + at;
-		e.d = &d;
-		e.index = n;
-		e.rip = rip + at;
-		e.hint = window_hint_of(t, src->gpa + at);
-		const u8 *before = e.a.at;
-		unsigned outs = e.out_count;
-		enum emit_result er = emit_insn(&e);
-		in->handed = is_handed(&e, before, outs);
-		if (er == EMIT_REFUSED)
-			break;
-		facts_after(&e);
-		at += in->op.length;
-		n++;
-		ended = er == EMIT_END;
-		sti = er == EMIT_STI;
-	}
-	if (sti) {
-		emit_take_back_sti(&e, n - 1);
-		ended = true;
-	}
-	b->count = (u16)n;
-	b->insns[n].host_at = (u16)(e.a.at - e.start);
-	b->insns[n].guest_at = (u16)at;
-	facts_record(&e, &b->insns[n]);
-	if (!ended) {
-		if (!n) {
-			/* Vector code in mode 0: this block only changes the mode. */
-			u32 code = EXIT_CODE(EXIT_VECTOR, 0);
-			e.outs[e.out_count].site = asm_jump(&e.a, 0xff);
-			e.outs[e.out_count++].code = code;
-			at = 1;
-		} else {
-			emit_fall_through(&e, rip + at);
-		}
-	}
-	emit_finish(&e);
-	must(!e.a.full, "block at 0x%llx needs more than %u bytes", (unsigned long long)rip,
-		EMIT_MAX);
-	b->code_size = (u32)(e.a.at - e.start);
-	b->unit = (struct code_unit){ .gpa = src->gpa,
-		.gpa2 = CODE_NO_PAGE,
-		.bytes = (u16)at,
-		.kill = kill_block,
-		.ctx = t };
-	code_map_add(&c->code, &b->unit);
-	t->used += align_up(b->code_size, 16);
-	t->pool_used += align_up(sizeof(struct tblock) + (n + 1) * sizeof(struct tinsn), 16);
-	t->by_id[t->block_count++] = b;
-	struct tblock **h = &t->hash[hash_of(src->gpa, rip, b->space, b->vector)];
-	b->hash_next = *h;
-	*h = b;
-	t->blocks_made++;
-	t->guest_bytes += at;
-	t->host_bytes += b->code_size;
-	return b;
-}
-
 struct tblock *tcache_find(struct translator *t, bool *interpret)
 {
 	struct interp *c = t->c;
@@ -531,41 +406,14 @@ struct tblock *tcache_find(struct translator *t, bool *interpret)
 		*interpret = true;
 		return NULL;
 	}
-	struct tblock *b = t->hash[hash_of(src.gpa, rip, t->code_space, t->vector)];
+	struct tblock *b = t->hash[tblock_hash(src.gpa, rip, t->code_space, t->vector)];
 	for (; b; b = b->hash_next)
 		if (b->unit.gpa == src.gpa && b->rip == rip && b->space == t->code_space &&
 			b->vector == t->vector && second_page_matches(t, b))
 			return b;
 	u64 since = stats_now(t);
-	b = translate(t, &src, interpret);
+	b = tblock_make(t, &src, interpret);
 	if (t->stats)
 		t->stats->translate_ns += stats_now(t) - since;
 	return b;
-}
-
-/* ---- what a miss has to fill ---- */
-
-static u8 access_of(const struct build *d, u8 *bytes)
-{
-	*bytes = 8;
-	switch (d->insn.mnemonic) {
-	case ZYDIS_MNEMONIC_PUSH:
-	case ZYDIS_MNEMONIC_PUSHFQ:
-	case ZYDIS_MNEMONIC_CALL: return ACCESS_PUSH;
-	case ZYDIS_MNEMONIC_POP:
-	case ZYDIS_MNEMONIC_POPFQ:
-	case ZYDIS_MNEMONIC_RET: return ACCESS_POP;
-	case ZYDIS_MNEMONIC_LEAVE: return ACCESS_LEAVE;
-	default: break;
-	}
-	for (unsigned i = 0; i < d->insn.operand_count_visible; i++) {
-		const ZydisDecodedOperand *o = &d->o[i];
-
-		if (o->type != ZYDIS_OPERAND_TYPE_MEMORY || o->mem.type != ZYDIS_MEMOP_TYPE_MEM)
-			continue;
-		*bytes = (u8)(o->size / 8);
-		return o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? ACCESS_EA_WRITE
-								    : ACCESS_EA_READ;
-	}
-	return ACCESS_NONE;
 }

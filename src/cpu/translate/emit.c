@@ -35,7 +35,7 @@ void emit_link(struct emit *e, u8 cc, u64 target)
 	struct link *l = &e->b->links[i];
 
 	*l = (struct link){ .target = target, .owner = e->b };
-	emit_out(e, cc, EXIT_CODE(EXIT_LINK, i));
+	emit_out(e, cc, EXIT_CODE(EXIT_LINK, e->b->id, i));
 	l->site = e->outs[e->out_count - 1].site;
 }
 
@@ -50,14 +50,15 @@ void emit_fall_through(struct emit *e, u64 target)
 		asm_movzx(&e->a, ASM_RCX, ASM_RCX, 8);
 		asm_lea(&e->a, ASM_RCX, ASM_RCX, ASM_NONE, 0, -(s32)window_bits(WINDOW_HIGH));
 		asm_jrcxz(&e->a, 5);
-		emit_out(e, 0xff, EXIT_CODE(EXIT_LINK, e->b->links[0].site ? 1 : 0));
+		emit_out(e, 0xff, EXIT_CODE(EXIT_LINK, e->b->id, e->b->links[0].site ? 1 : 0));
 	}
 	emit_link(e, 0xff, target);
 }
 
+/* Each exit's stub: mov ecx, code; jmp to what all exits share. */
 void emit_finish(struct emit *e)
 {
-	u8 *tail_jumps[ARRAY_LEN(e->outs)];
+	u8 *shared = codemem_rw(&e->t->mem, e->t->exit_stub);
 
 	for (unsigned i = 0; i < e->out_count; i++) {
 		const u8 *here = e->a.at;
@@ -68,14 +69,11 @@ void emit_finish(struct emit *e)
 		for (unsigned k = 0; k < BLOCK_LINKS; k++)
 			if (e->b->links[k].site == e->outs[i].site)
 				e->b->links[k].out = codemem_rx(&e->t->mem, here);
-		asm_store_imm32(&e->a, SLOT(exit_code), e->outs[i].code);
-		tail_jumps[i] = asm_jump(&e->a, 0xff);
-	}
-	if (e->out_count && !e->a.full) {
-		for (unsigned i = 0; i < e->out_count; i++)
-			asm_patch(tail_jumps[i], e->a.at);
-		asm_store_imm32(&e->a, SLOT(exit_block), e->b->id);
-		asm_jmp_slot(&e->a, SLOT(leave));
+		asm_u8(&e->a, 0xb8 | ASM_RCX);
+		asm_u32(&e->a, e->outs[i].code);
+		u8 *jump = asm_jump(&e->a, 0xff);
+		if (!e->a.full)
+			asm_patch(jump, shared);
 	}
 }
 
@@ -83,7 +81,7 @@ void emit_finish(struct emit *e)
 
 enum emit_result emit_hand_over(struct emit *e)
 {
-	emit_out(e, 0xff, EXIT_CODE(EXIT_OP, e->index));
+	emit_out(e, 0xff, EXIT_CODE(EXIT_OP, e->b->id, e->index));
 	return e->d->op->flags & OPF_END ? EMIT_END : EMIT_NEXT;
 }
 

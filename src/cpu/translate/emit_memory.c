@@ -57,7 +57,7 @@ bool emit_address(struct emit *e, const struct op *op)
 void emit_out_unless_rcx_zero(struct emit *e)
 {
 	asm_jrcxz(&e->a, 5);
-	emit_out(e, ASM_NONE, EXIT_CODE(EXIT_OP, e->index));
+	emit_out(e, ASM_NONE, EXIT_CODE(EXIT_OP, e->b->id, e->index));
 }
 
 void emit_check(struct emit *e, unsigned size, bool write)

@@ -47,7 +47,7 @@ void emit_take_back_sti(struct emit *e, unsigned index)
 {
 	e->a.at = e->sti_at;
 	e->out_count = e->sti_outs;
-	emit_out(e, 0xff, EXIT_CODE(EXIT_OP, index));
+	emit_out(e, 0xff, EXIT_CODE(EXIT_OP, e->b->id, index));
 }
 
 /* The host's status flags, read on the host's stack, plus what is kept elsewhere. */

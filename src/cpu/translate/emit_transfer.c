@@ -26,7 +26,7 @@ static void emit_lookup(struct emit *e)
 		asm_patch(miss, e->a.at);
 	e->b->gate_out = codemem_rx(&e->t->mem, e->a.at);
 	asm_store(&e->a, SLOT(rip), T_ADDR);
-	emit_out(e, 0xff, EXIT_CODE(EXIT_LOOKUP, e->index));
+	emit_out(e, 0xff, EXIT_CODE(EXIT_LOOKUP, e->b->id, e->index));
 }
 
 static enum emit_result emit_direct(struct emit *e, u64 next)

@@ -85,7 +85,7 @@ static bool wanted(const struct interp *c)
 /* ---- after an exit ---- */
 
 /* What the instruction is about to touch, to be cached once it has. */
-static u64 touched(const struct translator *t, const struct tinsn *in)
+static u64 touched(const struct translator *t, const struct tinsn *in, const struct op *op)
 {
 	const struct interp *c = t->c;
 
@@ -94,7 +94,7 @@ static u64 touched(const struct translator *t, const struct tinsn *in)
 	case ACCESS_POP: return c->s->gpr[RSP];
 	case ACCESS_LEAVE: return c->s->gpr[RBP];
 	case ACCESS_EA_READ:
-	case ACCESS_EA_WRITE: return op_linear64(c, &in->op);
+	case ACCESS_EA_WRITE: return op_linear64(c, op);
 	case ACCESS_NONE: break;
 	}
 	return 0;
@@ -106,18 +106,19 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 {
 	struct interp *c = t->c;
 	struct tinsn *in = &b->insns[index];
-	u64 at = touched(t, in);
+	const struct op *op = tblock_op(t, b, index);
+	u64 at = touched(t, in, op);
 	enum mmu_space space = c->mmu.space;
 	/* A second access, when there is one: the stack of PUSH m and CALL m. */
 	bool two = in->access == ACCESS_PUSH &&
-		   (in->op.flags & OPF_SRC_MEM || in->op.flags & OPF_DST_MEM);
-	u64 second = two ? op_linear64(c, &in->op) : 0;
+		   (op->flags & OPF_SRC_MEM || op->flags & OPF_DST_MEM);
+	u64 second = two ? op_linear64(c, op) : 0;
 
 	c->s->rip = b->rip + in->guest_at;
-	int r = in->op.exec(c, &in->op);
+	int r = op->exec(c, op);
 	c->retired++;
 	switch (r) {
-	case OP_NEXT: c->s->rip += in->op.length; break;
+	case OP_NEXT: c->s->rip += op->length; break;
 	case OP_JUMP: break;
 	case OP_FAULT: interp_deliver(c); return NULL;
 	default: *stop = true; return NULL;
@@ -132,7 +133,7 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 		if (two)
 			tcache_fill(t, second, 8, false);
 	}
-	if (r == OP_JUMP || t->dropped || !b->unit.valid || (in->op.flags & OPF_END) || c->slow ||
+	if (r == OP_JUMP || t->dropped || !b->unit.valid || (op->flags & OPF_END) || c->slow ||
 		c->mmu.space != space || wanted(c))
 		return NULL;
 	if (b->space == CODE_WINDOW && !window_resume(t, in + 1))
@@ -170,7 +171,7 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 		/* Order: announce, then look; vcpu_post() and tcache_claimed() do the reverse. */
 		t->ctx->kicked = 0;
 		t->ctx->exit_code =
-			EXIT_CODE(EXIT_ATTENTION, 0); /* unless some exit says otherwise */
+			EXIT_CODE(EXIT_ATTENTION, 0, 0); /* unless some exit says otherwise */
 		atomic_store(&t->in_code, true);
 		if (unlikely(wanted(c) || atomic_load(&t->purge))) {
 			atomic_store(&t->in_code, false);
@@ -184,14 +185,14 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 		atomic_store(&t->in_code, false);
 		code = NULL;
 
-		u32 exit = t->ctx->exit_code, arg = exit & 0xffffff;
-		enum exit_kind kind = exit >> 24;
+		u32 exit = t->ctx->exit_code, arg = EXIT_ARG(exit);
+		enum exit_kind kind = EXIT_KIND(exit);
 		t->exits[kind]++;
 		if (kind == EXIT_ATTENTION) {
 			window_clock(t);
 			return true;
 		}
-		struct tblock *from = kind == EXIT_LOOKUP ? NULL : t->by_id[t->ctx->exit_block];
+		struct tblock *from = t->by_id[EXIT_ID(exit)]; /* not of a shared lookup */
 		if (t->cut_block) {
 			tcache_unlink_out(t, t->cut_block);
 			t->cut_block = NULL;
@@ -203,8 +204,8 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 			break;
 		case EXIT_LOOKUP:
 			if (arg != NO_INSN && !x86_canonical(t->ctx->rip)) {
-				undo_transfer(c, &t->by_id[t->ctx->exit_block]->insns[arg].op);
-				hand_over(t, t->by_id[t->ctx->exit_block], arg, &stop);
+				undo_transfer(c, tblock_op(t, from, arg));
+				hand_over(t, from, arg, &stop);
 				break;
 			}
 			c->s->rip = t->ctx->rip;

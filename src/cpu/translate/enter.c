@@ -117,8 +117,7 @@ static void on_trap(int sig, siginfo_t *info, void *context)
 		chain_signal(&chained[sig], sig, info, context);
 		return;
 	}
-	t->ctx->exit_code = EXIT_CODE(EXIT_OP, insn_at(b, (u32)(pc - b->code)));
-	t->ctx->exit_block = b->id;
+	t->ctx->exit_code = EXIT_CODE(EXIT_OP, b->id, insn_at(b, (u32)(pc - b->code)));
 	t->ctx->trap = (u64)regs[REG_TRAPNO] + 1;
 	regs[REG_RIP] = (greg_t)t->ctx->leave;
 }
@@ -154,7 +153,7 @@ static void on_kick(int sig, siginfo_t *info, void *context)
 	if (entering) {
 		/* The jump at the end of the entry goes straight out instead: from the vector entry
 		 * through its own slot. The context is still complete, nothing needs saving. */
-		t->ctx->exit_code = EXIT_CODE(EXIT_ATTENTION, 0);
+		t->ctx->exit_code = EXIT_CODE(EXIT_ATTENTION, 0, 0);
 		t->ctx->enter = t->ctx->code = (u64)(uintptr_t)translate_abort;
 		return;
 	}

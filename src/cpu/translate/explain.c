@@ -30,11 +30,9 @@ struct explainer {
 /* The exit whose stub begins at `at`; false: none does. */
 static bool exit_at(const u8 *at, u32 *code)
 {
-	static const u8 head[] = { 0x65, 0xc7, 0x04, 0x25 }; /* mov dword gs:[slot], imm */
-
-	if (memcmp(at, head, sizeof(head)) || get_le32(at + 4) != SLOT(exit_code))
+	if (*at != 0xb9) /* mov ecx, imm */
 		return false;
-	*code = get_le32(at + 8);
+	*code = get_le32(at + 1);
 	return true;
 }
 
@@ -44,7 +42,7 @@ static bool exit_of(const struct explainer *x, const u8 *target, u32 *code)
 	const struct tblock *b = x->b;
 	size_t at = (size_t)(target - b->code);
 
-	return target >= b->code && range_ok(at, 12, b->code_size) &&
+	return target >= b->code && range_ok(at, 10, b->code_size) &&
 	       at >= b->insns[b->count].host_at && exit_at(target, code);
 }
 
@@ -113,9 +111,9 @@ static ZyanStatus print_host_address(
 		snprintf(text, sizeof(text), "+0x%llx", (unsigned long long)(at - x->host_base));
 		return append(buffer, text);
 	}
-	switch ((enum exit_kind)(code >> 24)) {
+	switch (EXIT_KIND(code)) {
 	case EXIT_LINK:
-		name_text(x, x->b->links[code & 0xffffff].target, name);
+		name_text(x, x->b->links[EXIT_ARG(code)].target, name);
 		snprintf(text, sizeof(text), "<%.100s>", name);
 		return append(buffer, text);
 	case EXIT_LOOKUP: return append(buffer, "<lookup in C>");
@@ -280,17 +278,17 @@ static void look(struct explainer *x, const u8 *at, struct found *found)
 		found->others++;
 		return;
 	}
-	found->op |= code >> 24 == EXIT_OP;
-	found->link |= code >> 24 == EXIT_LINK;
-	found->lookup |= code >> 24 == EXIT_LOOKUP;
+	found->op |= EXIT_KIND(code) == EXIT_OP;
+	found->link |= EXIT_KIND(code) == EXIT_LINK;
+	found->lookup |= EXIT_KIND(code) == EXIT_LOOKUP;
 }
 
-static enum explain_fate fate_of(
-	const struct tinsn *in, const struct found *f, bool same, bool empty)
+static enum explain_fate fate_of(const struct tinsn *in, const struct op *op,
+	const struct found *f, bool same, bool empty)
 {
 	if (in->handed)
 		return EXPLAIN_HANDED;
-	if (explain_sensitive(in))
+	if (explain_sensitive(op))
 		return EXPLAIN_INLINE;
 	if (f->lookup)
 		return EXPLAIN_LOOKUP;
@@ -309,8 +307,15 @@ static void name_it(struct explainer *x, struct explain_insn *out)
 		x->to->name ? x->to->name(x->to->name_ctx, out->guest.at, &out->offset) : NULL;
 }
 
-/* Instruction n of the block, whose bytes are at `bytes`. */
-static void tell(struct explainer *x, unsigned n, const u8 *bytes)
+static void read_code(struct explainer *x, u64 at, u8 *bytes, unsigned length)
+{
+	for (unsigned i = 0; i < length; i++)
+		if (mmu_read(&x->t->c->mmu, at + i, bytes + i, 1, ACCESS_READ) != X86_OK)
+			break;
+}
+
+/* Instruction n of the block. */
+static void tell(struct explainer *x, unsigned n)
 {
 	const struct tblock *b = x->b;
 	const struct tinsn *in = &b->insns[n], *next = in + 1;
@@ -320,8 +325,11 @@ static void tell(struct explainer *x, unsigned n, const u8 *bytes)
 	/* A block that is not ended by a transfer ends with a link, which is the last one's. */
 	unsigned length = (unsigned)next->guest_at - in->guest_at;
 	const u8 *code = b->code + in->host_at;
+	const struct op *op = tblock_op(x->t, b, n);
+	u8 bytes[15] = { 0 };
 
 	out.guest.at = b->rip + in->guest_at;
+	read_code(x, out.guest.at, bytes, length);
 	disassemble(x, &x->guest, bytes, length, out.guest.at, &out.guest);
 	for (unsigned at = 0; at < size && out.host_count < HOST_MAX;) {
 		struct explain_code *line = &x->lines[out.host_count++];
@@ -332,9 +340,9 @@ static void tell(struct explainer *x, unsigned n, const u8 *bytes)
 			x, &x->host, code + at, size - at, (u64)(uintptr_t)(code + at), line);
 	}
 	out.host = x->lines;
-	out.fate = fate_of(in, &found, size == length && !memcmp(code, bytes, size), !size);
+	out.fate = fate_of(in, op, &found, size == length && !memcmp(code, bytes, size), !size);
 	name_it(x, &out);
-	explain_why(&out, in, b);
+	explain_why(&out, in, op);
 	x->to->insn(x->to->insn_ctx, &out);
 }
 
@@ -348,9 +356,7 @@ static int tell_interpreted(struct explainer *x, unsigned *length)
 	u8 bytes[15] = { 0 };
 
 	out.guest.at = c->s->rip;
-	for (unsigned i = 0; i < sizeof(bytes); i++)
-		if (mmu_read(&c->mmu, out.guest.at + i, bytes + i, 1, ACCESS_READ) != X86_OK)
-			break;
+	read_code(x, out.guest.at, bytes, sizeof(bytes));
 	*length = disassemble(x, &x->guest, bytes, sizeof(bytes), out.guest.at, &out.guest);
 	name_it(x, &out);
 	explain_why(&out, NULL, NULL);
@@ -404,7 +410,7 @@ int translate_explain(struct vcpu *v, u64 from, u64 end, unsigned count,
 			for (unsigned i = 0;
 				i < x.b->count && count && c->s->rip + x.b->insns[i].guest_at < end;
 				i++, count--)
-				tell(&x, i, src.host + x.b->insns[i].guest_at);
+				tell(&x, i);
 			length = x.b->insns[x.b->count].guest_at;
 		}
 		c->s->rip += length;

@@ -106,30 +106,30 @@ static bool has(op_fn *const *sizes, op_fn *fn)
 	return false;
 }
 
-static const struct reason *reason_of(const struct tinsn *in)
+static const struct reason *reason_of(const struct op *op)
 {
 	for (const struct reason *r = reasons; r < reasons + ARRAY_LEN(reasons); r++)
-		if (r->fn == in->op.exec || has(r->sizes, in->op.exec))
+		if (r->fn == op->exec || has(r->sizes, op->exec))
 			return r;
 	return NULL;
 }
 
 /* Vector instructions run as they are, once their registers are in place. */
-bool explain_sensitive(const struct tinsn *in)
+bool explain_sensitive(const struct op *op)
 {
-	return in->op.exec != op_native && in->op.exec != op_native_mem && reason_of(in);
+	return op->exec != op_native && op->exec != op_native_mem && reason_of(op);
 }
 
-static void why_handed(struct explain_insn *out, const struct tinsn *in)
+static void why_handed(struct explain_insn *out, const struct tinsn *in, const struct op *op)
 {
-	const struct reason *r = reason_of(in);
+	const struct reason *r = reason_of(op);
 	const char *name = ZydisMnemonicGetString((ZydisMnemonic)in->mnemonic);
 
 	if (r)
 		snprintf(out->why, sizeof(out->why), "as %s: %s", r->name, r->why);
 	else
 		snprintf(out->why, sizeof(out->why), "as %s%s: it has no emitter, being rare",
-			in->op.flags & OPF_LOCK ? "lock " : "", name ? name : "it is");
+			op->flags & OPF_LOCK ? "lock " : "", name ? name : "it is");
 }
 
 static void why_memory(struct explain_insn *out, const struct tinsn *in)
@@ -149,23 +149,23 @@ static void why_memory(struct explain_insn *out, const struct tinsn *in)
 		in->bytes == 1 ? "" : "s");
 }
 
-static const char *why_link(const struct tinsn *in, const struct tblock *b)
+static const char *why_link(const struct op *op)
 {
-	if (in->op.exec == op_call)
+	if (op->exec == op_call)
 		return "the return address is pushed; the jump is patched once its target is "
 		       "translated";
-	if (in->op.exec == op_jcc)
+	if (op->exec == op_jcc)
 		return "both ways are jumps that are patched once their targets are translated";
-	if (in->op.exec == op_jmp)
+	if (op->exec == op_jmp)
 		return "the jump is patched once its target is translated";
 	return "the block ends here and goes on in the next";
 }
 
-static const char *why_lookup(const struct tinsn *in)
+static const char *why_lookup(const struct op *op)
 {
-	if (in->op.exec == op_ret)
+	if (op->exec == op_ret)
 		return "the address is popped and looked up in a table of translated code";
-	if (in->op.exec == op_call_ind)
+	if (op->exec == op_call_ind)
 		return "the return address is pushed, the target looked up in a table of "
 		       "translated "
 		       "code";
@@ -176,10 +176,10 @@ static const char *why_reencoded(const struct tinsn *in)
 {
 	if (in->mnemonic == ZYDIS_MNEMONIC_LEA)
 		return "the address is computed, not used";
-	return "registers that live elsewhere: RCX in R13; R13, R14 and R15 in memory";
+	return "registers that live elsewhere: RCX in R10; R10, R11 and R15 in memory";
 }
 
-void explain_why(struct explain_insn *out, const struct tinsn *in, const struct tblock *b)
+void explain_why(struct explain_insn *out, const struct tinsn *in, const struct op *op)
 {
 	const char *why = NULL;
 
@@ -187,13 +187,13 @@ void explain_why(struct explain_insn *out, const struct tinsn *in, const struct 
 	case EXPLAIN_COPIED: why = "registers and flags are where they belong"; break;
 	case EXPLAIN_REENCODED: why = why_reencoded(in); break;
 	case EXPLAIN_MEMORY: why_memory(out, in); return;
-	case EXPLAIN_LINK: why = why_link(in, b); break;
-	case EXPLAIN_LOOKUP: why = why_lookup(in); break;
-	case EXPLAIN_HANDED: why_handed(out, in); return;
-	case EXPLAIN_INLINE: why = reason_of(in)->why; break;
+	case EXPLAIN_LINK: why = why_link(op); break;
+	case EXPLAIN_LOOKUP: why = why_lookup(op); break;
+	case EXPLAIN_HANDED: why_handed(out, in, op); return;
+	case EXPLAIN_INLINE: why = reason_of(op)->why; break;
 	case EXPLAIN_NOTHING: why = "it does nothing"; break;
 	case EXPLAIN_INTERPRETED:
-		why = "its bytes straddle two pages, or it is no instruction";
+		why = "its second half is on a page that is not there, or it is no instruction";
 		break;
 	case EXPLAIN_FATES: unreachable();
 	}

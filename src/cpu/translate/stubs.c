@@ -84,7 +84,11 @@ void emit_stubs(struct translator *t)
 
 	t->lookup_miss = codemem_rx(&t->mem, b.at);
 	asm_store(&b, SLOT(rip), T_ADDR);
-	asm_store_imm32(&b, SLOT(exit_code), EXIT_CODE(EXIT_LOOKUP, NO_INSN));
+	asm_store_imm32(&b, SLOT(exit_code), EXIT_CODE(EXIT_LOOKUP, 0, NO_INSN));
+	asm_jmp_slot(&b, SLOT(leave));
+
+	t->exit_stub = codemem_rx(&t->mem, b.at);
+	asm_gs(&b, OP_MOV_STORE, ASM_RCX, SLOT(exit_code), false);
 	asm_jmp_slot(&b, SLOT(leave));
 
 	t->vector_enter = codemem_rx(&t->mem, b.at);

@@ -83,8 +83,12 @@ static inline enum mmu_space code_space_mmu(unsigned code_space)
 }
 
 enum exit_kind { EXIT_LINK, EXIT_LOOKUP, EXIT_OP, EXIT_VECTOR, EXIT_ATTENTION };
-#define NO_INSN		     0xffffffu /* EXIT_LOOKUP from a shared stub */
-#define EXIT_CODE(kind, arg) ((u32)(kind) << 24 | (u32)(arg))
+/* An exit says in one number what it is, of which block, and which link or instruction. */
+#define EXIT_CODE(kind, id, arg) ((u32)(kind) << 29 | (u32)(id) << 8 | (u32)(arg))
+#define EXIT_KIND(code)		 ((enum exit_kind)((code) >> 29))
+#define EXIT_ID(code)		 ((code) >> 8 & 0x1fffffu)
+#define EXIT_ARG(code)		 ((code) & 0xffu)
+#define NO_INSN			 0xffu /* EXIT_LOOKUP from a shared stub */
 
 struct fast_table {
 	u64 neg[FAST_ENTRIES]; /* minus the page's linear address */
@@ -110,7 +114,7 @@ struct tctx {
 	u64 save;  /* a value held across a second memory check */
 	u64 index_mask, page_mask;
 	u64 fs_base, gs_base; /* the guest's */
-	u32 exit_code, exit_block;
+	u32 exit_code, unused;
 	u32 mxcsr_host;
 	u32 kicked; /* a signal came between the last look at attention and translate_enter */
 	u64 vif;    /* the guest's IF, as FLAG_IF or 0 */
@@ -149,21 +153,23 @@ struct link {
 enum access { ACCESS_NONE, ACCESS_EA_READ, ACCESS_EA_WRITE, ACCESS_PUSH, ACCESS_POP, ACCESS_LEAVE };
 
 struct tinsn {
-	struct op op;
 	u16 host_at;  /* offset of its code in the block */
 	u16 guest_at; /* offset of its bytes */
+	u16 mnemonic;
 	u8 access;
 	u8 bytes;    /* of memory touched */
 	bool handed; /* always the interpreter's; else only when its memory check misses */
-	u16 mnemonic;
+	u8 op;	     /* index in the block's ops, or NO_OP: decode it again (tblock_op) */
 	/* What the code from here on relies on (emit.h, Facts). */
-	u16 facts[WINDOW_REGIONS]; /* guest registers that lie in the region */
 	u8 aux;
+	u16 facts[WINDOW_REGIONS]; /* guest registers that lie in the region */
 };
+#define NO_OP 0xffu
 
 struct tblock {
 	struct code_unit unit;
 	u64 rip;
+	const u8 *host; /* of its first byte in guest memory */
 	u8 space, vector; /* space: see CODE_WINDOW */
 	u16 count;
 	u32 id;
@@ -175,11 +181,14 @@ struct tblock {
 	struct link links[BLOCK_LINKS];
 	struct link *incoming;
 	struct tblock *hash_next;
-	struct tinsn insns[]; /* count + 1: the last only ends the offsets */
+	struct op *ops;		/* of the instructions that leave translated code by themselves */
+	struct tinsn insns[];	/* count + 1: the last only ends the offsets */
 };
 
 #define TBLOCK_HASH 65536u
 #define TBLOCKS_MAX (512u * 1024)
+#define CACHE_SIZE  (40 * MiB)
+#define POOL_SIZE   (48 * MiB)
 
 /* What was learnt about an instruction's accesses to the window; also names its form. */
 enum window_hint { HINT_GUESS, HINT_LOOKUP, HINT_GENERAL };
@@ -194,7 +203,7 @@ struct translator {
 	struct tctx *ctx;
 	struct codemem mem;
 	size_t used, stubs_end;
-	const u8 *vector_enter, *vector_enter_end, *vector_leave, *lookup_miss;
+	const u8 *vector_enter, *vector_enter_end, *vector_leave, *lookup_miss, *exit_stub;
 	u8 *pool;
 	size_t pool_used;
 	struct tblock *hash[TBLOCK_HASH];
@@ -232,8 +241,17 @@ struct translator {
 	unsigned block_ops;	       /* guest instructions a block may have */
 	size_t cache_limit;	       /* bytes of code before everything is dropped */
 	struct translate_stats *stats; /* NULL: nobody asked */
+	struct op decoded; /* tblock_op's */
 	u64 exits[5], blocks_made, guest_bytes, host_bytes, links_made, fast_fills, clears;
 };
+
+/* ---- block.c ---- */
+/* Makes the block at the current RIP, whose bytes are at src; NULL: *interpret is set, or a fault is
+ * prepared. */
+struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, bool *interpret);
+/* A decoded instruction of the block; valid until the next call. */
+const struct op *tblock_op(struct translator *t, const struct tblock *b, unsigned index);
+u32 tblock_hash(u64 gpa, u64 rip, unsigned space, unsigned vector);
 
 /* ---- cache.c ---- */
 int tcache_open(struct translator *t, struct err *err);
@@ -251,6 +269,7 @@ void tcache_purge(struct translator *t);
 void tcache_claimed(void *translator, const u8 *host_page);
 void tcache_dropped(void *translator);
 void tcache_kill(struct translator *t, struct tblock *b);
+void tcache_killed(void *translator, struct code_unit *u); /* the code map's kill */
 void tcache_fill(struct translator *t, u64 at, unsigned size, bool write);
 
 #define EMIT_MAX 8192u /* bytes of host code no block exceeds */

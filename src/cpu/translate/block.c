@@ -1,0 +1,271 @@
+/*
+ * Making a block: decode guest instructions until one ends it, emit each, and register the result.
+ *
+ * A block covers bytes of one page, or of two when its last instruction straddles them; then it ends
+ * there.
+ */
+#include "base/bits.h"
+#include "base/must.h"
+#include "cpu/translate/emit.h"
+
+#define INSN_MAX  15u
+#define JUMP_SIZE 5u
+
+struct making {
+	struct translator *t;
+	struct tblock *b;
+	struct emit e;
+	const struct code_bytes *src;
+	unsigned count, at;    /* instructions, bytes */
+	unsigned op_count;
+	u64 gpa2;	       /* of the second page, or CODE_NO_PAGE */
+	struct op op;
+	u8 straddling[INSN_MAX]; /* the bytes of an instruction on two pages */
+	struct op ops[TBLOCK_OPS];
+};
+
+u32 tblock_hash(u64 gpa, u64 rip, unsigned space, unsigned vector)
+{
+	u64 h = (gpa ^ (rip >> 12) * 0x9e3779b97f4a7c15ull ^ (gpa >> 14)) * 8 + space * 2 + vector;
+
+	return (u32)(h ^ (h >> 17)) & (TBLOCK_HASH - 1);
+}
+
+static bool pool_has_room(const struct translator *t)
+{
+	size_t most = sizeof(struct tblock) + (TBLOCK_OPS + 1) * sizeof(struct tinsn) +
+		      (TBLOCK_OPS + 1) * sizeof(struct op);
+
+	return t->pool_used + most <= POOL_SIZE && t->used + EMIT_MAX <= t->cache_limit &&
+	       t->block_count < TBLOCKS_MAX && !natives_full(t->c->natives);
+}
+
+/* How an instruction reaches memory: what a miss has to fill. */
+static u8 access_of(const struct build *d, u8 *bytes)
+{
+	*bytes = 8;
+	switch (d->insn.mnemonic) {
+	case ZYDIS_MNEMONIC_PUSH:
+	case ZYDIS_MNEMONIC_PUSHFQ:
+	case ZYDIS_MNEMONIC_CALL: return ACCESS_PUSH;
+	case ZYDIS_MNEMONIC_POP:
+	case ZYDIS_MNEMONIC_POPFQ:
+	case ZYDIS_MNEMONIC_RET: return ACCESS_POP;
+	case ZYDIS_MNEMONIC_LEAVE: return ACCESS_LEAVE;
+	default: break;
+	}
+	for (unsigned i = 0; i < d->insn.operand_count_visible; i++) {
+		const ZydisDecodedOperand *o = &d->o[i];
+
+		if (o->type != ZYDIS_OPERAND_TYPE_MEMORY || o->mem.type != ZYDIS_MEMOP_TYPE_MEM)
+			continue;
+		*bytes = (u8)(o->size / 8);
+		return o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? ACCESS_EA_WRITE
+								    : ACCESS_EA_READ;
+	}
+	return ACCESS_NONE;
+}
+
+/* Is all of the instruction's code one jump to its exit? */
+static bool is_handed(const struct emit *e, const u8 *before, unsigned outs)
+{
+	return e->out_count == outs + 1 && EXIT_KIND(e->outs[outs].code) == EXIT_OP &&
+	       (size_t)(e->a.at - before) == JUMP_SIZE;
+}
+
+/* ---- decoding ---- */
+
+/* The bytes of an instruction that does not fit the page; false: the next page is not there, or is
+ * not RAM. A fault is left to the interpreter, which finds it again. */
+static bool fetch_straddling(struct making *m, unsigned avail)
+{
+	struct interp *c = m->t->c;
+	struct code_bytes second;
+
+	if (blocks_fetch(c, (c->s->rip | PAGE_MASK) + 1, &second) != X86_OK || !second.host)
+		return false;
+	code_map_claim(&c->code, second.gpa);
+	memcpy(m->straddling, m->src->host + m->at, avail);
+	memcpy(m->straddling + avail, second.host, INSN_MAX - avail);
+	m->gpa2 = second.gpa & ~PAGE_MASK;
+	return true;
+}
+
+/* Decodes the next instruction; false: it is the interpreter's business. */
+static bool decode_next(struct making *m, struct build *d)
+{
+	struct interp *c = m->t->c;
+	unsigned left = (unsigned)(PAGE_SIZE - ((c->s->rip + m->at) & PAGE_MASK));
+	unsigned avail = left < INSN_MAX ? left : INSN_MAX;
+
+	m->e.bytes = m->src->host + m->at;
+	enum decode_result r = decode_full(c, m->e.bytes, avail, 64, &m->op, d);
+	if (r != DECODE_TRUNCATED || avail == INSN_MAX)
+		return r == DECODE_OK;
+	if (!fetch_straddling(m, avail))
+		return false;
+	m->e.bytes = m->straddling;
+	if (decode_full(c, m->straddling, INSN_MAX, 64, &m->op, d) == DECODE_OK)
+		return true;
+	m->gpa2 = CODE_NO_PAGE;
+	return false;
+}
+
+/* ---- emitting ---- */
+
+static enum emit_result add_insn(struct making *m, const struct build *d)
+{
+	struct emit *e = &m->e;
+	struct tinsn *in = &m->b->insns[m->count];
+	const u8 *before = e->a.at;
+	unsigned outs = e->out_count;
+
+	in->host_at = (u16)(before - e->start);
+	in->guest_at = (u16)m->at;
+	in->access = access_of(d, &in->bytes);
+	in->mnemonic = (u16)d->insn.mnemonic;
+	in->op = NO_OP;
+	facts_record(e, in);
+	e->d = d;
+	e->index = m->count;
+	e->rip = m->b->rip + m->at;
+	e->hint = window_hint_of(m->t, m->src->gpa + m->at);
+	enum emit_result r = emit_insn(e);
+	in->handed = is_handed(e, before, outs);
+	if (r == EMIT_REFUSED)
+		return r;
+	if (e->out_count > outs || m->gpa2 != CODE_NO_PAGE) {
+		in->op = (u8)m->op_count;
+		m->ops[m->op_count++] = m->op;
+	}
+	facts_after(e);
+	m->at += m->op.length;
+	m->count++;
+	return r;
+}
+
+static void end_offsets(struct making *m)
+{
+	struct tinsn *end = &m->b->insns[m->count];
+
+	end->host_at = (u16)(m->e.a.at - m->e.start);
+	end->guest_at = (u16)m->at;
+	facts_record(&m->e, end);
+}
+
+/* Emits the block's instructions; false: not even one. */
+static bool emit_block(struct making *m)
+{
+	unsigned page_left = (unsigned)(PAGE_SIZE - (m->b->rip & PAGE_MASK));
+	enum emit_result r = EMIT_NEXT;
+	struct build d;
+
+	while (m->count < m->t->block_ops && m->at < page_left && r != EMIT_END &&
+		r != EMIT_REFUSED) {
+		if (!decode_next(m, &d)) {
+			if (!m->count)
+				return false;
+			break;
+		}
+		r = add_insn(m, &d);
+	}
+	if (r == EMIT_STI) {
+		emit_take_back_sti(&m->e, m->count - 1);
+		if (m->b->insns[m->count - 1].op == NO_OP) {
+			m->b->insns[m->count - 1].op = (u8)m->op_count;
+			m->ops[m->op_count++] = m->op;
+		}
+		r = EMIT_END;
+	}
+	end_offsets(m);
+	if (!m->count) {
+		/* Vector code in mode 0: this block only changes the mode. */
+		emit_out(&m->e, 0xff, EXIT_CODE(EXIT_VECTOR, m->b->id, 0));
+		m->at = 1;
+		m->gpa2 = CODE_NO_PAGE;
+	} else if (r != EMIT_END) {
+		emit_fall_through(&m->e, m->b->rip + m->at);
+	}
+	emit_finish(&m->e);
+	must(!m->e.a.full, "block at 0x%llx needs more than %u bytes",
+		(unsigned long long)m->b->rip, EMIT_MAX);
+	return true;
+}
+
+/* ---- the result ---- */
+
+static void commit(struct making *m)
+{
+	struct translator *t = m->t;
+	struct tblock *b = m->b;
+	bool straddles = m->gpa2 != CODE_NO_PAGE &&
+			 (b->rip & PAGE_MASK) + m->at > PAGE_SIZE;
+
+	b->count = (u16)m->count;
+	b->code_size = (u32)(m->e.a.at - m->e.start);
+	b->unit = (struct code_unit){ .gpa = m->src->gpa,
+		.gpa2 = straddles ? m->gpa2 : CODE_NO_PAGE,
+		.bytes = (u16)m->at,
+		.kill = tcache_killed,
+		.ctx = t };
+	code_map_add(&t->c->code, &b->unit);
+	t->used += align_up(b->code_size, 16);
+	t->pool_used += align_up(sizeof(struct tblock) + (m->count + 1) * sizeof(struct tinsn), 16);
+	b->ops = (struct op *)(void *)(t->pool + t->pool_used);
+	memcpy(b->ops, m->ops, m->op_count * sizeof(struct op));
+	t->pool_used += m->op_count * sizeof(struct op);
+	t->by_id[t->block_count++] = b;
+	struct tblock **h = &t->hash[tblock_hash(b->unit.gpa, b->rip, b->space, b->vector)];
+	b->hash_next = *h;
+	*h = b;
+	t->blocks_made++;
+	t->guest_bytes += m->at;
+	t->host_bytes += b->code_size;
+}
+
+struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, bool *interpret)
+{
+	struct making m;
+
+	if (!pool_has_room(t))
+		tcache_clear(t);
+	code_map_claim(&t->c->code, src->gpa);
+	u8 *at = t->mem.rw + t->used;
+	struct tblock *b = (struct tblock *)(void *)(t->pool + t->pool_used);
+	*b = (struct tblock){ .rip = t->c->s->rip,
+		.host = src->host,
+		.space = t->code_space,
+		.vector = t->vector,
+		.id = t->block_count,
+		.code = (u8 *)(uintptr_t)t->mem.rx + t->used };
+	m.t = t;
+	m.b = b;
+	m.src = src;
+	m.count = m.at = m.op_count = 0;
+	m.gpa2 = CODE_NO_PAGE;
+	m.e.t = t;
+	m.e.b = b;
+	m.e.start = at;
+	m.e.a = (struct asm_buf){ .at = at, .end = at + EMIT_MAX };
+	m.e.out_count = 0;
+	facts_start(&m.e);
+	if (!emit_block(&m)) {
+		*interpret = true;
+		return NULL;
+	}
+	commit(&m);
+	return b;
+}
+
+const struct op *tblock_op(struct translator *t, const struct tblock *b, unsigned index)
+{
+	const struct tinsn *in = &b->insns[index];
+	struct build d;
+
+	if (in->op != NO_OP)
+		return &b->ops[in->op];
+	/* It left by a trap. The bytes are what they were: a store to them ends the block. */
+	must(decode_full(t->c, b->host + in->guest_at, INSN_MAX, 64, &t->decoded, &d) == DECODE_OK,
+		"instruction %u of the block at 0x%llx", index, (unsigned long long)b->rip);
+	return &t->decoded;
+}
