@@ -129,7 +129,7 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 	e->d = d;
 	e->index = m->count;
 	e->rip = m->b->rip + m->at;
-	e->hint = window_hint_of(m->t, m->src->gpa + m->at);
+	e->hint = in->hint = window_hint_of(m->t, m->src->gpa + m->at);
 	enum emit_result r = emit_insn(e);
 	in->handed = is_handed(e, before, outs);
 	if (r == EMIT_REFUSED)

@@ -120,7 +120,11 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 	switch (r) {
 	case OP_NEXT: c->s->rip += op->length; break;
 	case OP_JUMP: break;
-	case OP_FAULT: interp_deliver(c); return NULL;
+	case OP_FAULT:
+		if (b->space == CODE_WINDOW && t->ctx->trap)
+			window_faulted(t);
+		interp_deliver(c);
+		return NULL;
 	default: *stop = true; return NULL;
 	}
 	bool shown = false;
@@ -149,6 +153,8 @@ static void settle_modes(struct translator *t)
 	if ((t->options & OPTION_WINDOW_ALWAYS) && t->c->mmu.space == MMU_USER)
 		window_give(&t->window, t->c->s->cr3);
 	t->code_space = window_usable(t) ? CODE_WINDOW : (u8)t->c->mmu.space;
+	if (t->code_space == CODE_WINDOW && t->window.awaited)
+		window_returned(t);
 }
 
 /* An indirect transfer to nowhere faults before it has any effect: back to where the interpreter
@@ -188,10 +194,8 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 		u32 exit = t->ctx->exit_code, arg = EXIT_ARG(exit);
 		enum exit_kind kind = EXIT_KIND(exit);
 		t->exits[kind]++;
-		if (kind == EXIT_ATTENTION) {
-			window_clock(t);
+		if (kind == EXIT_ATTENTION)
 			return true;
-		}
 		struct tblock *from = t->by_id[EXIT_ID(exit)]; /* not of a shared lookup */
 		if (t->cut_block) {
 			tcache_unlink_out(t, t->cut_block);
@@ -253,9 +257,11 @@ static enum cpu_exit translate_run(struct vcpu *v)
 	blocks_owner(c);
 	interp_refresh(c);
 	for (;;) {
-		if (unlikely(atomic_load_explicit(&v->attention, memory_order_relaxed)) &&
-			interp_attend(c))
-			break;
+		if (unlikely(atomic_load_explicit(&v->attention, memory_order_relaxed))) {
+			window_clock(t);
+			if (interp_attend(c))
+				break;
+		}
 		if (unlikely(c->s->activity != X86_RUNNING) && interp_idle(c))
 			break;
 		if (unlikely(c->slow)) {

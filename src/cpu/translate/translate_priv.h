@@ -160,6 +160,7 @@ struct tinsn {
 	u8 bytes;    /* of memory touched */
 	bool handed; /* always the interpreter's; else only when its memory check misses */
 	u8 op;	     /* index in the block's ops, or NO_OP: decode it again (tblock_op) */
+	u8 hint;     /* enum window_hint: the form it has */
 	/* What the code from here on relies on (emit.h, Facts). */
 	u8 aux;
 	u16 facts[WINDOW_REGIONS]; /* guest registers that lie in the region */
@@ -284,6 +285,10 @@ void window_enter(struct translator *t);
 /* Instruction `index` of b trapped and the interpreter has executed it, touching `at`: true if the
  * page is shown from now on. */
 bool window_missed(struct translator *t, struct tblock *b, unsigned index, u64 at);
+/* The instruction that missed the window faults: the kernel will mend that ... */
+void window_faulted(struct translator *t);
+/* ... and the owner's code goes on: the page is shown before it is missed again. */
+void window_returned(struct translator *t);
 /* May code that relies on next->facts be entered? Sets ctx->aux. */
 bool window_resume(struct translator *t, const struct tinsn *next);
 u8 window_hint_of(const struct translator *t, u64 gpa);

@@ -12,7 +12,8 @@
 #define SLOTS	 (2 * WINDOW_PAGES)
 #define NOBODY	 (~0ull)
 
-#define FAULTS_A_TICK 300u /* more cost more than the window gains */
+#define FAULTS_A_TICK 400u /* more cost more than the window gains */
+#define PATIENCE_MAX  32u  /* ticks */
 
 static const u64 region_base[WINDOW_REGIONS] = {
 	[WINDOW_LOW] = 0,
@@ -220,7 +221,7 @@ void window_lose(struct window *w)
 		w->refused = w->owner;
 		w->refusals = 1;
 	}
-	w->patience = 1u << min_u64(w->refusals, 8);
+	w->patience = (unsigned)min_u64(1ull << min_u64(w->refusals, 6), PATIENCE_MAX);
 	window_hide_all(w);
 	w->owner = w->candidate = NOBODY;
 	w->faults = 0;

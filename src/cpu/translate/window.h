@@ -56,6 +56,8 @@ struct window {
 	u64 refused;   /* lost the window lately ... */
 	unsigned refusals, patience; /* ... this often; ticks until it may have it again */
 	unsigned faults; /* since the last tick */
+	u64 awaited;	 /* the owner faulted on this page: it is to be shown when that is mended; 0: none */
+	bool awaited_write;
 	unsigned count, in_region[WINDOW_REGIONS]; /* pages shown */
 	struct memory *memory;
 	struct window_page *pages; /* open addressing */

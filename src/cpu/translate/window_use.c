@@ -83,7 +83,8 @@ u8 window_hint_of(const struct translator *t, u64 gpa)
 	return h->gpa == gpa ? h->hint : HINT_GUESS;
 }
 
-/* The form that the instruction has does not serve: after so many misses, the next one. */
+/* The form that the instruction has in this block does not serve: after so many misses, another.
+ * Other blocks with the same instruction follow when they miss. */
 static void learn(struct translator *t, struct tblock *b, unsigned index, u8 to, unsigned misses)
 {
 	u64 gpa = b->unit.gpa + b->insns[index].guest_at;
@@ -91,10 +92,12 @@ static void learn(struct translator *t, struct tblock *b, unsigned index, u8 to,
 
 	if (h->gpa != gpa)
 		*h = (struct hint){ .gpa = gpa };
-	if (++h->misses < misses || h->hint >= to)
+	if (h->hint <= b->insns[index].hint && ++h->misses < misses)
 		return;
-	h->hint = to;
-	h->misses = 0;
+	if (h->hint < to && h->hint <= b->insns[index].hint) {
+		h->hint = to;
+		h->misses = 0;
+	}
 	tcache_kill(t, b);
 }
 
@@ -158,6 +161,26 @@ static bool show(struct translator *t, u64 at, bool write)
 	return true;
 }
 
+void window_faulted(struct translator *t)
+{
+	const struct x86_fault *f = &t->c->v->x86.fault;
+
+	if (f->vector != X86_PF)
+		return;
+	t->window.awaited = f->address & ~PAGE_MASK;
+	t->window.awaited_write = f->error & PF_WRITE;
+}
+
+void window_returned(struct translator *t)
+{
+	struct window *w = &t->window;
+	u64 va = w->awaited;
+
+	w->awaited = 0;
+	if (va && !window_has(w, va, w->awaited_write))
+		show(t, va, w->awaited_write);
+}
+
 bool window_missed(struct translator *t, struct tblock *b, unsigned index, u64 at)
 {
 	const struct tinsn *in = &b->insns[index];
@@ -169,10 +192,8 @@ bool window_missed(struct translator *t, struct tblock *b, unsigned index, u64 a
 	t->window.faults++;
 	t->window.fault_count++;
 	if (t->ctx->trap - 1 != X86_PF) {
-		u8 hint = window_hint_of(t, b->unit.gpa + in->guest_at);
-
-		learn(t, b, index, hint == HINT_GUESS ? HINT_LOOKUP : HINT_GENERAL,
-			hint == HINT_GUESS ? 1 : LOOKUP_MISSES);
+		learn(t, b, index, in->hint == HINT_GUESS ? HINT_LOOKUP : HINT_GENERAL,
+			in->hint == HINT_GUESS ? 1 : LOOKUP_MISSES);
 		return false;
 	}
 	bool ok = show(t, at, write);
