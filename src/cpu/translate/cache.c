@@ -13,7 +13,6 @@
 #include "cpu/translate/translate_priv.h"
 #include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -161,10 +160,10 @@ void tcache_claimed(void *translator, const u8 *host_page)
 		return;
 	}
 	atomic_store(&t->purge, true);
-	while (atomic_load(&t->in_code) && atomic_load(&t->purge)) {
-		pthread_kill(t->thread, translate_kick_signal());
+	if (atomic_load(&t->in_code))
+		translate_signal(t);
+	while (atomic_load(&t->in_code) && atomic_load(&t->purge))
 		sched_yield();
-	}
 }
 
 /* ---- links and jumps ---- */

@@ -252,6 +252,7 @@ static enum cpu_exit translate_run(struct vcpu *v)
 		t->bound = true;
 	}
 	translate_current = t;
+	atomic_store(&t->kick_sent, false); /* one that came between two runs was not for us */
 	set_gs(t->ctx);
 	t->ctx->mxcsr_host = _mm_getcsr();
 	blocks_owner(c);
@@ -370,7 +371,7 @@ static void translate_kick(struct vcpu *v)
 	struct translator *t = v->engine_data;
 
 	if (t && t->bound && atomic_load(&t->in_code))
-		pthread_kill(t->thread, translate_kick_signal());
+		translate_signal(t);
 }
 
 static int translate_pull(struct vcpu *v) { return 0; }

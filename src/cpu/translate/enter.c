@@ -17,10 +17,12 @@
 #include "cpu/translate/translate_priv.h"
 #include "os/chain.h"
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <ucontext.h>
 
-#define KICK (SIGRTMIN + 3)
+/* Not a real-time signal: those are queued, and refused when the user's queue is full. */
+#define KICK SIGURG
 
 #define STR_(x)	   #x
 #define STR(x)	   STR_(x)
@@ -93,7 +95,12 @@ __thread struct translator *translate_current;
 
 static struct sigaction chained[NSIG];
 
-int translate_kick_signal(void) { return KICK; }
+/* One signal at a time: a thread that is sent more than it can take in would do nothing else. */
+void translate_signal(struct translator *t)
+{
+	if (!atomic_exchange(&t->kick_sent, true))
+		pthread_kill(t->thread, KICK);
+}
 
 /* The instruction whose code contains this offset. */
 static unsigned insn_at(const struct tblock *b, u32 offset)
@@ -137,6 +144,13 @@ static void cut(struct translator *t, struct tblock *b)
 	b->cut = true;
 }
 
+/* Within a lookup, behind its gate: this block has no exit left to cut. The target is still in T_ADDR,
+ * which is all that the way out needs. */
+static bool past_gate(const struct translator *t, const struct tblock *b, const u8 *pc)
+{
+	return b->gate && pc > (const u8 *)codemem_rx(&t->mem, b->gate) && pc < b->gate_out;
+}
+
 static void on_kick(int sig, siginfo_t *info, void *context)
 {
 	ucontext_t *uc = context;
@@ -146,19 +160,24 @@ static void on_kick(int sig, siginfo_t *info, void *context)
 
 	if (!t)
 		return;
+	atomic_store(&t->kick_sent, false); /* before we act: who kicks after this is heard again */
 	t->ctx->kicked = 1;
 	bool entering =
 		(pc >= (const u8 *)translate_enter && pc < (const u8 *)translate_enter_end) ||
 		(pc >= t->vector_enter && pc < t->vector_enter_end);
 	if (entering) {
-		/* The jump at the end of the entry goes straight out instead: from the vector entry
-		 * through its own slot. The context is still complete, nothing needs saving. */
+		/* The jump at the end of the entry goes straight out instead: the context is still
+		 * complete, nothing needs saving; from the vector entry through its own slot and the
+		 * way that gives MXCSR back. */
 		t->ctx->exit_code = EXIT_CODE(EXIT_ATTENTION, 0, 0);
-		t->ctx->enter = t->ctx->code = (u64)(uintptr_t)translate_abort;
+		t->ctx->enter = (u64)(uintptr_t)translate_abort;
+		t->ctx->code = (u64)(uintptr_t)t->vector_leave;
 		return;
 	}
 	struct tblock *b = codemem_has(&t->mem, pc) ? tcache_by_code(t, pc) : NULL;
-	if (b && !t->cut_block) {
+	if (b && past_gate(t, b, pc)) {
+		regs[REG_RIP] = (greg_t)b->gate_out;
+	} else if (b && !t->cut_block) {
 		cut(t, b);
 		t->cut_block = b;
 	}

@@ -49,7 +49,7 @@
  * same flushes.
  *
  * Attention. Translated code never polls. vcpu_post() sends the thread a signal; the handler points
- * every exit of the block it interrupted at the way out.
+ * every exit of the block it interrupted at the way out, so one signal is enough wherever it comes.
  *
  * Vector mode. In mode 0 the guest's vector registers are in x86_state; in mode 1 they are in the
  * host's registers, and every exit to C saves them first. Blocks that use vector instructions exist
@@ -228,6 +228,7 @@ struct translator {
 	bool dropped;  /* everything was dropped: hold no block pointer */
 	struct tblock *cut_block;
 	_Atomic bool in_code;
+	_Atomic bool kick_sent; /* a kick is under way to the thread */
 	_Atomic bool purge; /* drop the fast TLB before entering again: someone claims code pages */
 	pthread_t thread;
 	bool bound; /* thread and signal stack are set */
@@ -304,4 +305,5 @@ void translate_enter(void); /* assembly: see there */
 extern const char translate_leave[], translate_abort[], translate_enter_end[];
 void translate_signals(void);
 extern __thread struct translator *translate_current;
-int translate_kick_signal(void);
+/* Any thread: kicks t's, which is bound and leaves translated code soon. */
+void translate_signal(struct translator *t);
