@@ -278,11 +278,11 @@ static bool page_claims(
  * and will be decoded, a store made after it finds the flag. Watchers drop what lets stores skip
  * the look.
  */
-static void announce(struct memory *m, const u8 *host_page)
+static void announce(struct memory *m, const u8 *host_page, bool quiet)
 {
 	if (m->watcher_count > 1)
 		syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
-	for (unsigned i = 0; i < m->watcher_count; i++)
+	for (unsigned i = 0; quiet && i < m->watcher_count; i++)
 		if (m->watchers[i].code_claimed)
 			m->watchers[i].code_claimed(m->watchers[i].ctx, host_page);
 }
@@ -295,12 +295,13 @@ void memory_claim_code(struct memory *m, gpa_t page)
 	if (!page_claims(m, page, &claims, &flags, &host))
 		return;
 	pthread_mutex_lock(&m->claim_lock);
-	bool first = !(*claims)++;
-	if (first)
-		atomic_fetch_or(flags, MEM_CODE);
+	(*claims)++;
+	bool quiet = atomic_fetch_or(flags, MEM_CODE) & MEM_QUIET;
 	pthread_mutex_unlock(&m->claim_lock);
-	/* Also when others had claimed it: they may still be announcing. */
-	announce(m, host);
+	/* Also when others had claimed it: they may still be announcing. Until then the flag stays. */
+	announce(m, host, quiet);
+	if (quiet)
+		atomic_fetch_and(flags, (u8)~MEM_QUIET);
 }
 
 void memory_release_code(struct memory *m, gpa_t page)

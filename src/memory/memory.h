@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "base/types.h"
 #include <pthread.h>
+#include <stdatomic.h>
 
 #define MEMORY_REGIONS_MAX  8
 #define MEMORY_SLOTS_MAX    16
@@ -26,6 +27,7 @@
 #define MEM_DIRTY BIT(0) /* written since the flag was last cleared */
 #define MEM_CODE  BIT(1) /* an engine holds decoded or translated code from here */
 #define MEM_TABLE BIT(2) /* an engine tracks page tables here */
+#define MEM_QUIET BIT(3) /* some engine may store here without looking at the flags: memory_quiet() */
 
 struct memory_region {
 	char name[16];
@@ -47,9 +49,9 @@ struct memory_slot {
 struct memory_watcher {
 	/* [at, at+len) in a claimed page was written; any thread. len <= PAGE_SIZE, one page. */
 	void (*code_written)(void *ctx, gpa_t at, u64 len);
-	/* A page is being claimed, MEM_CODE is set: stores that could go unreported must have been
-	 * seen, and must not go unreported again, when this returns. Any thread. NULL: all stores
-	 * look at the flags. */
+	/* A page with MEM_QUIET is being claimed, MEM_CODE is set: stores that could go unreported
+	 * must have been seen, and must not go unreported again, when this returns. Any thread.
+	 * NULL: all stores look at the flags. */
 	void (*code_claimed)(void *ctx, const u8 *host_page);
 	void *ctx;
 };
@@ -81,6 +83,20 @@ void memory_unwatch(struct memory *m, void *ctx);
  */
 void memory_claim_code(struct memory *m, gpa_t page);
 void memory_release_code(struct memory *m, gpa_t page);
+/*
+ * Before an engine lets stores to a page go without a look at its flags: true if it may, since the
+ * page is dirty and nobody claims it. Whoever claims it later tells the watchers.
+ */
+static inline bool memory_quiet(_Atomic u8 *flags)
+{
+	u8 now = atomic_load_explicit(flags, memory_order_relaxed);
+
+	if ((now & (MEM_DIRTY | MEM_CODE)) != MEM_DIRTY)
+		return false;
+	if (!(now & MEM_QUIET))
+		now = atomic_fetch_or(flags, MEM_QUIET);
+	return !(now & MEM_CODE);
+}
 
 /* One page as engines cache it; host is NULL when gpa is not RAM or ROM. */
 struct memory_page {

@@ -26,9 +26,9 @@ struct making {
 
 u32 tblock_hash(u64 gpa, u64 rip, unsigned space, unsigned vector)
 {
-	u64 h = (gpa ^ (rip >> 12) * 0x9e3779b97f4a7c15ull ^ (gpa >> 14)) * 8 + space * 2 + vector;
+	u64 h = (gpa ^ rip << 20 ^ (space * 2 + vector)) * 0x9e3779b97f4a7c15ull;
 
-	return (u32)(h ^ (h >> 17)) & (TBLOCK_HASH - 1);
+	return (u32)(h >> 32) & (TBLOCK_HASH - 1);
 }
 
 static bool pool_has_room(const struct translator *t)

@@ -61,22 +61,6 @@ int tcache_open(struct translator *t, struct err *err)
 
 void tcache_close(struct translator *t)
 {
-	if (getenv("TDUMP")) {
-		FILE *f = fopen("/tmp/code.bin", "w");
-		fwrite(t->mem.rx, 1, t->used, f);
-		fclose(f);
-		f = fopen("/tmp/blocks.txt", "w");
-		for (unsigned i = 0; i < t->block_count; i++) {
-			struct tblock *b = t->by_id[i];
-			fprintf(f, "B %lx %x rip %lx space %u vec %u n %u guest %u valid %d\n",
-				(unsigned long)((u8 *)b->code - t->mem.rx), b->code_size, (unsigned long)b->rip,
-				b->space, b->vector, b->count, b->unit.bytes, b->unit.valid);
-			for (unsigned k = 0; k < b->unit.bytes; k++)
-				fprintf(f, "%02x", b->host[k]);
-			fprintf(f, "\n");
-		}
-		fclose(f);
-	}
 	if (t->ctx && t->ctx != MAP_FAILED)
 		munmap(t->ctx, align_up(sizeof(struct tctx), PAGE_SIZE));
 	if (t->pool && t->pool != MAP_FAILED)
@@ -106,8 +90,7 @@ void tcache_fill(struct translator *t, u64 at, unsigned size, bool write)
 
 	if (!e || (t->options & OPTION_NO_FAST_TLB))
 		return;
-	u8 flags = atomic_load_explicit(e->flags, memory_order_relaxed);
-	if (write && (flags & (MEM_DIRTY | MEM_CODE)) != MEM_DIRTY)
+	if (write && !memory_quiet(e->flags))
 		return;
 	if (t->fill_count[half] == FILL_LOG)
 		fast_drop(t, half);

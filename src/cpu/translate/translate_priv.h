@@ -186,10 +186,10 @@ struct tblock {
 	struct tinsn insns[];	/* count + 1: the last only ends the offsets */
 };
 
-#define TBLOCK_HASH 65536u
+#define TBLOCK_HASH 262144u
 #define TBLOCKS_MAX (512u * 1024)
-#define CACHE_SIZE  (40 * MiB)
-#define POOL_SIZE   (48 * MiB)
+#define CACHE_SIZE  (128 * MiB)
+#define POOL_SIZE   (160 * MiB)
 
 /* What was learnt about an instruction's accesses to the window; also names its form. */
 enum window_hint { HINT_GUESS, HINT_LOOKUP, HINT_GENERAL };

@@ -117,10 +117,8 @@ static bool page_at(struct translator *t, u64 va, struct shown *out)
 
 	if (!e)
 		return false;
-	u8 flags = atomic_load_explicit(e->flags, memory_order_relaxed);
 	out->host = e->host;
-	out->writable = mmu_find(m, va, 1, MMU_WRITE) &&
-			(flags & (MEM_DIRTY | MEM_CODE)) == MEM_DIRTY;
+	out->writable = mmu_find(m, va, 1, MMU_WRITE) && memory_quiet(e->flags);
 	return true;
 }
 
