@@ -129,6 +129,15 @@ static inline void asm_mem(struct asm_buf *b, u8 opcode, unsigned reg, const str
 	asm_modrm(b, reg, m, false);
 }
 
+/* The same at 32 bits. */
+static inline void asm_mem32(
+	struct asm_buf *b, u8 opcode, unsigned reg, const struct host_operand *m)
+{
+	asm_u8(b, (u8)(0x40 | (reg >= 8 ? 4 : 0) | asm_rex_xb(m)));
+	asm_u8(b, opcode);
+	asm_modrm(b, reg, m, false);
+}
+
 /* op reg, reg at 64 or 32 bits, in the "r, r/m" form */
 static inline void asm_rr(struct asm_buf *b, u8 opcode, unsigned reg, unsigned rm, bool wide)
 {
@@ -153,6 +162,16 @@ static inline void asm_rorx(struct asm_buf *b, unsigned dst, unsigned src, u8 by
 	/* VEX.LZ.F2.0F3A.W1 F0 /r ib: R and B inverted, X and vvvv unused */
 	u8 code[] = { 0xc4, (u8)((dst < 8 ? 0x80 : 0) | 0x40 | (src < 8 ? 0x20 : 0) | 3), 0xfb,
 		0xf0, (u8)(0xc0 | (dst & 7) << 3 | (src & 7)), by };
+
+	asm_bytes(b, code, sizeof(code));
+}
+
+/* sarx dst, src, by: a register */
+static inline void asm_sarx(struct asm_buf *b, unsigned dst, unsigned src, unsigned by)
+{
+	/* VEX.LZ.F3.0F38.W1 F7 /r: inverted R, X=1, B; vvvv = by inverted */
+	u8 code[] = { 0xc4, (u8)((dst < 8 ? 0x80 : 0) | 0x40 | (src < 8 ? 0x20 : 0) | 2),
+		(u8)(0x80 | (~by & 15) << 3 | 2), 0xf7, (u8)(0xc0 | (dst & 7) << 3 | (src & 7)) };
 
 	asm_bytes(b, code, sizeof(code));
 }

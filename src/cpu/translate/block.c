@@ -60,6 +60,11 @@ static u8 access_of(const struct build *d, u8 *bytes)
 		if (o->type != ZYDIS_OPERAND_TYPE_MEMORY || o->mem.type != ZYDIS_MEMOP_TYPE_MEM)
 			continue;
 		*bytes = (u8)(o->size / 8);
+		if (is_bit_string(d)) {
+			*bytes = d->op->size;
+			return d->insn.mnemonic == ZYDIS_MNEMONIC_BT ? ACCESS_BIT_READ
+								     : ACCESS_BIT_WRITE;
+		}
 		return o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE ? ACCESS_EA_WRITE
 								    : ACCESS_EA_READ;
 	}

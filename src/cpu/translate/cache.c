@@ -49,6 +49,8 @@ int tcache_open(struct translator *t, struct err *err)
 	t->ctx->index_mask = (FAST_ENTRIES - 1ull) << PAGE_SHIFT;
 	t->ctx->page_mask = ~PAGE_MASK;
 	t->ctx->status_mask = FLAGS_STATUS;
+	t->ctx->bit_mask32 = 31;
+	t->ctx->bit_mask64 = 63;
 	emit_stubs(t);
 	for (unsigned space = 0; space < CODE_SPACES; space++)
 		for (unsigned v = 0; v < VECTOR_MODES; v++)

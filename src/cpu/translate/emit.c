@@ -34,9 +34,18 @@ void emit_link(struct emit *e, u8 cc, u64 target)
 	unsigned i = e->b->links[0].site ? 1 : 0;
 	struct link *l = &e->b->links[i];
 
-	*l = (struct link){ .target = target, .owner = e->b };
+	*l = (struct link){ .target = target, .owner = e->b, .space = e->b->space };
 	emit_out(e, cc, EXIT_CODE(EXIT_LINK, e->b->id, i));
 	l->site = e->outs[e->out_count - 1].site;
+}
+
+/* Always taken, and the code there runs in another space. */
+void emit_link_to_space(struct emit *e, u64 target, enum mmu_space space)
+{
+	unsigned i = e->b->links[0].site ? 1 : 0;
+
+	emit_link(e, 0xff, target);
+	e->b->links[i].space = (u8)space;
 }
 
 /*
@@ -150,15 +159,6 @@ static bool copyable(ZydisMnemonic m)
 	}
 }
 
-static bool is_bit_string(const struct build *d)
-{
-	bool bit = d->insn.mnemonic == ZYDIS_MNEMONIC_BT ||
-		   d->insn.mnemonic == ZYDIS_MNEMONIC_BTS ||
-		   d->insn.mnemonic == ZYDIS_MNEMONIC_BTR || d->insn.mnemonic == ZYDIS_MNEMONIC_BTC;
-
-	return bit && operand_is_mem(&d->o[0]) && operand_is_reg(&d->o[1]);
-}
-
 /* A stub's instruction that can be copied: how it uses vectors decides the mode. */
 static bool native_copyable(const struct build *d, bool *vector)
 {
@@ -180,6 +180,25 @@ static const ZydisDecodedOperand *memory_operand(const struct build *d)
 	return NULL;
 }
 
+static enum emit_result emit_stac(struct emit *e) { return emit_user_access(e, true); }
+static enum emit_result emit_clac(struct emit *e) { return emit_user_access(e, false); }
+
+/* By handler: those of the instruction where the model has none are others. */
+static const struct special {
+	op_fn *exec;
+	enum emit_result (*emit)(struct emit *e);
+} specials[] = {
+	{ op_stac, emit_stac },
+	{ op_clac, emit_clac },
+	{ op_rdtsc, emit_rdtsc },
+	{ op_rdtscp, emit_rdtsc },
+	{ op_mov_from_seg, emit_from_segment },
+	{ op_jcxz, emit_count_branch },
+	{ op_loop, emit_count_branch },
+	{ op_cmpxchg8b, emit_cmpxchg_wide },
+	{ op_cmpxchg16b, emit_cmpxchg_wide },
+};
+
 enum emit_result emit_insn(struct emit *e)
 {
 	const struct build *d = e->d;
@@ -196,8 +215,15 @@ enum emit_result emit_insn(struct emit *e)
 	case ZYDIS_MNEMONIC_STI: return emit_sti(e);
 	case ZYDIS_MNEMONIC_PUSHFQ: return emit_pushf(e);
 	case ZYDIS_MNEMONIC_SWAPGS: return emit_swapgs(e);
+	case ZYDIS_MNEMONIC_CLD: return emit_direction(e, false);
+	case ZYDIS_MNEMONIC_STD: return emit_direction(e, true);
 	default: break;
 	}
+	for (const struct special *s = specials; s < specials + ARRAY_LEN(specials); s++)
+		if (op->exec == s->exec)
+			return s->emit(e);
+	if (is_bit_string(d))
+		return emit_bit_string(e);
 	if (d->insn.meta.category == ZYDIS_CATEGORY_STRINGOP &&
 		(op->exec == op_movs_by_size[size_index(op->size)] ||
 			op->exec == op_stos_by_size[size_index(op->size)]))
@@ -213,7 +239,9 @@ enum emit_result emit_insn(struct emit *e)
 	bool copy = native ? native_copyable(d, &vector)
 			   : plain_mov || copyable(d->insn.mnemonic) || op->exec == op_setcc ||
 				     d->insn.meta.category == ZYDIS_CATEGORY_CMOV;
-	if (!copy || is_bit_string(d) || (d->insn.attributes & ZYDIS_ATTRIB_HAS_REP))
+	if (op->exec == op_vzeroupper || op->exec == op_vzeroall)
+		copy = vector = true;
+	if (!copy || (d->insn.attributes & ZYDIS_ATTRIB_HAS_REP))
 		return emit_hand_over(e);
 	/* Availability (CR0, CR4, XCR0) was checked when the mode was entered; see engine.c. */
 	if (vector && !e->b->vector)

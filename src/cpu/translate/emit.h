@@ -71,6 +71,7 @@ void emit_finish(struct emit *e);
 /* A jump (cc 0xff: always) to an exit stub. */
 void emit_out(struct emit *e, u8 cc, u32 code);
 void emit_link(struct emit *e, u8 cc, u64 target);
+void emit_link_to_space(struct emit *e, u64 target, enum mmu_space space);
 void emit_fall_through(struct emit *e, u64 target);
 enum emit_result emit_hand_over(struct emit *e);
 /* The kernel's spaces run at CPL 0 here: CPL 1 and 2 are interpreted. */
@@ -110,6 +111,14 @@ bool places_assign(struct places *p, u32 want, u32 free_hosts);
 void places_load(struct emit *e, const struct places *p, u32 set);
 void places_store(struct emit *e, const struct places *p, u32 set);
 enum emit_result emit_registers(struct emit *e);
+
+/* ---- emit_rcx.c: what needs guest RCX in host RCX ---- */
+enum emit_result emit_in_rcx(struct emit *e, bool written);
+enum emit_result emit_cmpxchg_wide(struct emit *e);
+
+/* ---- emit_bits.c: bit strings ---- */
+bool is_bit_string(const struct build *d);
+enum emit_result emit_bit_string(struct emit *e);
 
 /* ---- emit_memory.c: memory operands ---- */
 /*
@@ -157,9 +166,14 @@ void emit_push_value(struct emit *e, u64 value);
 void emit_push_saved(struct emit *e); /* ctx->save */
 void emit_move_rsp(struct emit *e, s32 by);
 enum emit_result emit_transfer(struct emit *e);
+enum emit_result emit_count_branch(struct emit *e);
 enum emit_result emit_string(struct emit *e);
 enum emit_result emit_cli(struct emit *e);
 enum emit_result emit_sti(struct emit *e);
 void emit_take_back_sti(struct emit *e, unsigned index);
 enum emit_result emit_pushf(struct emit *e);
 enum emit_result emit_swapgs(struct emit *e);
+enum emit_result emit_direction(struct emit *e, bool down);
+enum emit_result emit_user_access(struct emit *e, bool open); /* STAC, CLAC */
+enum emit_result emit_rdtsc(struct emit *e);
+enum emit_result emit_from_segment(struct emit *e);

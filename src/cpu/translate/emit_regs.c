@@ -101,8 +101,10 @@ enum emit_result emit_registers(struct emit *e)
 	struct places p = places_home();
 	u32 named = u.read | u.written, homeless = named & HOMELESS;
 
-	if (u.other || u.ch)
+	if (u.other)
 		return emit_hand_over(e);
+	if (u.high && (u.count || named & BIT(RCX)))
+		return emit_in_rcx(e, u.written & BIT(RCX));
 	if (u.count)
 		asm_rr(&e->a, 0x8b, ASM_RCX, T_COUNT, true);
 	if (!(named & (BIT(RCX) | HOMELESS))) {

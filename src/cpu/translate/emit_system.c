@@ -1,4 +1,5 @@
 /* The sensitive instructions that need no C. */
+#include "cpu/interpret/system.h"
 #include "cpu/translate/emit.h"
 
 /* mov reg, [state + offset] and back, T_ADDR being the state */
@@ -68,6 +69,10 @@ enum emit_result emit_pushf(struct emit *e)
 	asm_lea(&e->a, T_ADDR, T_ADDR, T_AUX, 0, 0);
 	asm_load(&e->a, T_AUX, SLOT(rest));
 	asm_lea(&e->a, T_ADDR, T_ADDR, T_AUX, 0, 0);
+	asm_load(&e->a, T_AUX, SLOT(df));
+	asm_lea(&e->a, T_ADDR, T_ADDR, T_AUX, 0, 0);
+	asm_load(&e->a, T_AUX, SLOT(ac));
+	asm_lea(&e->a, T_ADDR, T_ADDR, T_AUX, 0, 0);
 	asm_store(&e->a, SLOT(save), T_ADDR);
 	emit_push_saved(e);
 	return EMIT_NEXT;
@@ -83,5 +88,71 @@ enum emit_result emit_swapgs(struct emit *e)
 	emit_state(e, OP_MOV_STORE, T_AUX, offsetof(struct x86_state, kernel_gs_base));
 	emit_state(e, OP_MOV_STORE, ASM_RCX, offsetof(struct x86_state, seg[X86_GS].base));
 	asm_store(&e->a, SLOT(gs_base), ASM_RCX);
+	return EMIT_NEXT;
+}
+
+enum emit_result emit_direction(struct emit *e, bool down)
+{
+	asm_store_imm32(&e->a, SLOT(df), down ? (u32)FLAG_DF : 0);
+	return EMIT_NEXT;
+}
+
+/* STAC and CLAC: with SMAP, code behind them runs in the other space. */
+enum emit_result emit_user_access(struct emit *e, bool open)
+{
+	enum mmu_space space = open ? MMU_OPEN : MMU_SYSTEM;
+
+	if (!emit_kernel(e))
+		return emit_hand_over(e);
+	asm_store_imm32(&e->a, SLOT(ac), open ? (u32)FLAG_AC : 0);
+	if (!(e->t->c->s->cr4 & CR4_SMAP) || e->b->space == space)
+		return EMIT_NEXT;
+	emit_link_to_space(e, e->rip + e->d->op->length, space);
+	return EMIT_END;
+}
+
+/* EDX:EAX is joined, moved by the guest's offset, and split again. */
+enum emit_result emit_rdtsc(struct emit *e)
+{
+	const struct op *op = e->d->op;
+	struct host_operand aux = { T_ADDR, ASM_NONE, (s32)offsetof(struct x86_state, tsc_aux) };
+
+	if (!emit_kernel(e) && (e->t->c->s->cr4 & CR4_TSD))
+		return emit_hand_over(e);
+	asm_bytes(&e->a, e->bytes, e->d->insn.length); /* RDTSCP writes to host RCX, too */
+	asm_rorx(&e->a, ASM_RDX, ASM_RDX, 32);
+	asm_lea(&e->a, ASM_RDX, ASM_RDX, ASM_RAX, 0, 0);
+	asm_load(&e->a, ASM_RCX, SLOT(tsc_offset));
+	asm_lea(&e->a, ASM_RDX, ASM_RDX, ASM_RCX, 0, 0);
+	asm_rr(&e->a, 0x8b, ASM_RAX, ASM_RDX, false);
+	asm_rorx(&e->a, ASM_RDX, ASM_RDX, 32);
+	asm_rr(&e->a, 0x8b, ASM_RDX, ASM_RDX, false);
+	if (op->exec == op_rdtscp) {
+		asm_load(&e->a, T_ADDR, SLOT(state));
+		asm_mem32(&e->a, OP_MOV_LOAD, T_COUNT, &aux);
+	}
+	return EMIT_NEXT;
+}
+
+/* MOV r, sreg */
+enum emit_result emit_from_segment(struct emit *e)
+{
+	const struct op *op = e->d->op;
+	struct places p = places_home();
+	unsigned g = op->dst / 8;
+	struct host_operand selector = { T_ADDR, ASM_NONE,
+		(s32)(offsetof(struct x86_state, seg) + op->extra * sizeof(struct x86_seg) +
+			offsetof(struct x86_seg, selector)) };
+
+	if ((op->flags & OPF_DST_MEM) || op->size == 2)
+		return emit_hand_over(e);
+	asm_load(&e->a, T_ADDR, SLOT(state));
+	asm_mem32(&e->a, OP_MOV_LOAD, ASM_RCX, &selector);
+	if (p.host[g] == ASM_NONE) {
+		asm_movzx(&e->a, ASM_RCX, ASM_RCX, 16);
+		asm_store(&e->a, SLOT(gpr) + 8 * g, ASM_RCX);
+	} else {
+		asm_movzx(&e->a, p.host[g], ASM_RCX, 16);
+	}
 	return EMIT_NEXT;
 }

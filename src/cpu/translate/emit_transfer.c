@@ -95,6 +95,38 @@ static enum emit_result emit_indirect(struct emit *e, u64 next)
 	return EMIT_END;
 }
 
+/*
+ * JRCXZ and the LOOPs: the count goes to host RCX, where JRCXZ tests it without touching flags:
+ *
+ *     lea r10, [r10-1]            LOOPs only
+ *     mov rcx, r10
+ *     jrcxz over                  JRCXZ: over the jump that is taken when RCX is not 0
+ *     jmp or jz/jnz target
+ *   over:
+ *     jmp next
+ */
+enum emit_result emit_count_branch(struct emit *e)
+{
+	const struct op *op = e->d->op;
+	u64 next = e->rip + op->length, target = next + op->imm;
+	ZydisMnemonic m = e->d->insn.mnemonic;
+	bool loop = op->exec == op_loop;
+	u8 cc = m == ZYDIS_MNEMONIC_LOOPE ? 4 : m == ZYDIS_MNEMONIC_LOOPNE ? 5 : 0xff;
+
+	if (op->size != 8 || !x86_canonical(target))
+		return emit_hand_over(e);
+	facts_settle_stack(e);
+	if (loop)
+		asm_lea(&e->a, T_COUNT, T_COUNT, ASM_NONE, 0, -1);
+	if (loop && op->asize == 4)
+		asm_rr(&e->a, 0x8b, T_COUNT, T_COUNT, false);
+	asm_rr(&e->a, 0x8b, ASM_RCX, T_COUNT, op->asize == 8);
+	asm_jrcxz(&e->a, cc == 0xff ? 5 : 6);
+	emit_link(e, cc, loop ? target : next);
+	emit_link(e, 0xff, loop ? next : target);
+	return EMIT_END;
+}
+
 enum emit_result emit_transfer(struct emit *e)
 {
 	const struct op *op = e->d->op;

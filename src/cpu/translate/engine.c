@@ -45,6 +45,26 @@ static bool vectors_allowed(const struct translator *t)
 	       (s->xcr0 & need) == need;
 }
 
+/* Flags that are in slots of the context while code runs. */
+#define FLAGS_SLOTS (FLAG_IF | FLAG_DF | FLAG_AC)
+
+/* From the context to the state: what translated code may have changed. */
+static void leave_state(struct translator *t)
+{
+	const struct tctx *x = t->ctx;
+	struct x86_state *s = t->c->s;
+	u64 ac = (s->rflags ^ x->ac) & FLAG_AC;
+
+	memcpy(s->gpr, x->gpr, sizeof(x->gpr));
+	s->rflags = (s->rflags & ~(FLAGS_STATUS | FLAGS_SLOTS)) | (x->flags & FLAGS_STATUS) |
+		    x->vif | x->df | x->ac;
+	if (unlikely(ac)) {
+		mmu_refresh(&t->c->mmu);
+		t->code_space = (u8)t->c->mmu.space;
+		t->vector_space = t->code_space;
+	}
+}
+
 static void enter(struct translator *t, const u8 *code)
 {
 	struct tctx *x = t->ctx;
@@ -54,7 +74,9 @@ static void enter(struct translator *t, const u8 *code)
 	x->flags = (s->rflags & FLAGS_STATUS) | FLAG_ONE | FLAG_IF;
 	x->vif = s->rflags & FLAG_IF;
 	x->df = s->rflags & FLAG_DF;
-	x->rest = s->rflags & ~(FLAGS_STATUS | FLAG_IF | FLAG_RF);
+	x->ac = s->rflags & FLAG_AC;
+	x->rest = s->rflags & ~(FLAGS_STATUS | FLAG_RF | FLAGS_SLOTS);
+	x->tsc_offset = s->tsc_offset;
 	x->fs_base = s->seg[X86_FS].base;
 	x->gs_base = s->seg[X86_GS].base;
 	x->trap = 0;
@@ -64,9 +86,7 @@ static void enter(struct translator *t, const u8 *code)
 	x->enter = t->vector ? (u64)(uintptr_t)t->vector_enter : x->code;
 	x->leave = t->vector ? (u64)(uintptr_t)t->vector_leave : x->leave_plain;
 	translate_enter();
-	memcpy(s->gpr, x->gpr, sizeof(x->gpr));
-	s->rflags = (s->rflags & ~(FLAGS_STATUS | FLAG_IF)) | (x->flags & FLAGS_STATUS) |
-		    (x->vif & FLAG_IF);
+	leave_state(t);
 }
 
 /* Is there attention that the outer loop can do something about? What waits for IF or for the end
@@ -84,6 +104,14 @@ static bool wanted(const struct interp *c)
 
 /* ---- after an exit ---- */
 
+/* How far the register of a bit string instruction moves its operand. */
+static u64 bit_string_bytes(const struct interp *c, const struct op *op)
+{
+	s64 bit = (s64)sign_extend(reg_get(c, op->src, op->size), op->size);
+
+	return (u64)(bit >> (3 + size_index(op->size))) * op->size;
+}
+
 /* What the instruction is about to touch, to be cached once it has. */
 static u64 touched(const struct translator *t, const struct tinsn *in, const struct op *op)
 {
@@ -95,6 +123,8 @@ static u64 touched(const struct translator *t, const struct tinsn *in, const str
 	case ACCESS_LEAVE: return c->s->gpr[RBP];
 	case ACCESS_EA_READ:
 	case ACCESS_EA_WRITE: return op_linear64(c, op);
+	case ACCESS_BIT_READ:
+	case ACCESS_BIT_WRITE: return op_linear64(c, op) + bit_string_bytes(c, op);
 	case ACCESS_NONE: break;
 	}
 	return 0;
@@ -132,8 +162,7 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 		shown = window_missed(t, b, index, at) &&
 			(!two || window_missed(t, b, index, second));
 	if (in->access && c->mmu.space == space && !t->dropped && !shown) {
-		tcache_fill(t, at, in->bytes,
-			in->access == ACCESS_PUSH || in->access == ACCESS_EA_WRITE);
+		tcache_fill(t, at, in->bytes, access_writes(in->access));
 		if (two)
 			tcache_fill(t, second, 8, false);
 	}
@@ -148,6 +177,12 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 /* Modes follow the privilege level: vectors are loaded when user code first needs them. */
 static void settle_modes(struct translator *t)
 {
+	if (unlikely((t->c->s->cr4 & BAKED_CR4) != t->baked)) {
+		t->baked = t->c->s->cr4 & BAKED_CR4;
+		t->pending = NULL;
+		t->pending_jump = false;
+		tcache_clear(t);
+	}
 	if (t->vector && (t->c->mmu.space != t->vector_space || !vectors_allowed(t)))
 		t->vector = false;
 	if ((t->options & OPTION_WINDOW_ALWAYS) && t->c->mmu.space == MMU_USER)
@@ -293,7 +328,7 @@ static enum cpu_exit translate_run(struct vcpu *v)
 			continue;
 		}
 		if (t->pending && t->pending->target == b->rip &&
-			t->pending->owner->space == b->space &&
+			t->pending->space == b->space &&
 			t->pending->owner->vector == b->vector && !(t->options & OPTION_NO_CHAIN))
 			tcache_link(t, t->pending, b);
 		if (t->pending_jump && !(t->options & OPTION_NO_LOOKUP))

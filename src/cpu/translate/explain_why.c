@@ -79,8 +79,6 @@ static const struct reason {
 	{ NAMED(op_jmp_far), "a descriptor of the guest's tables is loaded and checked" },
 	{ NAMED(op_call_far), "a descriptor of the guest's tables is loaded and checked" },
 	{ NAMED(op_ret_far), "a descriptor of the guest's tables is loaded and checked" },
-	{ NAMED(op_jcxz), "rare: guest RCX is not in host RCX" },
-	{ NAMED(op_loop), "rare: guest RCX is not in host RCX" },
 	{ NAMED(op_ud), "an exception through the guest's IDT" },
 	{ NAMED(op_hypercall), "no hypervisor of that kind answers" },
 	{ NAMED(op_native), "the copy that the interpreter keeps does it" },
@@ -141,6 +139,8 @@ static void why_memory(struct explain_insn *out, const struct tinsn *in)
 		[ACCESS_PUSH] = "pushes",
 		[ACCESS_POP] = "pops",
 		[ACCESS_LEAVE] = "pops",
+		[ACCESS_BIT_READ] = "reads",
+		[ACCESS_BIT_WRITE] = "writes",
 	};
 
 	snprintf(out->why, sizeof(out->why),

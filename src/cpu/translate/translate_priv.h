@@ -5,7 +5,8 @@
  * R10 (T_COUNT), and guest R10, R11 and R15, which compilers use least, are in memory (ctx->gpr).
  * Host RCX, R11 (T_ADDR) and R15 (T_AUX) are scratch. RSP is only a value: the host never pushes
  * through it while translated code runs. GS addresses the context. Status flags are the host's;
- * DF, IF, AC and the rest stay in x86_state.rflags.
+ * IF, DF and AC, which code changes without leaving, are in slots of the context, and the rest stays
+ * in x86_state.rflags.
  *
  * Inserted code changes no flags at all (LEA, PEXT, RORX, JRCXZ), so flags are exact at every
  * instruction boundary and no liveness analysis stands between a fault and the truth.
@@ -50,6 +51,11 @@
  *
  * Attention. Translated code never polls. vcpu_post() sends the thread a signal; the handler points
  * every exit of the block it interrupted at the way out, so one signal is enough wherever it comes.
+ *
+ * STAC and CLAC change the space without leaving: they end their block with a link into the other
+ * space. C learns of it from ctx->ac when it sees the next exit (leave_state()), and the blocks are
+ * right only for the CR4.SMAP they were made under: a change of what is baked into code (BAKED_CR4)
+ * drops all of it.
  *
  * Vector mode. In mode 0 the guest's vector registers are in x86_state; in mode 1 they are in the
  * host's registers, and every exit to C saves them first. Blocks that use vector instructions exist
@@ -100,6 +106,9 @@ struct jump_table {
 	u64 code[JUMP_ENTRIES]; /* in the running view */
 };
 
+/* Of CR4: what code depends on without looking. */
+#define BAKED_CR4 (CR4_SMAP | CR4_TSD)
+
 /* What GS addresses. */
 struct tctx {
 	u64 gpr[16];
@@ -118,7 +127,7 @@ struct tctx {
 	u32 mxcsr_host;
 	u32 kicked; /* a signal came between the last look at attention and translate_enter */
 	u64 vif;    /* the guest's IF, as FLAG_IF or 0 */
-	u64 rest;   /* the guest's RFLAGS but for status flags, IF and RF */
+	u64 rest;   /* the guest's RFLAGS but for status flags, IF, DF, AC and RF */
 	u64 df;	    /* FLAG_DF or 0 */
 	u64 status_mask;
 	u64 attention; /* address of vcpu.attention */
@@ -129,6 +138,9 @@ struct tctx {
 	u64 trap;      /* the host's exception that left the code, plus 1; 0: none did */
 	u64 window_delta[WINDOW_REGIONS];
 	u64 deltas[WINDOW_DELTAS]; /* by bits 42 to 49 of an address: see window.h */
+	u64 ac;			   /* FLAG_AC or 0 */
+	u64 tsc_offset;
+	u64 bit_mask32, bit_mask64; /* of a bit's number, in a word of so many bits */
 	struct fast_table fast[MMU_SPACES][2];
 	struct jump_table jump[CODE_SPACES][VECTOR_MODES];
 };
@@ -140,6 +152,7 @@ struct link {
 	u8 *site;	   /* the rel32, writable view; NULL: unused */
 	const u8 *out;	   /* where it points when not chained, running view */
 	u64 target;	   /* guest RIP */
+	u8 space;	   /* where the target runs */
 	struct tblock *to; /* chained to, or NULL */
 	struct tblock *owner;
 	struct link *next_in; /* in to->incoming */
@@ -150,7 +163,20 @@ struct link {
 #define TBLOCK_OPS  32u
 
 /* How an instruction reaches memory: what to fill after a miss. */
-enum access { ACCESS_NONE, ACCESS_EA_READ, ACCESS_EA_WRITE, ACCESS_PUSH, ACCESS_POP, ACCESS_LEAVE };
+enum access {
+	ACCESS_NONE,
+	ACCESS_EA_READ,
+	ACCESS_EA_WRITE,
+	ACCESS_PUSH,
+	ACCESS_POP,
+	ACCESS_LEAVE,
+	ACCESS_BIT_READ, /* BT and its kin: a register's bits choose the address, too */
+	ACCESS_BIT_WRITE,
+};
+static inline bool access_writes(u8 access)
+{
+	return access == ACCESS_PUSH || access == ACCESS_EA_WRITE || access == ACCESS_BIT_WRITE;
+}
 
 struct tinsn {
 	u16 host_at;  /* offset of its code in the block */
@@ -224,6 +250,7 @@ struct translator {
 	unsigned jump_count[2];
 	bool vector;
 	u8 code_space; /* of the blocks to run now */
+	u64 baked;     /* CR4's bits that code was made for */
 	u64 tick;      /* when the window's clock ticked last, by the host's TSC */
 	bool dropped;  /* everything was dropped: hold no block pointer */
 	struct tblock *cut_block;

@@ -182,7 +182,7 @@ void window_returned(struct translator *t)
 bool window_missed(struct translator *t, struct tblock *b, unsigned index, u64 at)
 {
 	const struct tinsn *in = &b->insns[index];
-	bool write = in->access == ACCESS_PUSH || in->access == ACCESS_EA_WRITE;
+	bool write = access_writes(in->access);
 	u64 last = at + in->bytes - 1;
 
 	if (!window_usable(t))
