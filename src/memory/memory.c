@@ -298,7 +298,8 @@ void memory_claim_code(struct memory *m, gpa_t page)
 	(*claims)++;
 	bool quiet = atomic_fetch_or(flags, MEM_CODE) & MEM_QUIET;
 	pthread_mutex_unlock(&m->claim_lock);
-	/* Also when others had claimed it: they may still be announcing. Until then the flag stays. */
+	/* Also when others had claimed it: they may still be announcing. Until then the flag stays.
+	 */
 	announce(m, host, quiet);
 	if (quiet)
 		atomic_fetch_and(flags, (u8)~MEM_QUIET);

@@ -27,7 +27,8 @@
 #define MEM_DIRTY BIT(0) /* written since the flag was last cleared */
 #define MEM_CODE  BIT(1) /* an engine holds decoded or translated code from here */
 #define MEM_TABLE BIT(2) /* an engine tracks page tables here */
-#define MEM_QUIET BIT(3) /* some engine may store here without looking at the flags: memory_quiet() */
+#define MEM_QUIET \
+	BIT(3) /* some engine may store here without looking at the flags: memory_quiet() */
 
 struct memory_region {
 	char name[16];

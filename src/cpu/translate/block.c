@@ -1,8 +1,8 @@
 /*
  * Making a block: decode guest instructions until one ends it, emit each, and register the result.
  *
- * A block covers bytes of one page, or of two when its last instruction straddles them; then it ends
- * there.
+ * A block covers bytes of one page, or of two when its last instruction straddles them; then it
+ * ends there.
  */
 #include "base/bits.h"
 #include "base/must.h"
@@ -16,9 +16,9 @@ struct making {
 	struct tblock *b;
 	struct emit e;
 	const struct code_bytes *src;
-	unsigned count, at;    /* instructions, bytes */
+	unsigned count, at; /* instructions, bytes */
 	unsigned op_count;
-	u64 gpa2;	       /* of the second page, or CODE_NO_PAGE */
+	u64 gpa2; /* of the second page, or CODE_NO_PAGE */
 	struct op op;
 	u8 straddling[INSN_MAX]; /* the bytes of an instruction on two pages */
 	struct op ops[TBLOCK_OPS];
@@ -203,8 +203,7 @@ static void commit(struct making *m)
 {
 	struct translator *t = m->t;
 	struct tblock *b = m->b;
-	bool straddles = m->gpa2 != CODE_NO_PAGE &&
-			 (b->rip & PAGE_MASK) + m->at > PAGE_SIZE;
+	bool straddles = m->gpa2 != CODE_NO_PAGE && (b->rip & PAGE_MASK) + m->at > PAGE_SIZE;
 
 	b->count = (u16)m->count;
 	b->code_size = (u32)(m->e.a.at - m->e.start);

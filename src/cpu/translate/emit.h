@@ -8,8 +8,8 @@
  * checks the facts recorded there.
  *
  * The guest's stack pointer is known to lie in the high region at the start of every window block,
- * give or take STACK_SLOP; so every block leaves it so: a successful access near RSP proves it, else
- * a check is emitted.
+ * give or take STACK_SLOP; so every block leaves it so: a successful access near RSP proves it,
+ * else a check is emitted.
  */
 #pragma once
 #include "cpu/translate/recode.h"
@@ -26,10 +26,10 @@
 #define SLOP_LOST  BIT64(40)
 
 /* What T_AUX holds: nothing, a region's delta, or the delta of a guest register's region. */
-#define AUX_NONE       0xffu
-#define AUX_OF(reg)    (0x10u + (reg))
-#define AUX_IS_REG(a)  ((a) >= 0x10u && (a) < 0x20u)
-#define AUX_REG(a)     ((a) - 0x10u)
+#define AUX_NONE      0xffu
+#define AUX_OF(reg)   (0x10u + (reg))
+#define AUX_IS_REG(a) ((a) >= 0x10u && (a) < 0x20u)
+#define AUX_REG(a)    ((a)-0x10u)
 
 struct facts {
 	u8 region[X86_GPRS]; /* WINDOW_NOWHERE: nothing is known */
@@ -129,7 +129,8 @@ enum emit_result emit_bit_string(struct emit *e);
 bool emit_operand(struct emit *e, const struct op *op, unsigned size, bool write,
 	struct host_operand *out, u32 *free_hosts);
 /* The same for [guest RSP + disp]. */
-void emit_stack_operand(struct emit *e, s32 disp, unsigned size, bool write, struct host_operand *out);
+void emit_stack_operand(
+	struct emit *e, s32 disp, unsigned size, bool write, struct host_operand *out);
 /* The linear address to T_ADDR. */
 bool emit_address(struct emit *e, const struct op *op);
 /* The general form: checks the access at T_ADDR; [T_AUX + T_ADDR] is the operand. */

@@ -1,9 +1,9 @@
 /*
  * What is known about guest registers while a window block is written: see emit.h, Facts.
  *
- * Known regions are proven: by a check in the code, or by an access that did not fault. Known values
- * are guesses, from the registers' values when the block was first run and the memory they pointed
- * to; they choose which region a check asks for, and nothing depends on their being right.
+ * Known regions are proven: by a check in the code, or by an access that did not fault. Known
+ * values are guesses, from the registers' values when the block was first run and the memory they
+ * pointed to; they choose which region a check asks for, and nothing depends on their being right.
  */
 #include "base/bits.h"
 #include "cpu/translate/emit.h"
@@ -258,7 +258,8 @@ void facts_after(struct emit *e)
 	bool constant = load && d->o[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
 	bool guessed = load && d->o[1].type == ZYDIS_OPERAND_TYPE_MEMORY && facts_guess(e, op, &at);
 	for (unsigned i = 0; i < d->insn.operand_count; i++)
-		if (d->o[i].type == ZYDIS_OPERAND_TYPE_REGISTER && recode_is_gpr(d->o[i].reg.value) &&
+		if (d->o[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+			recode_is_gpr(d->o[i].reg.value) &&
 			(d->o[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
 			lost(f, recode_gpr_id(d->o[i].reg.value));
 	if (d->insn.mnemonic == ZYDIS_MNEMONIC_LEAVE)

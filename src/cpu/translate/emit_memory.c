@@ -70,8 +70,8 @@ void emit_check(struct emit *e, unsigned size, bool write)
 	asm_lea(&e->a, ASM_RCX, ASM_RCX, T_ADDR, 0, (s32)size - 1);
 	asm_bits(&e->a, ASM_PEXT, ASM_RCX, ASM_RCX, SLOT(page_mask));
 	emit_out_unless_rcx_zero(e);
-	asm_gs_index(&e->a, OP_MOV_LOAD, T_AUX, T_AUX, 3,
-		table + (u32)offsetof(struct fast_table, add));
+	asm_gs_index(
+		&e->a, OP_MOV_LOAD, T_AUX, T_AUX, 3, table + (u32)offsetof(struct fast_table, add));
 }
 
 static bool general_operand(struct emit *e, const struct op *op, unsigned size, bool write,
@@ -130,7 +130,8 @@ static bool constant_operand(struct emit *e, u64 at, unsigned size, struct host_
 }
 
 /* [base + disp]: the base alone is checked, since the guards are wider than any displacement. */
-static void based_operand(struct emit *e, const struct op *op, unsigned size, struct host_operand *out)
+static void based_operand(
+	struct emit *e, const struct op *op, unsigned size, struct host_operand *out)
 {
 	struct facts *f = &e->f;
 	struct places p = places_home();
@@ -148,8 +149,7 @@ static void based_operand(struct emit *e, const struct op *op, unsigned size, st
 	if (f->aux == AUX_OF(g))
 		return;
 	region = guessed_region(e, op, size);
-	if (region != WINDOW_NOWHERE &&
-		window_region_of(f->value[g], 1) == region) {
+	if (region != WINDOW_NOWHERE && window_region_of(f->value[g], 1) == region) {
 		emit_region_check(e, host, region);
 		f->region[g] = (u8)region;
 		f->drift[g] = 0;
@@ -179,7 +179,8 @@ static bool window_operand(struct emit *e, const struct op *op, unsigned size, b
 		*free_hosts = BIT(ASM_RCX);
 		return true;
 	}
-	if (op->asize == 8 && op->seg < X86_FS && op->base == RSP && op->index == REG_NONE && near) {
+	if (op->asize == 8 && op->seg < X86_FS && op->base == RSP && op->index == REG_NONE &&
+		near) {
 		emit_stack_operand(e, (s32)op->disp, size, write, out);
 		return true;
 	}

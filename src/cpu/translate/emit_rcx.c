@@ -2,7 +2,8 @@
 #include "cpu/interpret/move.h"
 #include "cpu/translate/emit.h"
 
-/* With AH, BH, CH or DH there is no REX prefix, so that every other register is where it belongs. */
+/* With AH, BH, CH or DH there is no REX prefix, so that every other register is where it belongs.
+ */
 enum emit_result emit_in_rcx(struct emit *e, bool written)
 {
 	asm_rr(&e->a, 0x8b, ASM_RCX, T_COUNT, true);
@@ -12,8 +13,8 @@ enum emit_result emit_in_rcx(struct emit *e, bool written)
 	return EMIT_NEXT;
 }
 
-/* CMPXCHG8B and CMPXCHG16B: RCX:RBX is stored. An operand that is not aligned traps before it has any
- * effect, on the host as in the guest. */
+/* CMPXCHG8B and CMPXCHG16B: RCX:RBX is stored. An operand that is not aligned traps before it has
+ * any effect, on the host as in the guest. */
 enum emit_result emit_cmpxchg_wide(struct emit *e)
 {
 	const struct op *op = e->d->op;

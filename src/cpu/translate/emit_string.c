@@ -18,8 +18,8 @@ static void emit_check_run(struct emit *e, unsigned at, unsigned size, bool writ
 	asm_lea(&e->a, ASM_RCX, ASM_RCX, T_COUNT, (unsigned)__builtin_ctz(size), -1);
 	asm_bits(&e->a, ASM_PEXT, ASM_RCX, ASM_RCX, SLOT(page_mask));
 	emit_out_unless_rcx_zero(e);
-	asm_gs_index(&e->a, OP_MOV_LOAD, T_AUX, T_AUX, 3,
-		table + (u32)offsetof(struct fast_table, add));
+	asm_gs_index(
+		&e->a, OP_MOV_LOAD, T_AUX, T_AUX, 3, table + (u32)offsetof(struct fast_table, add));
 }
 
 enum emit_result emit_string(struct emit *e)

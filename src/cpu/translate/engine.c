@@ -140,8 +140,8 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 	u64 at = touched(t, in, op);
 	enum mmu_space space = c->mmu.space;
 	/* A second access, when there is one: the stack of PUSH m and CALL m. */
-	bool two = in->access == ACCESS_PUSH &&
-		   (op->flags & OPF_SRC_MEM || op->flags & OPF_DST_MEM);
+	bool two =
+		in->access == ACCESS_PUSH && (op->flags & OPF_SRC_MEM || op->flags & OPF_DST_MEM);
 	u64 second = two ? op_linear64(c, op) : 0;
 
 	c->s->rip = b->rip + in->guest_at;
@@ -327,8 +327,7 @@ static enum cpu_exit translate_run(struct vcpu *v)
 				break;
 			continue;
 		}
-		if (t->pending && t->pending->target == b->rip &&
-			t->pending->space == b->space &&
+		if (t->pending && t->pending->target == b->rip && t->pending->space == b->space &&
 			t->pending->owner->vector == b->vector && !(t->options & OPTION_NO_CHAIN))
 			tcache_link(t, t->pending, b);
 		if (t->pending_jump && !(t->options & OPTION_NO_LOOKUP))

@@ -144,8 +144,8 @@ static void cut(struct translator *t, struct tblock *b)
 	b->cut = true;
 }
 
-/* Within a lookup, behind its gate: this block has no exit left to cut. The target is still in T_ADDR,
- * which is all that the way out needs. */
+/* Within a lookup, behind its gate: this block has no exit left to cut. The target is still in
+ * T_ADDR, which is all that the way out needs. */
 static bool past_gate(const struct translator *t, const struct tblock *b, const u8 *pc)
 {
 	return b->gate && pc > (const u8 *)codemem_rx(&t->mem, b->gate) && pc < b->gate_out;
@@ -167,8 +167,8 @@ static void on_kick(int sig, siginfo_t *info, void *context)
 		(pc >= t->vector_enter && pc < t->vector_enter_end);
 	if (entering) {
 		/* The jump at the end of the entry goes straight out instead: the context is still
-		 * complete, nothing needs saving; from the vector entry through its own slot and the
-		 * way that gives MXCSR back. */
+		 * complete, nothing needs saving; from the vector entry through its own slot and
+		 * the way that gives MXCSR back. */
 		t->ctx->exit_code = EXIT_CODE(EXIT_ATTENTION, 0, 0);
 		t->ctx->enter = (u64)(uintptr_t)translate_abort;
 		t->ctx->code = (u64)(uintptr_t)t->vector_leave;

@@ -283,8 +283,8 @@ static void look(struct explainer *x, const u8 *at, struct found *found)
 	found->lookup |= EXIT_KIND(code) == EXIT_LOOKUP;
 }
 
-static enum explain_fate fate_of(const struct tinsn *in, const struct op *op,
-	const struct found *f, bool same, bool empty)
+static enum explain_fate fate_of(
+	const struct tinsn *in, const struct op *op, const struct found *f, bool same, bool empty)
 {
 	if (in->handed)
 		return EXPLAIN_HANDED;

@@ -26,10 +26,7 @@ unsigned recode_gpr_id(ZydisRegister r)
 		ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r));
 }
 
-static bool is_high(ZydisRegister r)
-{
-	return r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH;
-}
+static bool is_high(ZydisRegister r) { return r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH; }
 
 /* False: a register has no place, or sits in a field that is not known here. */
 static bool find_fields(const struct build *d, const struct places *p, struct fields *f)
@@ -70,7 +67,8 @@ static bool find_fields(const struct build *d, const struct places *p, struct fi
 			f->has_vvvv_gpr = true;
 			break;
 		case ZYDIS_OPERAND_ENCODING_NONE: /* AL, AX, EAX, RAX or CL of the opcode */
-			if (o->reg.value != ZYDIS_REGISTER_CL && host != recode_gpr_id(o->reg.value))
+			if (o->reg.value != ZYDIS_REGISTER_CL &&
+				host != recode_gpr_id(o->reg.value))
 				return false;
 			break;
 		default: return false;
@@ -79,10 +77,7 @@ static bool find_fields(const struct build *d, const struct places *p, struct fi
 	return true;
 }
 
-static bool has_modrm(const struct build *d)
-{
-	return d->insn.attributes & ZYDIS_ATTRIB_HAS_MODRM;
-}
+static bool has_modrm(const struct build *d) { return d->insn.attributes & ZYDIS_ATTRIB_HAS_MODRM; }
 
 /* What follows ModRM, SIB and displacement: immediates. */
 static unsigned tail_at(const struct build *d)
@@ -144,15 +139,14 @@ static bool put_legacy(struct asm_buf *a, const struct build *d, const u8 *bytes
 		asm_bytes(a, bytes + at, i->raw.modrm.offset - at);
 		put_modrm(a, d, bytes, f, mem, false);
 	} else if (moffs) {
-		asm_u8(a, (u8)(i->opcode < 0xa2 ? 0x8a + (i->opcode & 1)
-						: 0x88 + (i->opcode & 1)));
+		asm_u8(a, (u8)(i->opcode < 0xa2 ? 0x8a + (i->opcode & 1) : 0x88 + (i->opcode & 1)));
 		asm_modrm(a, 0, mem, false);
 	} else {
 		unsigned opcode = at + (i->opcode_map == ZYDIS_OPCODE_MAP_0F);
 
 		asm_bytes(a, bytes + at, opcode - at);
-		asm_u8(a, f->has_opreg ? (u8)((bytes[opcode] & ~7) | (f->opreg & 7))
-				       : bytes[opcode]);
+		asm_u8(a,
+			f->has_opreg ? (u8)((bytes[opcode] & ~7) | (f->opreg & 7)) : bytes[opcode]);
 		asm_bytes(a, bytes + opcode + 1, i->length - opcode - 1u);
 	}
 	return true;
@@ -236,7 +230,9 @@ bool recode(struct asm_buf *a, const struct build *d, const u8 *bytes, const str
 
 	if (find_fields(d, p, &f)) {
 		switch (d->insn.encoding) {
-		case ZYDIS_INSTRUCTION_ENCODING_LEGACY: ok = put_legacy(a, d, bytes, &f, mem); break;
+		case ZYDIS_INSTRUCTION_ENCODING_LEGACY:
+			ok = put_legacy(a, d, bytes, &f, mem);
+			break;
 		case ZYDIS_INSTRUCTION_ENCODING_VEX: ok = put_vex(a, d, bytes, &f, mem); break;
 		case ZYDIS_INSTRUCTION_ENCODING_EVEX: ok = put_evex(a, d, bytes, &f, mem); break;
 		default: break;

@@ -5,8 +5,8 @@
  * R10 (T_COUNT), and guest R10, R11 and R15, which compilers use least, are in memory (ctx->gpr).
  * Host RCX, R11 (T_ADDR) and R15 (T_AUX) are scratch. RSP is only a value: the host never pushes
  * through it while translated code runs. GS addresses the context. Status flags are the host's;
- * IF, DF and AC, which code changes without leaving, are in slots of the context, and the rest stays
- * in x86_state.rflags.
+ * IF, DF and AC, which code changes without leaving, are in slots of the context, and the rest
+ * stays in x86_state.rflags.
  *
  * Inserted code changes no flags at all (LEA, PEXT, RORX, JRCXZ), so flags are exact at every
  * instruction boundary and no liveness analysis stands between a fault and the truth.
@@ -93,7 +93,7 @@ enum exit_kind { EXIT_LINK, EXIT_LOOKUP, EXIT_OP, EXIT_VECTOR, EXIT_ATTENTION };
 #define EXIT_CODE(kind, id, arg) ((u32)(kind) << 29 | (u32)(id) << 8 | (u32)(arg))
 #define EXIT_KIND(code)		 ((enum exit_kind)((code) >> 29))
 #define EXIT_ID(code)		 ((code) >> 8 & 0x1fffffu)
-#define EXIT_ARG(code)		 ((code) & 0xffu)
+#define EXIT_ARG(code)		 ((code)&0xffu)
 #define NO_INSN			 0xffu /* EXIT_LOOKUP from a shared stub */
 
 struct fast_table {
@@ -196,7 +196,7 @@ struct tinsn {
 struct tblock {
 	struct code_unit unit;
 	u64 rip;
-	const u8 *host; /* of its first byte in guest memory */
+	const u8 *host;	  /* of its first byte in guest memory */
 	u8 space, vector; /* space: see CODE_WINDOW */
 	u16 count;
 	u32 id;
@@ -208,8 +208,8 @@ struct tblock {
 	struct link links[BLOCK_LINKS];
 	struct link *incoming;
 	struct tblock *hash_next;
-	struct op *ops;		/* of the instructions that leave translated code by themselves */
-	struct tinsn insns[];	/* count + 1: the last only ends the offsets */
+	struct op *ops;	      /* of the instructions that leave translated code by themselves */
+	struct tinsn insns[]; /* count + 1: the last only ends the offsets */
 };
 
 #define TBLOCK_HASH 262144u
@@ -270,13 +270,13 @@ struct translator {
 	unsigned block_ops;	       /* guest instructions a block may have */
 	size_t cache_limit;	       /* bytes of code before everything is dropped */
 	struct translate_stats *stats; /* NULL: nobody asked */
-	struct op decoded; /* tblock_op's */
+	struct op decoded;	       /* tblock_op's */
 	u64 exits[5], blocks_made, guest_bytes, host_bytes, links_made, fast_fills, clears;
 };
 
 /* ---- block.c ---- */
-/* Makes the block at the current RIP, whose bytes are at src; NULL: *interpret is set, or a fault is
- * prepared. */
+/* Makes the block at the current RIP, whose bytes are at src; NULL: *interpret is set, or a fault
+ * is prepared. */
 struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, bool *interpret);
 /* A decoded instruction of the block; valid until the next call. */
 const struct op *tblock_op(struct translator *t, const struct tblock *b, unsigned index);

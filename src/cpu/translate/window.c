@@ -40,7 +40,10 @@ u64 window_delta(const struct window *w, unsigned bits)
 	return BIT64(48) + BIT64(45) - ((u64)bits << WINDOW_SHIFT);
 }
 
-static size_t reserved(void) { return WINDOW_REGIONS * (WINDOW_SIZE + WINDOW_GUARD) + WINDOW_GUARD; }
+static size_t reserved(void)
+{
+	return WINDOW_REGIONS * (WINDOW_SIZE + WINDOW_GUARD) + WINDOW_GUARD;
+}
 
 static void *reserve(void *at, u64 size)
 {
@@ -50,7 +53,9 @@ static void *reserve(void *at, u64 size)
 
 int window_open(struct window *w, struct memory *m)
 {
-	*w = (struct window){ .owner = NOBODY, .candidate = NOBODY, .refused = NOBODY, .memory = m };
+	*w = (struct window){
+		.owner = NOBODY, .candidate = NOBODY, .refused = NOBODY, .memory = m
+	};
 	u8 *base = reserve(NULL, reserved());
 	if (base == MAP_FAILED)
 		return -ENOMEM;
@@ -128,8 +133,8 @@ void window_show(struct window *w, u64 va, u8 *host, unsigned pages, bool writab
 	if (w->count + pages > WINDOW_PAGES)
 		window_hide_all(w);
 	if (mmap(host_of(w, va), len, PROT_READ | (writable ? PROT_WRITE : 0),
-		    MAP_SHARED | MAP_FIXED | MAP_POPULATE, m->fd, (off_t)(host - m->host)) ==
-		MAP_FAILED) {
+		    MAP_SHARED | MAP_FIXED | MAP_POPULATE, m->fd,
+		    (off_t)(host - m->host)) == MAP_FAILED) {
 		/* Too many mappings: the general form still serves. */
 		window_lose(w);
 		return;
@@ -139,9 +144,8 @@ void window_show(struct window *w, u64 va, u8 *host, unsigned pages, bool writab
 
 		w->count += !p->va;
 		w->in_region[r] += !p->va;
-		*p = (struct window_page){
-			.va = va | USED | (writable ? WRITABLE : 0), .host = host
-		};
+		*p = (struct window_page){ .va = va | USED | (writable ? WRITABLE : 0),
+			.host = host };
 	}
 	w->shown += pages;
 }

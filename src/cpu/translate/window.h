@@ -44,19 +44,20 @@
 enum window_region { WINDOW_LOW, WINDOW_PIE, WINDOW_HIGH, WINDOW_REGIONS };
 
 struct window_page {
-	u64 va;	      /* guest page address | WINDOW_USED | WINDOW_WRITABLE; 0: free */
-	u8 *host;     /* the RAM page it shows */
+	u64 va;	  /* guest page address | WINDOW_USED | WINDOW_WRITABLE; 0: free */
+	u8 *host; /* the RAM page it shows */
 };
 
 struct window {
 	u8 *base; /* NULL: this host gave no room */
 	u64 delta[WINDOW_REGIONS];
-	u64 owner;     /* CR3's table address; ~0: nobody */
-	u64 candidate; /* was running at the last tick */
-	u64 refused;   /* lost the window lately ... */
+	u64 owner;		     /* CR3's table address; ~0: nobody */
+	u64 candidate;		     /* was running at the last tick */
+	u64 refused;		     /* lost the window lately ... */
 	unsigned refusals, patience; /* ... this often; ticks until it may have it again */
-	unsigned faults; /* since the last tick */
-	u64 awaited;	 /* the owner faulted on this page: it is to be shown when that is mended; 0: none */
+	unsigned faults;	     /* since the last tick */
+	u64 awaited; /* the owner faulted on this page: it is to be shown when that is mended; 0:
+			none */
 	bool awaited_write;
 	unsigned count, in_region[WINDOW_REGIONS]; /* pages shown */
 	struct memory *memory;

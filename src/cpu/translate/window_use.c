@@ -9,9 +9,9 @@
 #define TICKS_A_SECOND 400u
 #define LOOKUP_MISSES  4u /* then the general form */
 #define SHOW_MISSES    8u
-#define GROUP	       16u  /* pages looked at around one that is shown */
+#define GROUP	       16u	/* pages looked at around one that is shown */
 #define OWNER_PCID     0xfffull /* of CR3: SDM 3A 4.10.1 */
-#define LARGE_GROUP    512u /* the same where the guest uses large pages */
+#define LARGE_GROUP    512u	/* the same where the guest uses large pages */
 
 int window_use(struct translator *t, struct err *err)
 {
@@ -47,8 +47,8 @@ void window_enter(struct translator *t)
 	u64 fs = t->c->s->seg[X86_FS].base;
 	unsigned region = window_region_of(fs, 1);
 
-	t->ctx->fs_window = region == WINDOW_NOWHERE ? BIT64(48) | BIT64(45)
-						     : fs + t->window.delta[region];
+	t->ctx->fs_window =
+		region == WINDOW_NOWHERE ? BIT64(48) | BIT64(45) : fs + t->window.delta[region];
 }
 
 bool window_resume(struct translator *t, const struct tinsn *next)
