@@ -261,15 +261,21 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 	return b;
 }
 
-const struct op *tblock_op(struct translator *t, const struct tblock *b, unsigned index)
+/* It left by a trap. The bytes are what they were: a store to them ends the block. */
+static NOINLINE const struct op *decode_again(
+	struct translator *t, const struct tblock *b, unsigned index)
 {
 	const struct tinsn *in = &b->insns[index];
 	struct build d;
 
-	if (in->op != NO_OP)
-		return &b->ops[in->op];
-	/* It left by a trap. The bytes are what they were: a store to them ends the block. */
 	must(decode_full(t->c, b->host + in->guest_at, INSN_MAX, 64, &t->decoded, &d) == DECODE_OK,
 		"instruction %u of the block at 0x%llx", index, (unsigned long long)b->rip);
 	return &t->decoded;
+}
+
+const struct op *tblock_op(struct translator *t, const struct tblock *b, unsigned index)
+{
+	const struct tinsn *in = &b->insns[index];
+
+	return likely(in->op != NO_OP) ? &b->ops[in->op] : decode_again(t, b, index);
 }

@@ -202,6 +202,29 @@ static void undo_transfer(struct interp *c, const struct op *op)
 		c->s->gpr[RSP] += 8;
 }
 
+/*
+ * Where code goes on after an exit that led elsewhere (a system call, a return from it, a fault's
+ * handler), if indirect jumps lead there already; else NULL, and what the outer loop finds is
+ * entered in their table.
+ */
+static const u8 *resume(struct translator *t)
+{
+	struct interp *c = t->c;
+	u64 rip = c->s->rip;
+	bool middle_ring = (unsigned)(x86_cpl(c->s) - 1) < 2;
+
+	if (c->slow || c->code_bits != 64 || middle_ring || c->s->activity != X86_RUNNING || !rip ||
+		t->options & (OPTION_NO_LOOKUP | OPTION_NO_RESUME))
+		return NULL;
+	settle_modes(t);
+	const struct jump_table *j = &t->ctx->jump[t->code_space][t->vector];
+	unsigned i = rip & (JUMP_ENTRIES - 1);
+	if (j->neg[i] == -rip)
+		return (const u8 *)(uintptr_t)j->code[i];
+	t->pending_jump = true;
+	return NULL;
+}
+
 static bool run_blocks(struct translator *t, struct tblock *b)
 {
 	struct interp *c = t->c;
@@ -255,6 +278,7 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 			if (vectors_allowed(t)) {
 				t->vector = true;
 				t->vector_space = (u8)c->mmu.space;
+				code = resume(t);
 			} else {
 				t->interpret_once = true;
 			}
@@ -264,6 +288,8 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 			if (unlikely(t->stats))
 				stats_op(t, &from->insns[arg]);
 			code = hand_over(t, from, arg, &stop);
+			if (!code && !stop)
+				code = resume(t);
 			break;
 		case EXIT_ATTENTION: break;
 		}

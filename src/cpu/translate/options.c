@@ -11,5 +11,7 @@ const struct cpu_engine_option options_table[] = {
 	{ "no-window", "check each access of user code, too", OPTION_NO_WINDOW },
 	{ "window-always", "any user code gets the window at once (slow; for tests)",
 		OPTION_WINDOW_ALWAYS },
+	{ "no-resume", "after system calls and faults, find the next code the long way",
+		OPTION_NO_RESUME },
 	{ 0 },
 };

@@ -12,6 +12,7 @@ enum translate_option {
 	OPTION_SMALL_CACHE = BIT(6),
 	OPTION_NO_WINDOW = BIT(7),
 	OPTION_WINDOW_ALWAYS = BIT(8),
+	OPTION_NO_RESUME = BIT(9),
 };
 
 extern const struct cpu_engine_option options_table[];
