@@ -48,6 +48,7 @@ int tcache_open(struct translator *t, struct err *err)
 	}
 	t->ctx->index_mask = (FAST_ENTRIES - 1ull) << PAGE_SHIFT;
 	t->ctx->page_mask = ~PAGE_MASK;
+	t->ctx->jump_mask = JUMP_ENTRIES - 1;
 	t->ctx->status_mask = FLAGS_STATUS;
 	t->ctx->bit_mask32 = 31;
 	t->ctx->bit_mask64 = 63;
@@ -239,10 +240,10 @@ void tcache_jump(struct translator *t, struct tblock *to)
 {
 	unsigned half = (unsigned)(to->rip >> 63), n, i = to->rip & (JUMP_ENTRIES - 1);
 
-	if (t->jump_count[half] == FILL_LOG)
+	if (t->jump_count[half] == JUMP_LOG)
 		jumps_drop(t, half);
 	n = t->jump_count[half]++;
-	t->jumps[half][n].index = (u16)i;
+	t->jumps[half][n].index = i;
 	t->jumps[half][n].space = to->space;
 	t->jumps[half][n].vector = to->vector;
 	struct jump_table *j = &t->ctx->jump[to->space][to->vector];

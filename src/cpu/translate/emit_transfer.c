@@ -15,7 +15,7 @@ static void emit_lookup(struct emit *e)
 
 	e->b->gate = e->a.at;
 	asm_bytes(&e->a, nop5, sizeof(nop5));
-	asm_movzx(&e->a, T_AUX, T_ADDR, 16);
+	asm_bits(&e->a, ASM_PEXT, T_AUX, T_ADDR, SLOT(jump_mask));
 	asm_gs_index(&e->a, OP_MOV_LOAD, ASM_RCX, T_AUX, 3, table);
 	asm_lea(&e->a, ASM_RCX, ASM_RCX, T_ADDR, 0, 0);
 	asm_jrcxz(&e->a, 5);

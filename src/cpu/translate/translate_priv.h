@@ -76,7 +76,8 @@
 
 #define FAST_ENTRIES 32768u    /* per space and kind: 128 MiB before two pages share an entry */
 #define FAST_INVALID BIT64(62) /* as a negated tag: no canonical address cancels it */
-#define JUMP_ENTRIES 65536u    /* indexed by the low 16 bits of RIP */
+#define JUMP_ENTRIES 262144u   /* indexed by the low 18 bits of RIP */
+#define JUMP_LOG     131072u
 #define FILL_LOG     32768u
 #define VECTOR_MODES 2
 
@@ -140,6 +141,7 @@ struct tctx {
 	u64 deltas[WINDOW_DELTAS]; /* by bits 42 to 49 of an address: see window.h */
 	u64 ac;			   /* FLAG_AC or 0 */
 	u64 tsc_offset;
+	u64 jump_mask;
 	u64 bit_mask32, bit_mask64; /* of a bit's number, in a word of so many bits */
 	struct fast_table fast[MMU_SPACES][2];
 	struct jump_table jump[CODE_SPACES][VECTOR_MODES];
@@ -244,9 +246,9 @@ struct translator {
 	} fills[2][FILL_LOG];
 	unsigned fill_count[2]; /* by half */
 	struct {
-		u16 index;
+		u32 index;
 		u8 space, vector;
-	} jumps[2][FILL_LOG];
+	} jumps[2][JUMP_LOG];
 	unsigned jump_count[2];
 	bool vector;
 	u8 code_space; /* of the blocks to run now */
