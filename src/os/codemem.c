@@ -18,7 +18,7 @@ static int executable_memfd(void)
 	return fd < 0 && errno == EINVAL ? memfd_create("strata-code", MFD_CLOEXEC) : fd;
 }
 
-int codemem_open(struct codemem *c, size_t size, struct err *err)
+int codemem_open(struct codemem *c, size_t size, void *at, struct err *err)
 {
 	*c = (struct codemem){ 0 };
 	size = align_up(size, PAGE_SIZE);
@@ -32,7 +32,7 @@ int codemem_open(struct codemem *c, size_t size, struct err *err)
 	void *rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (rw == MAP_FAILED)
 		return err_set(err, -errno, "code memory: map for writing: %s", strerror(errno));
-	void *rx = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	void *rx = mmap(at, size, PROT_READ | PROT_EXEC, MAP_SHARED | (at ? MAP_FIXED : 0), fd, 0);
 	if (rx == MAP_FAILED) {
 		int code = -errno;
 

@@ -21,8 +21,9 @@ struct codemem {
 	size_t size;
 };
 
-/* size is rounded up to pages; pages cost host memory only once written. */
-NODISCARD int codemem_open(struct codemem *c, size_t size, struct err *err);
+/* size is rounded up to pages; pages cost host memory only once written. The running view replaces
+ * what the caller has mapped at `at` (NULL: it goes anywhere). */
+NODISCARD int codemem_open(struct codemem *c, size_t size, void *at, struct err *err);
 void codemem_close(struct codemem *c); /* also of a zeroed or failed arena */
 
 /* The same byte in the other view. */

@@ -132,7 +132,7 @@ struct natives *natives_new(struct err *err)
 		err_set(err, -ENOMEM, "interpret: no memory for the stub cache");
 		return NULL;
 	}
-	if (codemem_open(&n->mem, NATIVE_ARENA, err) < 0) {
+	if (codemem_open(&n->mem, NATIVE_ARENA, NULL, err) < 0) {
 		free(n);
 		return NULL;
 	}

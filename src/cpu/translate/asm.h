@@ -2,8 +2,9 @@
  * A small assembler for the sequences that the translator inserts. Guest instructions are copied or
  * re-encoded by Zydis; these are our own few.
  *
- * Everything is 64-bit code. GS addresses the translation context (struct tctx): gs(disp) is a
- * fixed slot, gs_index() adds a register. A buffer that runs out sets `full` and swallows the rest.
+ * Everything is 64-bit code. The translation context (struct tctx) lies beside the code: a fixed
+ * slot is reached relative to RIP, and GS addresses the context where a register is added
+ * (gs_index()). A buffer that runs out sets `full` and swallows the rest.
  */
 #pragma once
 #include "base/types.h"
@@ -11,6 +12,7 @@
 
 struct asm_buf {
 	u8 *at, *end; /* in the writable view */
+	u8 *slots;    /* the context, as seen from the writable view */
 	bool full;
 };
 
@@ -54,14 +56,20 @@ static inline void asm_u8(struct asm_buf *b, u8 v) { asm_bytes(b, &v, 1); }
 static inline void asm_u32(struct asm_buf *b, u32 v) { asm_bytes(b, &v, 4); }
 static inline void asm_u64(struct asm_buf *b, u64 v) { asm_bytes(b, &v, 8); }
 
-/* op reg, gs:[disp]   (or the reverse, as the opcode says); wide: REX.W */
-static inline void asm_gs(struct asm_buf *b, u8 opcode, unsigned reg, u32 disp, bool wide)
+/* disp32 of a slot, `tail` bytes before the end of the instruction */
+static inline void asm_slot(struct asm_buf *b, u32 slot, unsigned tail)
 {
-	u8 head[] = { 0x65, (u8)(0x40 | (wide ? 8 : 0) | (reg >= 8 ? 4 : 0)), opcode,
-		(u8)((reg & 7) << 3 | 4), 0x25 };
+	asm_u32(b, (u32)(b->slots + slot - (b->at + 4 + tail)));
+}
 
-	asm_bytes(b, head, sizeof(head));
-	asm_u32(b, disp);
+/* op reg, [slot]   (or the reverse, as the opcode says); wide: REX.W */
+static inline void asm_at_slot(struct asm_buf *b, u8 opcode, unsigned reg, u32 slot, bool wide)
+{
+	if (wide || reg >= 8)
+		asm_u8(b, (u8)(0x40 | (wide ? 8 : 0) | (reg >= 8 ? 4 : 0)));
+	asm_u8(b, opcode);
+	asm_u8(b, (u8)((reg & 7) << 3 | 5));
+	asm_slot(b, slot, 0);
 }
 
 /* op reg, gs:[disp + index * (1 << scale)]; index is not RSP */
@@ -80,20 +88,20 @@ static inline void asm_gs_index(
 
 static inline void asm_load(struct asm_buf *b, unsigned reg, u32 slot)
 {
-	asm_gs(b, OP_MOV_LOAD, reg, slot, true);
+	asm_at_slot(b, OP_MOV_LOAD, reg, slot, true);
 }
 static inline void asm_store(struct asm_buf *b, u32 slot, unsigned reg)
 {
-	asm_gs(b, OP_MOV_STORE, reg, slot, true);
+	asm_at_slot(b, OP_MOV_STORE, reg, slot, true);
 }
 
-/* mov dword gs:[slot], imm */
+/* mov dword [slot], imm */
 static inline void asm_store_imm32(struct asm_buf *b, u32 slot, u32 imm)
 {
-	static const u8 head[] = { 0x65, 0xc7, 0x04, 0x25 };
+	static const u8 head[] = { 0xc7, 0x05 };
 
 	asm_bytes(b, head, sizeof(head));
-	asm_u32(b, slot);
+	asm_slot(b, slot, 4);
 	asm_u32(b, imm);
 }
 
@@ -150,10 +158,11 @@ static inline void asm_rr(struct asm_buf *b, u8 opcode, unsigned reg, unsigned r
 /* movzx dst, low 16 or 8 bits of src */
 static inline void asm_movzx(struct asm_buf *b, unsigned dst, unsigned src, unsigned bits)
 {
-	u8 code[] = { (u8)(0x40 | (dst >= 8 ? 4 : 0) | (src >= 8 ? 1 : 0)), 0x0f,
-		bits == 16 ? 0xb7 : 0xb6, (u8)(0xc0 | (dst & 7) << 3 | (src & 7)) };
-
-	asm_bytes(b, code, sizeof(code));
+	if (dst >= 8 || src >= 4)
+		asm_u8(b, (u8)(0x40 | (dst >= 8 ? 4 : 0) | (src >= 8 ? 1 : 0)));
+	asm_u8(b, 0x0f);
+	asm_u8(b, bits == 16 ? 0xb7 : 0xb6);
+	asm_u8(b, (u8)(0xc0 | (dst & 7) << 3 | (src & 7)));
 }
 
 /* rorx dst, src, by */
@@ -176,17 +185,17 @@ static inline void asm_sarx(struct asm_buf *b, unsigned dst, unsigned src, unsig
 	asm_bytes(b, code, sizeof(code));
 }
 
-/* pext or pdep dst, src, gs:[slot] */
+/* pext or pdep dst, src, [slot] */
 #define ASM_PEXT 2u
 #define ASM_PDEP 3u
 static inline void asm_bits(struct asm_buf *b, unsigned which, unsigned dst, unsigned src, u32 slot)
 {
-	/* gs; VEX.LZ.(F3|F2).0F38.W1 F5 /r: inverted R, X=1, B=1; vvvv = src inverted */
-	u8 code[] = { 0x65, 0xc4, (u8)((dst < 8 ? 0x80 : 0) | 0x60 | 2),
-		(u8)(0x80 | (~src & 15) << 3 | which), 0xf5, (u8)((dst & 7) << 3 | 4), 0x25 };
+	/* VEX.LZ.(F3|F2).0F38.W1 F5 /r: inverted R, X=1, B=1; vvvv = src inverted */
+	u8 code[] = { 0xc4, (u8)((dst < 8 ? 0x80 : 0) | 0x60 | 2),
+		(u8)(0x80 | (~src & 15) << 3 | which), 0xf5, (u8)((dst & 7) << 3 | 5) };
 
 	asm_bytes(b, code, sizeof(code));
-	asm_u32(b, slot);
+	asm_slot(b, slot, 0);
 }
 
 /* jrcxz over the next `over` bytes */
@@ -197,13 +206,13 @@ static inline void asm_jrcxz(struct asm_buf *b, u8 over)
 	asm_bytes(b, code, sizeof(code));
 }
 
-/* jmp gs:[slot] */
+/* jmp [slot] */
 static inline void asm_jmp_slot(struct asm_buf *b, u32 slot)
 {
-	static const u8 head[] = { 0x65, 0xff, 0x24, 0x25 };
+	static const u8 head[] = { 0xff, 0x25 };
 
 	asm_bytes(b, head, sizeof(head));
-	asm_u32(b, slot);
+	asm_slot(b, slot, 0);
 }
 
 /* Group-1 immediate and shift forms on a register: /ext r/m, imm8 or imm32 */

@@ -36,7 +36,8 @@ static bool pool_has_room(const struct translator *t)
 	size_t most = sizeof(struct tblock) + (TBLOCK_OPS + 1) * sizeof(struct tinsn) +
 		      (TBLOCK_OPS + 1) * sizeof(struct op);
 
-	return t->pool_used + most <= POOL_SIZE && t->used + EMIT_MAX <= t->cache_limit &&
+	return t->pool_used + most <= POOL_SIZE &&
+	       t->used + EMIT_MAX + OUT_SIZE * OUTS_MAX <= t->outs_at &&
 	       t->block_count < TBLOCKS_MAX && !natives_full(t->c->natives);
 }
 
@@ -213,7 +214,7 @@ static void commit(struct making *m)
 		.kill = tcache_killed,
 		.ctx = t };
 	code_map_add(&t->c->code, &b->unit);
-	t->used += align_up(b->code_size, 16);
+	t->used += align_up(b->code_size, 4);
 	t->pool_used += align_up(sizeof(struct tblock) + (m->count + 1) * sizeof(struct tinsn), 16);
 	b->ops = (struct op *)(void *)(t->pool + t->pool_used);
 	memcpy(b->ops, m->ops, m->op_count * sizeof(struct op));
@@ -224,7 +225,7 @@ static void commit(struct making *m)
 	*h = b;
 	t->blocks_made++;
 	t->guest_bytes += m->at;
-	t->host_bytes += b->code_size;
+	t->host_bytes += b->code_size + OUT_SIZE * m->e.out_count;
 }
 
 struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, bool *interpret)
@@ -250,7 +251,7 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 	m.e.t = t;
 	m.e.b = b;
 	m.e.start = at;
-	m.e.a = (struct asm_buf){ .at = at, .end = at + EMIT_MAX };
+	m.e.a = asm_buf_for(t, at, EMIT_MAX);
 	m.e.out_count = 0;
 	facts_start(&m.e);
 	if (!emit_block(&m)) {

@@ -22,7 +22,8 @@ int tcache_open(struct translator *t, struct err *err)
 {
 	size_t ctx_size = align_up(sizeof(struct tctx), PAGE_SIZE);
 
-	t->ctx = mmap(NULL, ctx_size, PROT_READ | PROT_WRITE,
+	/* Side by side, so that code reaches its slots relative to RIP. */
+	t->ctx = mmap(NULL, ctx_size + CACHE_SIZE, PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	t->pool = mmap(NULL, POOL_SIZE, PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -30,7 +31,7 @@ int tcache_open(struct translator *t, struct err *err)
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (t->ctx == MAP_FAILED || t->pool == MAP_FAILED || t->by_id == MAP_FAILED)
 		return err_set(err, -ENOMEM, "translate: no memory for the code cache");
-	if (codemem_open(&t->mem, CACHE_SIZE, err) < 0)
+	if (codemem_open(&t->mem, CACHE_SIZE, (u8 *)t->ctx + ctx_size, err) < 0)
 		return -ENOMEM;
 	/*
 	 * All zero is empty, so that untouched tables cost no memory: a zero tag can only seem to
@@ -59,18 +60,20 @@ int tcache_open(struct translator *t, struct err *err)
 	t->stubs_end = t->used;
 	t->block_ops = t->options & OPTION_SINGLE ? 1 : TBLOCK_OPS;
 	t->cache_limit = t->options & OPTION_SMALL_CACHE ? SMALL_SIZE : t->mem.size;
+	t->outs_at = t->cache_limit;
 	return 0;
 }
 
 void tcache_close(struct translator *t)
 {
 	if (t->ctx && t->ctx != MAP_FAILED)
-		munmap(t->ctx, align_up(sizeof(struct tctx), PAGE_SIZE));
+		munmap(t->ctx, align_up(sizeof(struct tctx), PAGE_SIZE) + CACHE_SIZE);
 	if (t->pool && t->pool != MAP_FAILED)
 		munmap(t->pool, POOL_SIZE);
 	if (t->by_id && t->by_id != MAP_FAILED)
 		munmap(t->by_id, TBLOCKS_MAX * sizeof(*t->by_id));
-	codemem_close(&t->mem);
+	if (t->mem.rw)
+		munmap(t->mem.rw, t->mem.size); /* the running view went with the context */
 }
 
 /* ---- the fast TLB ---- */
@@ -348,6 +351,7 @@ void tcache_dropped(void *translator)
 	memset(t->exec_filter, 0, sizeof(t->exec_filter));
 	memset(t->hash, 0, sizeof(t->hash));
 	t->used = t->stubs_end;
+	t->outs_at = t->cache_limit;
 	t->pool_used = 0;
 	t->block_count = 0;
 	t->cut_block = NULL;

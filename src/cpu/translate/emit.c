@@ -54,35 +54,35 @@ void emit_link_to_space(struct emit *e, u64 target, enum mmu_space space)
  */
 void emit_fall_through(struct emit *e, u64 target)
 {
-	if (emit_window(e) && e->f.slop > STACK_SLOP) {
-		asm_rorx(&e->a, ASM_RCX, ASM_RSP, WINDOW_SHIFT);
-		asm_movzx(&e->a, ASM_RCX, ASM_RCX, 8);
-		asm_lea(&e->a, ASM_RCX, ASM_RCX, ASM_NONE, 0, -(s32)window_bits(WINDOW_HIGH));
+	if (e->b->space == CODE_WINDOW && e->f.slop > STACK_SLOP) {
+		emit_region_bits(e, ASM_RSP, WINDOW_HIGH);
 		asm_jrcxz(&e->a, 5);
 		emit_out(e, 0xff, EXIT_CODE(EXIT_LINK, e->b->id, e->b->links[0].site ? 1 : 0));
 	}
 	emit_link(e, 0xff, target);
 }
 
-/* Each exit's stub: mov ecx, code; jmp to what all exits share. */
+/* Each exit's stub: mov ecx, code; jmp to what all exits share. They lie apart from the blocks,
+ * which are what the processor's caches are to hold. */
 void emit_finish(struct emit *e)
 {
-	u8 *shared = codemem_rw(&e->t->mem, e->t->exit_stub);
+	struct translator *t = e->t;
+	u8 *shared = codemem_rw(&t->mem, t->exit_stub);
 
+	if (e->a.full)
+		return;
 	for (unsigned i = 0; i < e->out_count; i++) {
-		const u8 *here = e->a.at;
+		t->outs_at -= OUT_SIZE;
+		struct asm_buf a = { .at = t->mem.rw + t->outs_at, .end = t->mem.rw + t->mem.size };
+		const u8 *stub = a.at;
 
-		if (e->a.full)
-			return;
-		asm_patch(e->outs[i].site, here);
+		asm_patch(e->outs[i].site, stub);
 		for (unsigned k = 0; k < BLOCK_LINKS; k++)
 			if (e->b->links[k].site == e->outs[i].site)
-				e->b->links[k].out = codemem_rx(&e->t->mem, here);
-		asm_u8(&e->a, 0xb8 | ASM_RCX);
-		asm_u32(&e->a, e->outs[i].code);
-		u8 *jump = asm_jump(&e->a, 0xff);
-		if (!e->a.full)
-			asm_patch(jump, shared);
+				e->b->links[k].out = codemem_rx(&t->mem, stub);
+		asm_u8(&a, 0xb8 | ASM_RCX);
+		asm_u32(&a, e->outs[i].code);
+		asm_patch(asm_jump(&a, 0xff), shared);
 	}
 }
 

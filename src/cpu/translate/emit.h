@@ -36,10 +36,14 @@ struct facts {
 	u64 drift[X86_GPRS]; /* at most so far from the value that was checked */
 	u8 aux;
 	u64 aux_drift; /* of its register since then */
-	u64 slop;      /* RSP's distance from the high region, at most */
+	u8 stack;      /* the region that RSP is checked for: the high one, but in a loose block */
+	u64 slop;      /* RSP's distance from that region, at most */
 	u32 known;     /* guest registers whose present value is in value[]: for guesses only */
 	u64 value[X86_GPRS];
 };
+
+#define OUTS_MAX (6u * TBLOCK_OPS)
+#define OUT_SIZE 10u /* bytes of an exit's stub */
 
 struct emit {
 	struct translator *t;
@@ -55,11 +59,18 @@ struct emit {
 	struct {
 		u8 *site;
 		u32 code;
-	} outs[6 * TBLOCK_OPS];
+	} outs[OUTS_MAX];
 	unsigned out_count;
 	u8 *sti_at; /* where the last STI began, to take it back */
 	unsigned sti_outs;
 };
+
+static inline struct asm_buf asm_buf_for(const struct translator *t, u8 *at, size_t size)
+{
+	return (struct asm_buf){
+		.at = at, .end = at + size, .slots = (u8 *)t->ctx - t->mem.rx + t->mem.rw
+	};
+}
 
 enum emit_result { EMIT_NEXT, EMIT_STI, EMIT_END, EMIT_REFUSED };
 
@@ -76,7 +87,7 @@ void emit_fall_through(struct emit *e, u64 target);
 enum emit_result emit_hand_over(struct emit *e);
 /* The kernel's spaces run at CPL 0 here: CPL 1 and 2 are interpreted. */
 bool emit_kernel(const struct emit *e);
-static inline bool emit_window(const struct emit *e) { return e->b->space == CODE_WINDOW; }
+static inline bool emit_window(const struct emit *e) { return code_space_window(e->b->space); }
 
 /* To take back what was emitted. */
 struct emit_mark {
@@ -156,7 +167,9 @@ bool facts_guess(const struct emit *e, const struct op *op, u64 *at);
 void facts_settle_stack(struct emit *e);
 /* The stack pointer was accessed at [RSP + disp]: it is in its region. */
 void facts_stack_touched(struct emit *e, s32 disp);
-/* Leaves by a trap unless the host register's bits say the region. Clobbers RCX. */
+/* RCX: zero exactly if the host register's bits 42 to 49 say the region. */
+void emit_region_bits(struct emit *e, unsigned host, unsigned region);
+/* Leaves by a trap unless they do. Clobbers RCX. */
 void emit_region_check(struct emit *e, unsigned host, unsigned region);
 
 /* ---- emit_stack.c, emit_transfer.c, emit_string.c, emit_system.c ---- */

@@ -16,10 +16,17 @@ void facts_start(struct emit *e)
 
 	memset(f->region, WINDOW_NOWHERE, sizeof(f->region));
 	f->aux = AUX_NONE;
+	f->stack = WINDOW_HIGH;
 	f->slop = STACK_SLOP;
 	f->known = 0;
 	if (!emit_window(e))
 		return;
+	if (e->b->space == CODE_LOOSE) {
+		unsigned region = window_region_of(e->t->c->s->gpr[RSP], 1);
+
+		f->stack = region == WINDOW_NOWHERE ? WINDOW_HIGH : (u8)region;
+		f->slop = SLOP_LOST;
+	}
 	f->known = BIT(X86_GPRS) - 1;
 	memcpy(f->value, e->t->c->s->gpr, sizeof(f->value));
 }
@@ -74,21 +81,28 @@ void facts_stack_touched(struct emit *e, s32 disp)
 	e->f.slop = min_u64(e->f.slop, distance(disp) + 16);
 }
 
-void emit_region_check(struct emit *e, unsigned host, unsigned region)
+void emit_region_bits(struct emit *e, unsigned host, unsigned region)
 {
-	static const u8 hlt = 0xf4;
+	const u8 lea_ecx[] = { 0x8d, 0x49, (u8)-window_bits(region) }; /* lea ecx, [rcx - bits] */
 
 	asm_rorx(&e->a, ASM_RCX, host, WINDOW_SHIFT);
 	asm_movzx(&e->a, ASM_RCX, ASM_RCX, 8);
 	if (window_bits(region))
-		asm_lea(&e->a, ASM_RCX, ASM_RCX, ASM_NONE, 0, -(s32)window_bits(region));
+		asm_bytes(&e->a, lea_ecx, sizeof(lea_ecx));
+}
+
+void emit_region_check(struct emit *e, unsigned host, unsigned region)
+{
+	static const u8 hlt = 0xf4;
+
+	emit_region_bits(e, host, region);
 	asm_jrcxz(&e->a, 1);
 	asm_u8(&e->a, hlt);
 }
 
 void facts_settle_stack(struct emit *e)
 {
-	if (!emit_window(e) || e->f.slop <= STACK_SLOP)
+	if (e->b->space != CODE_WINDOW || e->f.slop <= STACK_SLOP)
 		return;
 	emit_region_check(e, ASM_RSP, WINDOW_HIGH);
 	e->f.slop = 0;
@@ -132,10 +146,10 @@ static void copied(struct facts *f, unsigned to, unsigned from, s64 by)
 	if (known(&before, from))
 		set_value(f, to, before.value[from] + (u64)by);
 	if (from == RSP && before.slop <= FACT_REACH && to != RSP) {
-		f->region[to] = WINDOW_HIGH;
+		f->region[to] = f->stack;
 		f->drift[to] = before.slop + distance(by);
 	} else if (from != RSP && before.region[from] != WINDOW_NOWHERE) {
-		if (to == RSP && before.region[from] == WINDOW_HIGH) {
+		if (to == RSP && before.region[from] == f->stack) {
 			f->slop = before.drift[from] + distance(by);
 		} else if (to != RSP) {
 			f->region[to] = before.region[from];
@@ -279,5 +293,7 @@ void facts_record(struct emit *e, struct tinsn *next)
 	for (unsigned g = 0; g < X86_GPRS; g++)
 		if (e->f.region[g] != WINDOW_NOWHERE)
 			next->facts[e->f.region[g]] |= (u16)BIT(g);
+	if (e->f.slop <= FACT_REACH)
+		next->facts[e->f.stack] |= BIT(RSP);
 	next->aux = e->f.aux;
 }

@@ -211,10 +211,10 @@ void emit_stack_operand(
 {
 	if (emit_window(e) && e->hint != HINT_GENERAL) {
 		if (e->f.slop > FACT_REACH) {
-			emit_region_check(e, ASM_RSP, WINDOW_HIGH);
+			emit_region_check(e, ASM_RSP, e->f.stack);
 			e->f.slop = 0;
 		}
-		load_aux(e, WINDOW_HIGH);
+		load_aux(e, e->f.stack);
 		*out = (struct host_operand){ ASM_RSP, T_AUX, disp };
 		facts_stack_touched(e, disp);
 		return;

@@ -80,7 +80,7 @@ static void enter(struct translator *t, const u8 *code)
 	x->fs_base = s->seg[X86_FS].base;
 	x->gs_base = s->seg[X86_GS].base;
 	x->trap = 0;
-	if (t->code_space == CODE_WINDOW)
+	if (code_space_window(t->code_space))
 		window_enter(t);
 	x->code = (u64)(uintptr_t)code;
 	x->enter = t->vector ? (u64)(uintptr_t)t->vector_enter : x->code;
@@ -151,14 +151,14 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 	case OP_NEXT: c->s->rip += op->length; break;
 	case OP_JUMP: break;
 	case OP_FAULT:
-		if (b->space == CODE_WINDOW && t->ctx->trap)
+		if (code_space_window(b->space) && t->ctx->trap)
 			window_faulted(t);
 		interp_deliver(c);
 		return NULL;
 	default: *stop = true; return NULL;
 	}
 	bool shown = false;
-	if (t->ctx->trap && b->space == CODE_WINDOW && c->mmu.space == space && !t->dropped)
+	if (t->ctx->trap && code_space_window(b->space) && c->mmu.space == space && !t->dropped)
 		shown = window_missed(t, b, index, at) &&
 			(!two || window_missed(t, b, index, second));
 	if (in->access && c->mmu.space == space && !t->dropped && !shown) {
@@ -169,7 +169,7 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 	if (r == OP_JUMP || t->dropped || !b->unit.valid || (op->flags & OPF_END) || c->slow ||
 		c->mmu.space != space || wanted(c))
 		return NULL;
-	if (b->space == CODE_WINDOW && !window_resume(t, in + 1))
+	if (code_space_window(b->space) && !window_resume(t, b, in + 1))
 		return NULL;
 	return b->code + b->insns[index + 1].host_at;
 }
@@ -187,8 +187,8 @@ static void settle_modes(struct translator *t)
 		t->vector = false;
 	if ((t->options & OPTION_WINDOW_ALWAYS) && t->c->mmu.space == MMU_USER)
 		window_give(&t->window, t->c->s->cr3);
-	t->code_space = window_usable(t) ? CODE_WINDOW : (u8)t->c->mmu.space;
-	if (t->code_space == CODE_WINDOW && t->window.awaited)
+	t->code_space = window_code_space(t);
+	if (code_space_window(t->code_space) && t->window.awaited)
 		window_returned(t);
 }
 

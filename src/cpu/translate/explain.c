@@ -8,7 +8,7 @@
 #include "cpu/translate/explain.h"
 #include "base/must.h"
 #include "cpu/interpret/decode.h"
-#include "cpu/translate/translate_priv.h"
+#include "cpu/translate/emit.h"
 #include <Zydis/Zydis.h>
 #include <errno.h>
 #include <stdio.h>
@@ -36,14 +36,14 @@ static bool exit_at(const u8 *at, u32 *code)
 	return true;
 }
 
-/* What a branch of the block leads to when it is not within the block's own code. */
+/* What a branch of the block leads to when it is one of the block's exits. */
 static bool exit_of(const struct explainer *x, const u8 *target, u32 *code)
 {
-	const struct tblock *b = x->b;
-	size_t at = (size_t)(target - b->code);
+	const struct codemem *m = &x->t->mem;
+	size_t at = (size_t)(target - m->rx);
 
-	return target >= b->code && range_ok(at, 10, b->code_size) &&
-	       at >= b->insns[b->count].host_at && exit_at(target, code);
+	return at >= x->t->outs_at && range_ok(at, OUT_SIZE, m->size) && exit_at(target, code) &&
+	       EXIT_ID(*code) == x->b->id;
 }
 
 static const u8 *branch_target(
@@ -178,14 +178,23 @@ static const char *slot_name(u32 at)
 
 static ZydisFormatterFunc default_disp, default_abs;
 
-/* GS of host code addresses the context. */
+/* Host code reaches the context through GS with an index, and relative to RIP without one. */
 static const char *slot_of(const ZydisFormatterContext *ctx)
 {
+	const struct explainer *x = ctx->user_data;
 	const ZydisDecodedOperand *o = ctx->operand;
+	u64 at;
 
-	if (o->type != ZYDIS_OPERAND_TYPE_MEMORY || o->mem.segment != ZYDIS_REGISTER_GS)
+	if (o->type != ZYDIS_OPERAND_TYPE_MEMORY)
 		return NULL;
-	return slot_name((u32)o->mem.disp.value);
+	if (o->mem.segment == ZYDIS_REGISTER_GS)
+		return slot_name((u32)o->mem.disp.value);
+	if (o->mem.base != ZYDIS_REGISTER_RIP ||
+		ZYAN_FAILED(
+			ZydisCalcAbsoluteAddress(ctx->instruction, o, ctx->runtime_address, &at)))
+		return NULL;
+	at -= (u64)(uintptr_t)x->t->ctx;
+	return at < sizeof(struct tctx) ? slot_name((u32)at) : NULL;
 }
 
 static ZyanStatus print_host_disp(

@@ -80,7 +80,7 @@ static void move_mxcsr(struct asm_buf *b, bool store)
 
 void emit_stubs(struct translator *t)
 {
-	struct asm_buf b = { .at = t->mem.rw, .end = t->mem.rw + 8192 };
+	struct asm_buf b = asm_buf_for(t, t->mem.rw, 8192);
 
 	t->lookup_miss = codemem_rx(&t->mem, b.at);
 	asm_store(&b, SLOT(rip), T_ADDR);
@@ -88,13 +88,14 @@ void emit_stubs(struct translator *t)
 	asm_jmp_slot(&b, SLOT(leave));
 
 	t->exit_stub = codemem_rx(&t->mem, b.at);
-	asm_gs(&b, OP_MOV_STORE, ASM_RCX, SLOT(exit_code), false);
+	asm_at_slot(&b, OP_MOV_STORE, ASM_RCX, SLOT(exit_code), false);
 	asm_jmp_slot(&b, SLOT(leave));
 
 	t->vector_enter = codemem_rx(&t->mem, b.at);
 	asm_load(&b, ASM_R15, SLOT(state));
 	move_mxcsr(&b, false);
 	move_vectors(&b, false);
+	asm_load(&b, T_AUX, SLOT(aux));
 	asm_jmp_slot(&b, SLOT(code));
 	t->vector_enter_end = codemem_rx(&t->mem, b.at);
 

@@ -30,7 +30,7 @@
  * reaches devices), fills the entry and resumes behind the instruction.
  *
  * Memory, window form: see window.h and emit_memory.c. User code of the address space that owns the
- * window runs in blocks of their own (CODE_WINDOW), where most accesses need no check:
+ * window runs in blocks of their own (CODE_WINDOW, CODE_LOOSE), where most accesses need no check:
  *
  *     mov  r15, gs:[window_delta + region*8]     once, while the region stays the same
  *     op   [r15 + base + displacement]
@@ -81,12 +81,15 @@
 #define FILL_LOG     32768u
 #define VECTOR_MODES 2
 
-/* What a block was made for: one of mmu.h's spaces, or user code with the window. */
+/* What a block was made for: one of mmu.h's spaces, or user code with the window, whose stack is in
+ * the high region (as nearly all are) or anywhere. */
 #define CODE_WINDOW ((unsigned)MMU_SPACES)
-#define CODE_SPACES (CODE_WINDOW + 1)
+#define CODE_LOOSE  (CODE_WINDOW + 1)
+#define CODE_SPACES (CODE_WINDOW + 2)
+static inline bool code_space_window(unsigned code_space) { return code_space >= CODE_WINDOW; }
 static inline enum mmu_space code_space_mmu(unsigned code_space)
 {
-	return code_space == CODE_WINDOW ? MMU_USER : (enum mmu_space)code_space;
+	return code_space_window(code_space) ? MMU_USER : (enum mmu_space)code_space;
 }
 
 enum exit_kind { EXIT_LINK, EXIT_LOOKUP, EXIT_OP, EXIT_VECTOR, EXIT_ATTENTION };
@@ -231,7 +234,8 @@ struct translator {
 	struct interp *c;
 	struct tctx *ctx;
 	struct codemem mem;
-	size_t used, stubs_end;
+	size_t used, stubs_end; /* blocks grow upwards from the shared stubs ... */
+	size_t outs_at;		/* ... their exits downwards from the end, out of the way */
 	const u8 *vector_enter, *vector_enter_end, *vector_leave, *lookup_miss, *exit_stub;
 	u8 *pool;
 	size_t pool_used;
@@ -308,8 +312,8 @@ void tcache_fill(struct translator *t, u64 at, unsigned size, bool write);
 /* ---- window_use.c ---- */
 int window_use(struct translator *t, struct err *err);
 void window_unuse(struct translator *t);
-/* May the code at hand run in window blocks? */
-bool window_usable(const struct translator *t);
+/* The code space that fits the state at hand: with the window, if that may be used. */
+u8 window_code_space(const struct translator *t);
 /* Before code of the window is entered. */
 void window_enter(struct translator *t);
 /* Instruction `index` of b trapped and the interpreter has executed it, touching `at`: true if the
@@ -319,8 +323,8 @@ bool window_missed(struct translator *t, struct tblock *b, unsigned index, u64 a
 void window_faulted(struct translator *t);
 /* ... and the owner's code goes on: the page is shown before it is missed again. */
 void window_returned(struct translator *t);
-/* May code that relies on next->facts be entered? Sets ctx->aux. */
-bool window_resume(struct translator *t, const struct tinsn *next);
+/* May code of b that relies on next->facts be entered? Sets ctx->aux. */
+bool window_resume(struct translator *t, const struct tblock *b, const struct tinsn *next);
 u8 window_hint_of(const struct translator *t, u64 gpa);
 void window_flushed(struct translator *t, enum x86_flush kind, u64 at, unsigned pcid);
 /* From time to time while guest code runs. */

@@ -34,12 +34,14 @@ void window_unuse(struct translator *t)
 	free(t->hints);
 }
 
-bool window_usable(const struct translator *t)
+u8 window_code_space(const struct translator *t)
 {
 	const struct x86_state *s = t->c->s;
 
-	return t->window.base && t->c->mmu.space == MMU_USER && s->cr3 == t->window.owner &&
-	       !t->c->mmu.watch && window_region_of(s->gpr[RSP], 1) == WINDOW_HIGH;
+	if (!t->window.base || t->c->mmu.space != MMU_USER || s->cr3 != t->window.owner ||
+		t->c->mmu.watch)
+		return (u8)t->c->mmu.space;
+	return window_region_of(s->gpr[RSP], 1) == WINDOW_HIGH ? CODE_WINDOW : CODE_LOOSE;
 }
 
 void window_enter(struct translator *t)
@@ -51,11 +53,11 @@ void window_enter(struct translator *t)
 		region == WINDOW_NOWHERE ? BIT64(48) | BIT64(45) : fs + t->window.delta[region];
 }
 
-bool window_resume(struct translator *t, const struct tinsn *next)
+bool window_resume(struct translator *t, const struct tblock *b, const struct tinsn *next)
 {
 	const u64 *gpr = t->c->s->gpr;
 
-	if (!window_usable(t))
+	if (window_code_space(t) != b->space)
 		return false;
 	for (unsigned r = 0; r < WINDOW_REGIONS; r++)
 		for (unsigned g = 0; g < X86_GPRS; g++)
@@ -185,7 +187,7 @@ bool window_missed(struct translator *t, struct tblock *b, unsigned index, u64 a
 	bool write = access_writes(in->access);
 	u64 last = at + in->bytes - 1;
 
-	if (!window_usable(t))
+	if (window_code_space(t) != b->space)
 		return false;
 	t->window.faults++;
 	t->window.fault_count++;

@@ -19,7 +19,7 @@ static void codemem_runs_what_was_written(void **state)
 	struct codemem c;
 	struct err err = { 0 };
 
-	assert_int_equal(codemem_open(&c, 1, &err), 0);
+	assert_int_equal(codemem_open(&c, 1, NULL, &err), 0);
 	assert_int_equal(c.size, PAGE_SIZE);
 	memcpy(c.rw + 16, returns_42, sizeof(returns_42));
 
@@ -41,7 +41,7 @@ static void codemem_views_have_no_other_rights(void **state)
 
 	/* msync(2) and friends do not tell rights; mprotect() of a shared memfd mapping would grant
 	 * any. So look where the kernel says it. */
-	assert_int_equal(codemem_open(&c, PAGE_SIZE, &err), 0);
+	assert_int_equal(codemem_open(&c, PAGE_SIZE, NULL, &err), 0);
 	FILE *maps = fopen("/proc/self/maps", "re");
 	char line[512];
 	unsigned seen = 0;
