@@ -54,6 +54,7 @@ static inline gva_t gva(u64 v) { return (gva_t){ v }; }
 #define PRINTF(f, a)  __attribute__((format(printf, f, a)))
 #define UNUSED	      __attribute__((unused))
 #define NOINLINE      __attribute__((noinline))
+#define UNINITIALIZED __attribute__((uninitialized)) /* large and written before it is read */
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define likely(x)     __builtin_expect(!!(x), 1)
 #define unlikely(x)   __builtin_expect(!!(x), 0)

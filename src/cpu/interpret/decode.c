@@ -52,6 +52,8 @@ u8 operand_offset(ZydisRegister r)
 {
 	if (r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH)
 		return (u8)(8 * (r - ZYDIS_REGISTER_AH) + 1);
+	if (gpr_number(r) != REG_NONE)
+		return (u8)(8 * gpr_number(r));
 	return (u8)(8 * ZydisRegisterGetId(
 				ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r)));
 }
@@ -62,8 +64,7 @@ static u8 address_register(ZydisRegister r)
 		return REG_NONE;
 	if (r == ZYDIS_REGISTER_RIP || r == ZYDIS_REGISTER_EIP)
 		return BASE_RIP;
-	return (u8)ZydisRegisterGetId(
-		ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r));
+	return (u8)gpr_number(r);
 }
 
 void build_memory(struct build *b, const ZydisDecodedOperand *o)
@@ -163,7 +164,7 @@ enum decode_result decode_full(struct interp *c, const u8 *bytes, unsigned len, 
 enum decode_result decode(
 	struct interp *c, const u8 *bytes, unsigned len, unsigned bits, struct op *op)
 {
-	struct build b;
+	struct build b UNINITIALIZED;
 
 	return decode_full(c, bytes, len, bits, op, &b);
 }

@@ -45,6 +45,29 @@ enum decode_result decode_full(struct interp *c, const u8 *bytes, unsigned len, 
 /* One line of assembly for --trace. */
 void decode_text(const u8 *bytes, unsigned len, unsigned bits, u64 rip, char *text, size_t size);
 
+/* ---- general registers by Zydis' numbers, which are in order within each width ---- */
+
+/* The register's number, 0 to 15, at any width; AH, CH, DH and BH are parts of 0 to 3. REG_NONE: it
+ * is none of the general ones. */
+static inline unsigned gpr_number(ZydisRegister r)
+{
+	if (r >= ZYDIS_REGISTER_AX && r <= ZYDIS_REGISTER_R15)
+		return (unsigned)(r - ZYDIS_REGISTER_AX) & 15;
+	if (r < ZYDIS_REGISTER_AL || r > ZYDIS_REGISTER_R15B)
+		return REG_NONE;
+	if (r < ZYDIS_REGISTER_AH)
+		return (unsigned)(r - ZYDIS_REGISTER_AL);
+	return r <= ZYDIS_REGISTER_BH ? (unsigned)(r - ZYDIS_REGISTER_AH)
+				      : (unsigned)(r - ZYDIS_REGISTER_SPL) + 4;
+}
+_Static_assert(ZYDIS_REGISTER_EAX == ZYDIS_REGISTER_AX + 16 &&
+		       ZYDIS_REGISTER_RAX == ZYDIS_REGISTER_AX + 32 &&
+		       ZYDIS_REGISTER_R15 == ZYDIS_REGISTER_AX + 47 &&
+		       ZYDIS_REGISTER_AH == ZYDIS_REGISTER_AL + 4 &&
+		       ZYDIS_REGISTER_SPL == ZYDIS_REGISTER_AH + 4 &&
+		       ZYDIS_REGISTER_R15B == ZYDIS_REGISTER_SPL + 11,
+	"gpr_number() relies on Zydis' order of registers");
+
 /* Operand helpers for build functions (decode.c). */
 bool operand_is_reg(const ZydisDecodedOperand *o);
 bool operand_is_mem(const ZydisDecodedOperand *o);

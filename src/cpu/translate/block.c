@@ -135,7 +135,8 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 	e->d = d;
 	e->index = m->count;
 	e->rip = m->b->rip + m->at;
-	e->hint = in->hint = window_hint_of(m->t, m->src->gpa + m->at);
+	e->hint = in->hint =
+		emit_window(e) ? window_hint_of(m->t, m->src->gpa + m->at) : (u8)HINT_GENERAL;
 	enum emit_result r = emit_insn(e);
 	in->handed = is_handed(e, before, outs);
 	if (r == EMIT_REFUSED)
@@ -164,7 +165,7 @@ static bool emit_block(struct making *m)
 {
 	unsigned page_left = (unsigned)(PAGE_SIZE - (m->b->rip & PAGE_MASK));
 	enum emit_result r = EMIT_NEXT;
-	struct build d;
+	struct build d UNINITIALIZED;
 
 	while (m->count < m->t->block_ops && m->at < page_left && r != EMIT_END &&
 		r != EMIT_REFUSED) {
@@ -230,7 +231,7 @@ static void commit(struct making *m)
 
 struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, bool *interpret)
 {
-	struct making m;
+	struct making m UNINITIALIZED;
 
 	if (!pool_has_room(t))
 		tcache_clear(t);
@@ -267,7 +268,7 @@ static NOINLINE const struct op *decode_again(
 	struct translator *t, const struct tblock *b, unsigned index)
 {
 	const struct tinsn *in = &b->insns[index];
-	struct build d;
+	struct build d UNINITIALIZED;
 
 	must(decode_full(t->c, b->host + in->guest_at, INSN_MAX, 64, &t->decoded, &d) == DECODE_OK,
 		"instruction %u of the block at 0x%llx", index, (unsigned long long)b->rip);

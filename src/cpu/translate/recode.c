@@ -9,23 +9,6 @@ struct fields {
 	bool high;	     /* AH, CH, DH or BH: REX is impossible */
 };
 
-bool recode_is_gpr(ZydisRegister r)
-{
-	switch (ZydisRegisterGetClass(r)) {
-	case ZYDIS_REGCLASS_GPR8:
-	case ZYDIS_REGCLASS_GPR16:
-	case ZYDIS_REGCLASS_GPR32:
-	case ZYDIS_REGCLASS_GPR64: return true;
-	default: return false;
-	}
-}
-
-unsigned recode_gpr_id(ZydisRegister r)
-{
-	return (unsigned)ZydisRegisterGetId(
-		ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r));
-}
-
 static bool is_high(ZydisRegister r) { return r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH; }
 
 /* False: a register has no place, or sits in a field that is not known here. */

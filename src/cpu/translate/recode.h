@@ -15,8 +15,8 @@ struct places {
 };
 
 /* Does the register belong to the sixteen general ones, at any width? */
-bool recode_is_gpr(ZydisRegister r);
-unsigned recode_gpr_id(ZydisRegister r);
+static inline bool recode_is_gpr(ZydisRegister r) { return gpr_number(r) != REG_NONE; }
+static inline unsigned recode_gpr_id(ZydisRegister r) { return gpr_number(r); }
 
 /*
  * Appends d's instruction (whose bytes are at `bytes`) with its explicit general registers where
