@@ -4,8 +4,8 @@
  * architecture demands (SDM 2, REP): the registers always say exactly how far it got, also when an
  * element faults. Single-stepped, it is one element per call.
  *
- * MOVS and STOS in 64-bit code going upwards move whole page remainders at once when both sides
- * are in the TLB.
+ * In 64-bit code going upwards, whole page remainders go at once. Both sides' pages are looked up
+ * first, without a change to the state but accessed and dirty bits that the elements set as well.
  */
 #include "cpu/interpret/string.h"
 #include "cpu/interpret/alu.h"
@@ -54,39 +54,70 @@ ALWAYS_INLINE int repeat(struct interp *c, const struct op *op, unsigned size, e
 	return left ? OP_JUMP : OP_NEXT;
 }
 
-/* ---- movs, stos: with bulk steps ---- */
+/* ---- bulk steps: what lies within one page on each side, at once ---- */
 
 /* How many elements can go at once from `at` upwards within its page. */
 static u64 room(u64 at, unsigned size) { return (PAGE_SIZE - (at & PAGE_MASK)) / size; }
 
 static bool bulk_allowed(const struct interp *c, const struct op *op)
 {
-	return (op->flags & OPF_CODE64) && (op->flags & OPF_REP) && op->asize == 8 && !c->slow &&
-	       !(c->s->rflags & FLAG_DF);
+	return (op->flags & OPF_CODE64) && (op->flags & (OPF_REP | OPF_REPNE)) && op->asize == 8 &&
+	       !c->slow && !(c->s->rflags & FLAG_DF);
+}
+
+/*
+ * The page of an access to come: a copy of its entry, because the other side's may take its place.
+ * False: it is the single element's to find out why not.
+ */
+static bool bulk_page(struct interp *c, u64 at, enum mmu_kind kind, struct mmu_entry *out)
+{
+	struct mmu_entry *e = mmu_find(&c->mmu, at, 1, kind);
+	int result;
+
+	if (!e && x86_canonical(at))
+		e = mmu_fill(&c->mmu, at, kind == MMU_WRITE ? ACCESS_WRITE : ACCESS_READ, &result);
+	if (e)
+		*out = *e;
+	return e;
+}
+
+static u64 bulk_source(const struct interp *c, const struct op *op)
+{
+	return c->s->gpr[RSI] + (op->seg >= X86_FS ? c->s->seg[op->seg].base : 0);
+}
+
+/* A destination `period` bytes into its own source repeats it. */
+static void copy_upwards(u8 *d, const u8 *s, u64 bytes)
+{
+	u64 period = (u64)(d - s);
+
+	if (d <= s || period >= bytes) {
+		memmove(d, s, bytes);
+		return;
+	}
+	/* Behind s there are always whole periods, and more of them each time. */
+	for (u64 done = 0, n; done < bytes; done += n) {
+		n = min_u64(period + done, bytes - done);
+		memcpy(d + done, s, n);
+	}
 }
 
 static u64 bulk_movs(struct interp *c, const struct op *op, unsigned size, u64 left)
 {
-	u64 from = c->s->gpr[RSI], to = c->s->gpr[RDI];
-
-	if (op->seg >= X86_FS)
-		from += c->s->seg[op->seg].base;
+	u64 from = bulk_source(c, op), to = c->s->gpr[RDI];
 	u64 n = min_u64(left, min_u64(room(from, size), room(to, size)));
-	if (n < 2)
+	struct mmu_entry src, dst;
+
+	if (n < 2 || !bulk_page(c, from, MMU_READ, &src) || !bulk_page(c, to, MMU_WRITE, &dst))
 		return 0;
-	struct mmu_entry *src = mmu_find(&c->mmu, from, size, MMU_READ);
-	struct mmu_entry *dst = mmu_find(&c->mmu, to, size, MMU_WRITE);
-	if (!src || !dst)
-		return 0;
-	u8 *d = dst->host + (to & PAGE_MASK);
-	const u8 *s = src->host + (from & PAGE_MASK);
+	u8 *d = dst.host + (to & PAGE_MASK);
+	const u8 *s = src.host + (from & PAGE_MASK);
 	u64 bytes = n * size;
-	/* A destination that starts inside the source is filled with a pattern: element by element.
-	 */
-	if (d > s && d < s + bytes)
+	/* An element that overlaps its own source is read as a whole first. */
+	if (d > s && d < s + size)
 		return 0;
-	memmove(d, s, bytes);
-	mmu_stored(&c->mmu, dst, to, (unsigned)bytes);
+	copy_upwards(d, s, bytes);
+	mmu_stored(&c->mmu, &dst, to, (unsigned)bytes);
 	c->s->gpr[RSI] += bytes;
 	c->s->gpr[RDI] += bytes;
 	return n;
@@ -96,20 +127,57 @@ static u64 bulk_stos(struct interp *c, const struct op *op, unsigned size, u64 l
 {
 	u64 to = c->s->gpr[RDI], v = c->s->gpr[RAX];
 	u64 n = min_u64(left, room(to, size));
-	struct mmu_entry *dst = n < 2 ? NULL : mmu_find(&c->mmu, to, size, MMU_WRITE);
+	struct mmu_entry dst;
 
-	if (!dst)
+	if (n < 2 || !bulk_page(c, to, MMU_WRITE, &dst))
 		return 0;
-	u8 *d = dst->host + (to & PAGE_MASK);
+	u8 *d = dst.host + (to & PAGE_MASK);
 	if (size == 1 || !v)
 		memset(d, (int)(u8)v, n * size);
 	else
 		for (u64 i = 0; i < n; i++)
 			host_put(d + i * size, size, v);
-	mmu_stored(&c->mmu, dst, to, (unsigned)(n * size));
+	mmu_stored(&c->mmu, &dst, to, (unsigned)(n * size));
 	c->s->gpr[RDI] += n * size;
 	return n;
 }
+
+/* CMPS and SCAS: passes over what cannot end the repetition and leaves an element for the flags. */
+static u64 bulk_cmps(struct interp *c, const struct op *op, unsigned size, u64 left)
+{
+	u64 from = bulk_source(c, op), to = c->s->gpr[RDI], n = 0;
+	u64 most = min_u64(left, min_u64(room(from, size), room(to, size)));
+	struct mmu_entry a, b;
+
+	if (most < 2 || !bulk_page(c, from, MMU_READ, &a) || !bulk_page(c, to, MMU_READ, &b))
+		return 0;
+	const u8 *p = a.host + (from & PAGE_MASK), *q = b.host + (to & PAGE_MASK);
+	bool while_equal = op->flags & OPF_REP;
+	while (n < most - 1 &&
+		(host_get(p + n * size, size) == host_get(q + n * size, size)) == while_equal)
+		n++;
+	c->s->gpr[RSI] += n * size;
+	c->s->gpr[RDI] += n * size;
+	return n;
+}
+
+static u64 bulk_scas(struct interp *c, const struct op *op, unsigned size, u64 left)
+{
+	u64 to = c->s->gpr[RDI], v = reg_get(c, GPR_OFF(RAX), size), n = 0;
+	u64 most = min_u64(left, room(to, size));
+	struct mmu_entry e;
+
+	if (most < 2 || !bulk_page(c, to, MMU_READ, &e))
+		return 0;
+	const u8 *p = e.host + (to & PAGE_MASK);
+	bool while_equal = op->flags & OPF_REP;
+	while (n < most - 1 && (host_get(p + n * size, size) == v) == while_equal)
+		n++;
+	c->s->gpr[RDI] += n * size;
+	return n;
+}
+
+/* ---- movs, stos ---- */
 
 static int movs_element(struct interp *c, const struct op *op, unsigned size, bool *stop)
 {
@@ -143,6 +211,8 @@ ALWAYS_INLINE int with_bulk(struct interp *c, const struct op *op, unsigned size
 			n = 1;
 		}
 		c->s->gpr[RCX] -= n;
+		if (stop)
+			return OP_NEXT;
 	}
 	return c->s->gpr[RCX] ? OP_JUMP : OP_NEXT;
 }
@@ -197,7 +267,7 @@ static int cmps_element(struct interp *c, const struct op *op, unsigned size, bo
 }
 ALWAYS_INLINE int op_cmps(struct interp *c, const struct op *op, unsigned size)
 {
-	return repeat(c, op, size, cmps_element);
+	return with_bulk(c, op, size, cmps_element, bulk_cmps);
 }
 SIZED(op_cmps);
 
@@ -212,7 +282,7 @@ static int scas_element(struct interp *c, const struct op *op, unsigned size, bo
 }
 ALWAYS_INLINE int op_scas(struct interp *c, const struct op *op, unsigned size)
 {
-	return repeat(c, op, size, scas_element);
+	return with_bulk(c, op, size, scas_element, bulk_scas);
 }
 SIZED(op_scas);
 

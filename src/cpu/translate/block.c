@@ -6,6 +6,7 @@
  */
 #include "base/bits.h"
 #include "base/must.h"
+#include "cpu/interpret/string.h"
 #include "cpu/translate/emit.h"
 
 #define INSN_MAX  15u
@@ -54,6 +55,15 @@ static u8 access_of(const struct build *d, u8 *bytes)
 	case ZYDIS_MNEMONIC_RET: return ACCESS_POP;
 	case ZYDIS_MNEMONIC_LEAVE: return ACCESS_LEAVE;
 	default: break;
+	}
+	if (d->insn.meta.category == ZYDIS_CATEGORY_STRINGOP && d->op->flags & OPF_REP) {
+		unsigned size = size_index(d->op->size);
+
+		*bytes = 1;
+		if (d->op->exec == op_movs_by_size[size])
+			return ACCESS_MOVS;
+		if (d->op->exec == op_stos_by_size[size])
+			return ACCESS_STOS;
 	}
 	for (unsigned i = 0; i < d->insn.operand_count_visible; i++) {
 		const ZydisDecodedOperand *o = &d->o[i];

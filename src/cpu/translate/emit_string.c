@@ -32,8 +32,9 @@ enum emit_result emit_string(struct emit *e)
 	e->f.aux = AUX_NONE;
 	asm_load(&e->a, ASM_RCX, SLOT(df));
 	emit_out_unless_rcx_zero(e);
-	/* A count of 4096 or more could wrap around in the sum below. */
-	asm_bits(&e->a, ASM_PEXT, ASM_RCX, T_COUNT, SLOT(page_mask));
+	/* A count of more than 4096 could wrap around in the sum below. */
+	asm_lea(&e->a, ASM_RCX, T_COUNT, ASM_NONE, 0, -1);
+	asm_bits(&e->a, ASM_PEXT, ASM_RCX, ASM_RCX, SLOT(page_mask));
 	emit_out_unless_rcx_zero(e);
 	if (movs) {
 		emit_check_run(e, ASM_RSI, op->size, false);

@@ -125,9 +125,19 @@ static u64 touched(const struct translator *t, const struct tinsn *in, const str
 	case ACCESS_EA_WRITE: return op_linear64(c, op);
 	case ACCESS_BIT_READ:
 	case ACCESS_BIT_WRITE: return op_linear64(c, op) + bit_string_bytes(c, op);
+	case ACCESS_STOS:
+	case ACCESS_MOVS: return c->s->gpr[RDI];
 	case ACCESS_NONE: break;
 	}
 	return 0;
+}
+
+/* A second access, always a read: the operand of PUSH m and CALL m, the source of MOVS. */
+static bool touches_two(const struct interp *c, const struct tinsn *in, const struct op *op, u64 *at)
+{
+	*at = in->access == ACCESS_MOVS ? c->s->gpr[RSI] : op_linear64(c, op);
+	return in->access == ACCESS_MOVS ||
+	       (in->access == ACCESS_PUSH && op->flags & (OPF_SRC_MEM | OPF_DST_MEM));
 }
 
 /* Runs the instruction that translated code handed over; the code to go on at, NULL for the outer
@@ -139,10 +149,8 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 	const struct op *op = tblock_op(t, b, index);
 	u64 at = touched(t, in, op);
 	enum mmu_space space = c->mmu.space;
-	/* A second access, when there is one: the stack of PUSH m and CALL m. */
-	bool two =
-		in->access == ACCESS_PUSH && (op->flags & OPF_SRC_MEM || op->flags & OPF_DST_MEM);
-	u64 second = two ? op_linear64(c, op) : 0;
+	u64 second;
+	bool two = touches_two(c, in, op, &second);
 
 	c->s->rip = b->rip + in->guest_at;
 	int r = op->exec(c, op);
@@ -164,7 +172,7 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 	if (in->access && c->mmu.space == space && !t->dropped && !shown) {
 		tcache_fill(t, at, in->bytes, access_writes(in->access));
 		if (two)
-			tcache_fill(t, second, 8, false);
+			tcache_fill(t, second, in->bytes, false);
 	}
 	if (r == OP_JUMP || t->dropped || !b->unit.valid || (op->flags & OPF_END) || c->slow ||
 		c->mmu.space != space || wanted(c))

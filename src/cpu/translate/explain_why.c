@@ -141,6 +141,8 @@ static void why_memory(struct explain_insn *out, const struct tinsn *in)
 		[ACCESS_LEAVE] = "pops",
 		[ACCESS_BIT_READ] = "reads",
 		[ACCESS_BIT_WRITE] = "writes",
+		[ACCESS_STOS] = "writes",
+		[ACCESS_MOVS] = "writes",
 	};
 
 	snprintf(out->why, sizeof(out->why),

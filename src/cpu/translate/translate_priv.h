@@ -177,10 +177,12 @@ enum access {
 	ACCESS_LEAVE,
 	ACCESS_BIT_READ, /* BT and its kin: a register's bits choose the address, too */
 	ACCESS_BIT_WRITE,
+	ACCESS_STOS,
+	ACCESS_MOVS,
 };
 static inline bool access_writes(u8 access)
 {
-	return access == ACCESS_PUSH || access == ACCESS_EA_WRITE || access == ACCESS_BIT_WRITE;
+	return access == ACCESS_PUSH || access == ACCESS_EA_WRITE || access >= ACCESS_BIT_WRITE;
 }
 
 struct tinsn {
