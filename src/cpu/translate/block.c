@@ -141,6 +141,7 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 	in->access = access_of(d, &in->bytes);
 	in->mnemonic = (u16)d->insn.mnemonic;
 	in->op = NO_OP;
+	in->rep_at = 0;
 	facts_record(e, in);
 	e->d = d;
 	e->index = m->count;

@@ -146,6 +146,9 @@ void emit_stack_operand(
 bool emit_address(struct emit *e, const struct op *op);
 /* The general form: checks the access at T_ADDR; [T_AUX + T_ADDR] is the operand. */
 void emit_check(struct emit *e, unsigned size, bool write);
+/* T_AUX: the window's delta for the value in a host register, or one that makes it trap. Clobbers
+ * RCX. */
+void emit_look_up_delta(struct emit *e, unsigned host);
 enum emit_result emit_memory(struct emit *e, const ZydisDecodedOperand *mem);
 enum emit_result emit_lea(struct emit *e);
 /* jrcxz over a jump out: goes on when RCX is 0. */

@@ -95,8 +95,7 @@ static void load_aux(struct emit *e, unsigned region)
 	e->f.aux = (u8)region;
 }
 
-/* T_AUX: the delta for the value in a host register. */
-static void look_up_delta(struct emit *e, unsigned host)
+void emit_look_up_delta(struct emit *e, unsigned host)
 {
 	asm_rorx(&e->a, ASM_RCX, host, WINDOW_SHIFT);
 	asm_movzx(&e->a, ASM_RCX, ASM_RCX, 8);
@@ -155,7 +154,7 @@ static void based_operand(
 		f->drift[g] = 0;
 		load_aux(e, region);
 	} else {
-		look_up_delta(e, host);
+		emit_look_up_delta(e, host);
 		f->aux = (u8)AUX_OF(g);
 		f->aux_drift = 0;
 	}
@@ -198,7 +197,7 @@ static bool window_operand(struct emit *e, const struct op *op, unsigned size, b
 		emit_region_check(e, T_ADDR, region);
 		load_aux(e, region);
 	} else {
-		look_up_delta(e, T_ADDR);
+		emit_look_up_delta(e, T_ADDR);
 		e->f.aux = AUX_NONE;
 	}
 	*out = (struct host_operand){ T_AUX, T_ADDR, 0 };

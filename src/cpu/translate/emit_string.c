@@ -1,7 +1,13 @@
 /*
- * REP MOVS and REP STOS that stay within one page on either side run as themselves on host
- * addresses, when DF is clear. Everything else (page crossings, count 0, faults) is the
- * interpreter's, which leaves the rest of a long run to the next try.
+ * REP MOVS and REP STOS, when DF is clear.
+ *
+ * In the general form, runs that stay within one page on either side run as themselves on host
+ * addresses. Everything else (page crossings, count 0, faults) is the interpreter's, which leaves
+ * the rest of a long run to the next try.
+ *
+ * In the window they run as themselves however long they are. Where one traps, RSI and RDI hold
+ * host addresses and the rest of the count is in host RCX: whoever takes the signal makes them the
+ * guest's again (tinsn.rep_at, leave_string() in enter.c).
  */
 #include "cpu/interpret/string.h"
 #include "cpu/translate/emit.h"
@@ -22,6 +28,40 @@ static void emit_check_run(struct emit *e, unsigned at, unsigned size, bool writ
 		&e->a, OP_MOV_LOAD, T_AUX, T_AUX, 3, table + (u32)offsetof(struct fast_table, add));
 }
 
+/* A pointer to the host's address, and back: the delta is kept in its slot. */
+static void to_host(struct emit *e, unsigned reg, u32 slot)
+{
+	emit_look_up_delta(e, reg);
+	asm_store(&e->a, slot, T_AUX);
+	asm_lea(&e->a, reg, reg, T_AUX, 0, 0);
+}
+
+static void to_guest(struct emit *e, unsigned reg, u32 slot)
+{
+	static const u8 not_aux[] = { 0x49, 0xf7, 0xd7 }; /* not r15: no flags */
+
+	asm_load(&e->a, T_AUX, slot);
+	asm_bytes(&e->a, not_aux, sizeof(not_aux));
+	asm_lea(&e->a, reg, reg, T_AUX, 0, 1);
+}
+
+static enum emit_result emit_window_string(struct emit *e, bool movs)
+{
+	struct tinsn *in = &e->b->insns[e->index];
+
+	if (movs)
+		to_host(e, ASM_RSI, SLOT(string_delta[0]));
+	to_host(e, ASM_RDI, SLOT(string_delta[1]));
+	asm_rr(&e->a, 0x8b, ASM_RCX, T_COUNT, true);
+	in->rep_at = (u8)(e->a.at - e->start - in->host_at);
+	asm_bytes(&e->a, e->bytes, e->d->insn.length);
+	asm_rr(&e->a, 0x8b, T_COUNT, ASM_RCX, true); /* 0 */
+	to_guest(e, ASM_RDI, SLOT(string_delta[1]));
+	if (movs)
+		to_guest(e, ASM_RSI, SLOT(string_delta[0]));
+	return EMIT_NEXT;
+}
+
 enum emit_result emit_string(struct emit *e)
 {
 	const struct op *op = e->d->op;
@@ -32,6 +72,8 @@ enum emit_result emit_string(struct emit *e)
 	e->f.aux = AUX_NONE;
 	asm_load(&e->a, ASM_RCX, SLOT(df));
 	emit_out_unless_rcx_zero(e);
+	if (emit_window(e) && e->hint != HINT_GENERAL)
+		return emit_window_string(e, movs);
 	/* A count of more than 4096 could wrap around in the sum below. */
 	asm_lea(&e->a, ASM_RCX, T_COUNT, ASM_NONE, 0, -1);
 	asm_bits(&e->a, ASM_PEXT, ASM_RCX, ASM_RCX, SLOT(page_mask));

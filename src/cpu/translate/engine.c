@@ -133,7 +133,8 @@ static u64 touched(const struct translator *t, const struct tinsn *in, const str
 }
 
 /* A second access, always a read: the operand of PUSH m and CALL m, the source of MOVS. */
-static bool touches_two(const struct interp *c, const struct tinsn *in, const struct op *op, u64 *at)
+static bool touches_two(
+	const struct interp *c, const struct tinsn *in, const struct op *op, u64 *at)
 {
 	*at = in->access == ACCESS_MOVS ? c->s->gpr[RSI] : op_linear64(c, op);
 	return in->access == ACCESS_MOVS ||
@@ -167,8 +168,8 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 	}
 	bool shown = false;
 	if (t->ctx->trap && code_space_window(b->space) && c->mmu.space == space && !t->dropped)
-		shown = window_missed(t, b, index, at) &&
-			(!two || window_missed(t, b, index, second));
+		shown = window_missed(t, b, index, at, access_writes(in->access)) &&
+			(!two || window_missed(t, b, index, second, false));
 	if (in->access && c->mmu.space == space && !t->dropped && !shown) {
 		tcache_fill(t, at, in->bytes, access_writes(in->access));
 		if (two)

@@ -112,6 +112,32 @@ static unsigned insn_at(const struct tblock *b, u32 offset)
 	return i;
 }
 
+/* A string instruction of the window may go on for long: it stops between two elements. */
+static bool in_string(const struct tblock *b, const u8 *pc)
+{
+	const struct tinsn *in = &b->insns[insn_at(b, (u32)(pc - b->code))];
+
+	return in->rep_at && pc == b->code + in->host_at + in->rep_at;
+}
+
+/* The instruction leaves the cache before it is done: the guest's registers are to be as it left
+ * them. */
+static void leave_at(struct translator *t, struct tblock *b, const u8 *pc, greg_t *regs, u64 trap)
+{
+	unsigned index = insn_at(b, (u32)(pc - b->code));
+	const struct tinsn *in = &b->insns[index];
+
+	if (in_string(b, pc)) {
+		if (in->access == ACCESS_MOVS)
+			regs[REG_RSI] -= (greg_t)t->ctx->string_delta[0];
+		regs[REG_RDI] -= (greg_t)t->ctx->string_delta[1];
+		regs[REG_R10] = regs[REG_RCX];
+	}
+	t->ctx->exit_code = EXIT_CODE(EXIT_OP, b->id, index);
+	t->ctx->trap = trap;
+	regs[REG_RIP] = (greg_t)t->ctx->leave;
+}
+
 static void on_trap(int sig, siginfo_t *info, void *context)
 {
 	ucontext_t *uc = context;
@@ -124,9 +150,7 @@ static void on_trap(int sig, siginfo_t *info, void *context)
 		chain_signal(&chained[sig], sig, info, context);
 		return;
 	}
-	t->ctx->exit_code = EXIT_CODE(EXIT_OP, b->id, insn_at(b, (u32)(pc - b->code)));
-	t->ctx->trap = (u64)regs[REG_TRAPNO] + 1;
-	regs[REG_RIP] = (greg_t)t->ctx->leave;
+	leave_at(t, b, pc, regs, (u64)regs[REG_TRAPNO] + 1);
 }
 
 /* Points every exit of b outwards. Only stores: it runs in a signal handler. */
@@ -175,7 +199,9 @@ static void on_kick(int sig, siginfo_t *info, void *context)
 		return;
 	}
 	struct tblock *b = codemem_has(&t->mem, pc) ? tcache_by_code(t, pc) : NULL;
-	if (b && past_gate(t, b, pc)) {
+	if (b && in_string(b, pc)) {
+		leave_at(t, b, pc, regs, 0);
+	} else if (b && past_gate(t, b, pc)) {
 		regs[REG_RIP] = (greg_t)b->gate_out;
 	} else if (b && !t->cut_block) {
 		cut(t, b);

@@ -145,6 +145,8 @@ struct tctx {
 	u64 ac;			   /* FLAG_AC or 0 */
 	u64 tsc_offset;
 	u64 jump_mask;
+	u64 string_delta[2]; /* host minus guest address of the source and destination of a string
+			      */
 	u64 bit_mask32, bit_mask64; /* of a bit's number, in a word of so many bits */
 	struct fast_table fast[MMU_SPACES][2];
 	struct jump_table jump[CODE_SPACES][VECTOR_MODES];
@@ -194,6 +196,7 @@ struct tinsn {
 	bool handed; /* always the interpreter's; else only when its memory check misses */
 	u8 op;	     /* index in the block's ops, or NO_OP: decode it again (tblock_op) */
 	u8 hint;     /* enum window_hint: the form it has */
+	u8 rep_at; /* where a string instruction of the window itself is, behind host_at; 0: none */
 	/* What the code from here on relies on (emit.h, Facts). */
 	u8 aux;
 	u16 facts[WINDOW_REGIONS]; /* guest registers that lie in the region */
@@ -320,7 +323,7 @@ u8 window_code_space(const struct translator *t);
 void window_enter(struct translator *t);
 /* Instruction `index` of b trapped and the interpreter has executed it, touching `at`: true if the
  * page is shown from now on. */
-bool window_missed(struct translator *t, struct tblock *b, unsigned index, u64 at);
+bool window_missed(struct translator *t, struct tblock *b, unsigned index, u64 at, bool write);
 /* The instruction that missed the window faults: the kernel will mend that ... */
 void window_faulted(struct translator *t);
 /* ... and the owner's code goes on: the page is shown before it is missed again. */

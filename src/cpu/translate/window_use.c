@@ -181,10 +181,9 @@ void window_returned(struct translator *t)
 		show(t, va, w->awaited_write);
 }
 
-bool window_missed(struct translator *t, struct tblock *b, unsigned index, u64 at)
+bool window_missed(struct translator *t, struct tblock *b, unsigned index, u64 at, bool write)
 {
 	const struct tinsn *in = &b->insns[index];
-	bool write = access_writes(in->access);
 	u64 last = at + in->bytes - 1;
 
 	if (window_code_space(t) != b->space)
