@@ -85,6 +85,14 @@ void code_map_add(struct code_map *m, struct code_unit *u)
 		add_to_page(m, u, u->gpa2, 1);
 }
 
+/* Does the write, at an offset in the page of the unit's first byte, touch live bytes only? */
+static bool only_live(const struct code_unit *u, u64 from, u64 to)
+{
+	u64 live = (u->gpa & PAGE_MASK) + u->live_at;
+
+	return u->live_bytes && live <= from && to <= live + u->live_bytes;
+}
+
 void code_map_write(struct code_map *m, u64 at, u64 len)
 {
 	u64 page = at & ~PAGE_MASK, from = at & PAGE_MASK, to = from + len, lines = 0;
@@ -95,13 +103,16 @@ void code_map_write(struct code_map *m, u64 at, u64 len)
 	/* A claimed page without units is being decoded for the first time, or was abandoned. */
 	if (p->lines && !(p->lines & line_mask(from, len)))
 		return;
+	m->write_at = at;
+	m->write_len = len;
 	for (struct code_unit **link = &p->list; *link;) {
 		struct code_unit *u = *link;
 		unsigned which = (u->gpa & ~PAGE_MASK) != page;
 		u64 u_from, u_to;
 
 		extent_in(u, page, &u_from, &u_to);
-		if (u->valid && u_from < to && from < u_to) {
+		bool lives = !which && only_live(u, from, to);
+		if (u->valid && u_from < to && from < u_to && !lives) {
 			u->valid = false;
 			u->kill(u->ctx, u);
 		}
@@ -113,6 +124,7 @@ void code_map_write(struct code_map *m, u64 at, u64 len)
 		lines |= line_mask(u_from, u_to - u_from);
 		link = &u->page_next[which];
 	}
+	m->write_len = 0;
 	p->lines = lines;
 	if (!lines) {
 		p->claimed = false;

@@ -4,7 +4,9 @@
  * A unit is a run of code bytes in one page, or in two when its last instruction straddles them.
  * The map knows for each page its units and which 64-byte lines they cover, because pages mix code
  * and data: a store to another line costs one test. A write that overlaps a unit kills it
- * (unit->kill) and drops it from the map; its memory stays the owner's.
+ * (unit->kill) and drops it from the map; its memory stays the owner's. A unit may name some of its
+ * bytes as live: it reads them from memory whenever it runs, so that writes to them alone do not
+ * matter to it.
  *
  * code_map_claim() must come before bytes of a page are decoded; the map gives the claim back
  * (memory.h) when a write leaves the page without units.
@@ -20,6 +22,7 @@ struct code_unit {
 	u64 gpa;  /* of the first byte */
 	u64 gpa2; /* of the second page, or CODE_NO_PAGE */
 	u16 bytes;
+	u16 live_at, live_bytes; /* counted from gpa, within its page; 0 bytes: none */
 	bool valid;
 	struct code_unit *page_next[2];
 	void (*kill)(void *ctx, struct code_unit *u); /* called once, with valid already false */
@@ -31,6 +34,7 @@ struct code_unit {
 struct code_page;
 struct code_map {
 	struct memory *memory;
+	u64 write_at, write_len; /* for kill: the write that is under way; len 0: none is */
 	struct code_page *pages[CODE_PAGES]; /* hashed by page number */
 };
 

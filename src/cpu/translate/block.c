@@ -146,8 +146,8 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 	e->d = d;
 	e->index = m->count;
 	e->rip = m->b->rip + m->at;
-	e->hint = in->hint =
-		emit_window(e) ? window_hint_of(m->t, m->src->gpa + m->at) : (u8)HINT_GENERAL;
+	e->gpa = m->src->gpa + m->at;
+	e->hint = in->hint = emit_window(e) ? window_hint_of(m->t, e->gpa) : (u8)HINT_GENERAL;
 	enum emit_result r = emit_insn(e);
 	in->handed = is_handed(e, before, outs);
 	if (r == EMIT_REFUSED)
@@ -223,6 +223,8 @@ static void commit(struct making *m)
 	b->unit = (struct code_unit){ .gpa = m->src->gpa,
 		.gpa2 = straddles ? m->gpa2 : CODE_NO_PAGE,
 		.bytes = (u16)m->at,
+		.live_at = b->unit.live_at,
+		.live_bytes = b->unit.live_bytes,
 		.kill = tcache_killed,
 		.ctx = t };
 	code_map_add(&t->c->code, &b->unit);

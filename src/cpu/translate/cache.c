@@ -311,6 +311,7 @@ void tcache_killed(void *translator, struct code_unit *u)
 	struct translator *t = translator;
 	struct tblock *b = container_of(u, struct tblock, unit);
 
+	patched_note(t, b);
 	while (b->incoming)
 		unlink_one(t, b->incoming);
 	struct jump_table *j = &t->ctx->jump[b->space][b->vector];

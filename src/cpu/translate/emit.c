@@ -234,6 +234,8 @@ enum emit_result emit_insn(struct emit *e)
 		op->exec == op_jmp_ind || op->exec == op_call_ind || op->exec == op_ret)
 		return emit_transfer(e);
 
+	if (emit_patched(e))
+		return EMIT_NEXT;
 	bool plain_mov = d->insn.mnemonic == ZYDIS_MNEMONIC_MOV && !(op->flags & OPF_END);
 	bool native = op->exec == op_native || op->exec == op_native_mem;
 	bool copy = native ? native_copyable(d, &vector)

@@ -54,6 +54,7 @@ struct emit {
 	const struct build *d;
 	unsigned index; /* of the instruction */
 	u64 rip;	/* its address */
+	u64 gpa;	/* its guest-physical address, if it lies in the block's first page */
 	u8 hint;	/* enum window_hint */
 	struct facts f;
 	struct {
@@ -126,6 +127,9 @@ enum emit_result emit_registers(struct emit *e);
 /* ---- emit_rcx.c: what needs guest RCX in host RCX ---- */
 enum emit_result emit_in_rcx(struct emit *e, bool written);
 enum emit_result emit_cmpxchg_wide(struct emit *e);
+
+/* ---- emit_patched.c: constants in code that is patched ---- */
+bool emit_patched(struct emit *e);
 
 /* ---- emit_bits.c: bit strings ---- */
 bool is_bit_string(const struct build *d);

@@ -13,5 +13,7 @@ const struct cpu_engine_option options_table[] = {
 		OPTION_WINDOW_ALWAYS },
 	{ "no-resume", "after system calls and faults, find the next code the long way",
 		OPTION_NO_RESUME },
+	{ "no-patched", "translate code anew for each constant that is patched",
+		OPTION_NO_PATCHED },
 	{ 0 },
 };

@@ -13,6 +13,7 @@ enum translate_option {
 	OPTION_NO_WINDOW = BIT(7),
 	OPTION_WINDOW_ALWAYS = BIT(8),
 	OPTION_NO_RESUME = BIT(9),
+	OPTION_NO_PATCHED = BIT(10),
 };
 
 extern const struct cpu_engine_option options_table[];

@@ -235,6 +235,13 @@ struct hint {
 	u8 hint, misses;
 };
 
+/* How often a store has changed the constant of an instruction, and with it killed its block. */
+#define PATCHED 256u
+struct patched {
+	u64 gpa;
+	u8 kills;
+};
+
 struct translator {
 	struct interp *c;
 	struct tctx *ctx;
@@ -273,6 +280,7 @@ struct translator {
 	void *signal_stack;
 	struct window window;
 	struct hint *hints;	       /* direct-mapped */
+	struct patched patched[PATCHED]; /* direct-mapped */
 	u8 vector_space;	       /* the space vector mode 1 was entered in */
 	bool interpret_once;	       /* the next block is the interpreter's */
 	struct link *pending;	       /* the exit taken, to be chained to what is found next */
@@ -313,6 +321,9 @@ void tcache_killed(void *translator, struct code_unit *u); /* the code map's kil
 void tcache_fill(struct translator *t, u64 at, unsigned size, bool write);
 
 #define EMIT_MAX 8192u /* bytes of host code no block exceeds */
+
+/* ---- emit_patched.c ---- */
+void patched_note(struct translator *t, const struct tblock *b);
 
 /* ---- window_use.c ---- */
 int window_use(struct translator *t, struct err *err);

@@ -150,6 +150,42 @@ static void loop_body(void)
 	CHECK_EQ(v, 0);
 }
 
+/* Constants of every width, patched often enough that an engine may come to expect it; then more than
+ * the constant changes. */
+static void patched_constants(void)
+{
+	static const u8 narrow[] = { 0xb8, 0, 0, 0, 0, 0xc3 };		   /* mov $0, %eax; ret */
+	static const u8 extended[] = { 0x48, 0xc7, 0xc0, 0, 0, 0, 0, 0xc3 }; /* mov $0, %rax; ret */
+	/* movabs $0, %r10; mov %r10, %rax; ret */
+	static const u8 wide[] = { 0x49, 0xba, 0, 0, 0, 0, 0, 0, 0, 0, 0x4c, 0x89, 0xd0, 0xc3 };
+	u8 *at = code + 1536;
+	ulong v;
+
+	for (unsigned i = 0; i < sizeof(narrow); i++)
+		((volatile u8 *)at)[i] = narrow[i];
+	for (unsigned i = 0; i < sizeof(extended); i++)
+		((volatile u8 *)at)[64 + i] = extended[i];
+	for (unsigned i = 0; i < sizeof(wide); i++)
+		((volatile u8 *)at)[128 + i] = wide[i];
+	for (unsigned i = 0; i < 20; i++) {
+		*(volatile u32 *)(at + 1) = 0x80000000u + i;
+		*(volatile u32 *)(at + 67) = 0x80000000u + i;
+		*(volatile u64 *)(at + 130) = 0x123456789abcdef0 + i;
+		__asm__ volatile("call *%1" : "=a"(v) : "r"(at) : "memory");
+		CHECK_EQ(v, 0x80000000u + i);
+		__asm__ volatile("call *%1" : "=a"(v) : "r"(at + 64) : "memory");
+		CHECK_EQ(v, 0xffffffff80000000 + i);
+		__asm__ volatile("call *%1" : "=a"(v) : "r"(at + 128) : "memory", "r10");
+		CHECK_EQ(v, 0x123456789abcdef0 + i);
+	}
+	*(volatile u64 *)(at + 1) = 0xc3c0ff00000007; /* $7; inc %eax; ret */
+	CHECK_EQ(call(at), 8);
+	*(volatile u32 *)at = 0x010203b9; /* mov $0x10203, %ecx */
+	*(volatile u8 *)(at + 4) = 0;
+	__asm__ volatile("call *%1" : "=a"(v) : "r"(at), "0"(40) : "memory", "rcx");
+	CHECK_EQ(v, 41);
+}
+
 const struct test tests[] = {
 	{ "rewritten function", rewrite, CHEAP },
 	{ "one byte", immediate_only, CHEAP },
@@ -161,5 +197,6 @@ const struct test tests[] = {
 	{ "caller rewritten by its callee", in_a_callee, CHEAP },
 	{ "data beside code", data_beside, CHEAP },
 	{ "loop body", loop_body, CHEAP },
+	{ "patched constants", patched_constants, CHEAP },
 	{ 0 },
 };
