@@ -3,6 +3,10 @@
  * them.
  *
  *     64 at=0x210 code=0fafc8 rip... name=value ... zmm3=HEX mem=SEED patch=AT:HEX
+ *     64 at=0x40 count=9 entry=0xf20 text=4889c8*3000*c3 name=value ... mem=SEED
+ *
+ * The second is a routine, with *N* for N bytes of INT3 and +N+ for NOPs; it starts at `entry` in
+ * TEXT.
  *
  * Everything left out is zero, except what defaults() sets. Registers of more than 8 bytes are
  * hexadecimal bytes in memory order.
@@ -80,6 +84,37 @@ static void write_bytes(FILE *to, const u8 *p, unsigned len)
 		fprintf(to, "%02x", p[i]);
 }
 
+/* What a routine mostly consists of, by the marks around the length of a run. */
+static const struct {
+	char mark;
+	u8 byte;
+} runs[] = { { '*', 0xcc }, { '+', 0x90 } };
+
+static unsigned run_length(const u8 *p, unsigned len, u8 byte)
+{
+	unsigned n = 0;
+
+	while (n < len && p[n] == byte)
+		n++;
+	return n;
+}
+
+static void write_text(FILE *to, const u8 *p, unsigned len)
+{
+	for (unsigned i = 0, n; i < len; i += n) {
+		n = 0;
+		for (unsigned k = 0; k < ARRAY_LEN(runs) && !n; k++) {
+			n = run_length(p + i, len - i, runs[k].byte);
+			if (n > 3)
+				fprintf(to, "%c%u%c", runs[k].mark, n, runs[k].mark);
+			else
+				n = 0;
+		}
+		if (!n)
+			write_bytes(to, p + i, n = 1);
+	}
+}
+
 static void write_value(FILE *to, const u8 *p, unsigned size)
 {
 	u64 v = 0;
@@ -97,8 +132,14 @@ void case_write(const struct trial *t, FILE *to)
 	struct trial base;
 
 	defaults(&base);
-	fprintf(to, "%u at=0x%x count=%u code=", t->bits, t->at, t->count);
-	write_bytes(to, t->code, t->len);
+	fprintf(to, "%u at=0x%x count=%u ", t->bits, t->at, t->count);
+	if (t->text) {
+		fprintf(to, "entry=0x%x text=", (unsigned)(t->in.rip - TEXT_AT));
+		write_text(to, t->code, t->len);
+	} else {
+		fprintf(to, "code=");
+		write_bytes(to, t->code, t->len);
+	}
 	for (unsigned i = 0; i < ARRAY_LEN(fields); i++) {
 		const struct field *f = &fields[i];
 
@@ -136,6 +177,42 @@ static int read_bytes(const char *text, u8 *out, unsigned max)
 		out[n++] = (u8)v;
 	}
 	return *text ? -1 : (int)n;
+}
+
+/* A run at the start of the text: bytes of it, 0 when there is none or it is too long. */
+static unsigned read_run(const char **text, u8 *out, unsigned max)
+{
+	for (unsigned k = 0; k < ARRAY_LEN(runs); k++) {
+		char *end;
+
+		if (**text != runs[k].mark)
+			continue;
+		unsigned long n = strtoul(*text + 1, &end, 10);
+		if (*end != runs[k].mark || n > max)
+			return 0;
+		memset(out, runs[k].byte, n);
+		*text = end + 1;
+		return (unsigned)n;
+	}
+	return 0;
+}
+
+static int read_text(const char *text, u8 *out, unsigned max)
+{
+	unsigned n = 0, v, run;
+	int used;
+
+	while (*text) {
+		run = read_run(&text, out + n, max - n);
+		n += run;
+		if (run)
+			continue;
+		if (n == max || sscanf(text, "%2x%n", &v, &used) != 1 || used != 2)
+			return -1;
+		out[n++] = (u8)v;
+		text += 2;
+	}
+	return (int)n;
 }
 
 static bool read_patch(const char *value, struct trial *t)
@@ -184,10 +261,14 @@ static bool read_setting(const char *name, const char *value, struct trial *t)
 		unsigned long at = strtoul(value, NULL, 0);
 
 		t->at = (u16)at;
-		return at < CODE_SIZE;
+		return at < TEXT_SIZE;
+	}
+	if (!strcmp(name, "entry")) {
+		t->in.rip = TEXT_AT + strtoul(value, NULL, 0);
+		return true;
 	}
 	if (!strcmp(name, "count"))
-		return (t->count = (u8)strtoul(value, NULL, 0)) > 0;
+		return (t->count = (u16)strtoul(value, NULL, 0)) > 0;
 	if (!strcmp(name, "mem")) {
 		t->memory_seed = strtoull(value, NULL, 0);
 		return true;
@@ -195,7 +276,14 @@ static bool read_setting(const char *name, const char *value, struct trial *t)
 	if (!strcmp(name, "code")) {
 		int n = read_bytes(value, t->code, CODE_MAX);
 
-		t->len = (u8)(n > 0 ? n : 0);
+		t->len = (u16)(n > 0 ? n : 0);
+		return n > 0;
+	}
+	if (!strcmp(name, "text")) {
+		int n = read_text(value, t->code, TEXT_SIZE);
+
+		t->text = true;
+		t->len = (u16)(n > 0 ? n : 0);
 		return n > 0;
 	}
 	return strcmp(name, "patch") ? read_field(name, value, t) : read_patch(value, t);
@@ -220,6 +308,7 @@ bool case_read(const char *line, struct trial *t)
 		}
 	}
 	free(copy);
-	t->in.rip = CODE_AT + t->at;
-	return ok && t->len && t->at + t->len <= CODE_SIZE;
+	if (!t->text)
+		t->in.rip = CODE_AT + t->at;
+	return ok && t->len && t->at + t->len <= trial_room(t);
 }

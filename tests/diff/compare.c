@@ -18,7 +18,7 @@ static u64 ignored_flags(const struct trial *t)
 	u64 flags = 0;
 
 	for (unsigned at = 0;
-		at < t->len && decode_one(t->bits, t->code + at, t->len - at, &insn, o);
+		!t->text && at < t->len && decode_one(t->bits, t->code + at, t->len - at, &insn, o);
 		at += insn.length)
 		flags |= rules_undefined_flags(insn.mnemonic);
 	return flags;
@@ -28,6 +28,20 @@ static u64 ignored_flags(const struct trial *t)
 static bool ran_off_code(const struct outcome *o)
 {
 	return o->vector == X86_PF && o->cr2 == CODE_AT + CODE_SIZE;
+}
+
+/* The same for a routine, which has stopped at some instruction. */
+static bool routine_fault_matters(const struct outcome *a, const struct outcome *b)
+{
+	u32 faults = BIT(X86_SS_FAULT) | BIT(X86_GP) | BIT(X86_PF) | BIT(X86_AC);
+	u64 at = a->regs.rip - TEXT_AT;
+	ZydisDecodedInstruction insn;
+	ZydisDecodedOperand o[ZYDIS_MAX_OPERAND_COUNT];
+
+	return a->regs.rip != b->regs.rip || at >= TEXT_SIZE || !(faults & BIT(a->vector)) ||
+	       !(faults & BIT(b->vector)) ||
+	       !decode_one(64, a->text + at, (unsigned)min_u64(15, TEXT_SIZE - at), &insn, o) ||
+	       !rules_any_fault(insn.mnemonic);
 }
 
 /*
@@ -43,6 +57,8 @@ static bool fault_matters(const struct trial *t, const struct outcome *a, const 
 	ZydisDecodedOperand o[ZYDIS_MAX_OPERAND_COUNT];
 	unsigned at = 0;
 
+	if (t->text)
+		return routine_fault_matters(a, b);
 	if ((b->vector == X86_UD && ran_off_code(a)) || (a->vector == X86_UD && ran_off_code(b)))
 		return false;
 	if (!decode_one(t->bits, t->code, t->len, &insn, o))
@@ -154,6 +170,8 @@ bool outcome_equal(
 {
 	if (!native->stopped || !engine->stopped)
 		return false;
+	if (t->text && memcmp(native->text, engine->text, TEXT_SIZE) != 0)
+		return false;
 	if (native->vector == engine->vector && native->error == engine->error &&
 		native->cr2 == engine->cr2 &&
 		!memcmp(&native->regs, &engine->regs, offsetof(struct regs, gs) + sizeof(u16)) &&
@@ -195,19 +213,32 @@ static void show_difference(
 	print_value(s->engine, engine, len);
 }
 
-static void show_memory(const struct trial *t, const u8 *native, const u8 *engine)
+static void show_bytes(
+	u64 base, const u8 *before, const u8 *native, const u8 *engine, unsigned size)
 {
-	static u8 before[DATA_SIZE];
 	unsigned shown = 0;
 
-	memory_fill_seed(t, before);
-	for (unsigned i = 0; i < DATA_SIZE && shown < SHOWN_BYTES; i++) {
+	for (unsigned i = 0; i < size && shown < SHOWN_BYTES; i++) {
 		if (native[i] == engine[i])
 			continue;
-		printf("  [%x] was %02x: native %02x, engine %02x\n", DATA_AT + i, before[i],
-			native[i], engine[i]);
+		printf("  [%llx] was %02x: native %02x, engine %02x\n",
+			(unsigned long long)base + i, before[i], native[i], engine[i]);
 		shown++;
 	}
+}
+
+static void show_memory(
+	const struct trial *t, const struct outcome *native, const struct outcome *engine)
+{
+	static u8 before[DATA_SIZE], text[TEXT_SIZE];
+
+	memory_fill_seed(t, before);
+	show_bytes(DATA_AT, before, native->memory, engine->memory, DATA_SIZE);
+	if (!t->text)
+		return;
+	memset(text, 0xcc, sizeof(text));
+	memcpy(text + t->at, t->code, t->len);
+	show_bytes(TEXT_AT, text, native->text, engine->text, TEXT_SIZE);
 }
 
 void outcome_print_differences(const struct trial *t, const struct outcome *native,
@@ -224,7 +255,7 @@ void outcome_print_differences(const struct trial *t, const struct outcome *nati
 		native->vector, native->error, (unsigned long long)native->cr2, engine_name,
 		engine->vector, engine->error, (unsigned long long)engine->cr2);
 	each_item(t, native, engine, show_difference, &s);
-	show_memory(t, native->memory, engine->memory);
+	show_memory(t, native, engine);
 }
 
 void trial_print_code(const struct trial *t, FILE *to)

@@ -13,7 +13,9 @@
  *     DATA   2 pages, read and write
  *     RODATA 1 page, read only, right behind DATA
  *
- * with nothing mapped around CODE and around DATA..RODATA. It lies below 4 GiB so that 32-bit code
+ *     TEXT   3 pages, read, write and execute: where routines are (routine.h)
+ *
+ * with nothing mapped around CODE, DATA..RODATA and TEXT. It lies below 4 GiB so that 32-bit code
  * reaches it.
  *
  *   forms.c     every instruction form there is, found by decoding the opcode maps
@@ -22,6 +24,7 @@
  *   compare.c   what must be equal             rules.c   what is left out or undefined, and why
  *   cases.c     trials as text                 shrink.c  a failing trial with less noise
  *   diff.c      the program
+ *   routine*.c  whole programs, three ways: routine.h
  */
 #pragma once
 #include "base/bits.h"
@@ -36,7 +39,10 @@
 #define DATA_PAGES  3u /* the last one is read-only */
 #define DATA_SIZE   (DATA_PAGES * PAGE_SIZE)
 #define DATA_RW	    (DATA_SIZE - PAGE_SIZE)
-#define CODE_MAX    64u
+#define TEXT_AT	    0x10020000u
+#define TEXT_PAGES  3u
+#define TEXT_SIZE   (TEXT_PAGES * PAGE_SIZE)
+#define CODE_MAX    64u /* bytes of a trial in CODE */
 #define PATCHES_MAX 2u
 #define PATCH_MAX   64u
 
@@ -64,14 +70,18 @@ struct patch {
 struct trial {
 	u64 seed; /* it came from; 0 for a stored case */
 	u64 memory_seed;
-	u8 bits;  /* 64 or 32 */
-	u8 count; /* instructions */
-	u8 len;	  /* bytes of code */
-	u16 at;	  /* of the code, in CODE */
-	u8 code[CODE_MAX];
+	u8 bits;   /* 64 or 32 */
+	bool text; /* a routine: its code lies in TEXT */
+	u16 count; /* instructions */
+	u16 len;   /* bytes of code */
+	u16 at;	   /* of the code, in CODE or TEXT */
 	struct patch patch[PATCHES_MAX];
 	struct regs in;
+	u8 code[TEXT_SIZE]; /* last: only `len` bytes mean anything */
 };
+
+static inline u64 trial_base(const struct trial *t) { return t->text ? TEXT_AT : CODE_AT; }
+static inline unsigned trial_room(const struct trial *t) { return t->text ? TEXT_SIZE : CODE_SIZE; }
 
 struct outcome {
 	struct regs regs;
@@ -80,6 +90,7 @@ struct outcome {
 	u64 cr2;      /* of a page fault, else 0 */
 	bool stopped; /* false: it never ended, and nothing else here means anything */
 	u8 memory[DATA_SIZE];
+	u8 text[TEXT_SIZE]; /* of routines only */
 };
 
 /* ---- values.c ---- */
@@ -166,6 +177,18 @@ struct generator {
 	struct forms *long_mode, *compat; /* compat NULL: no 32-bit trials */
 };
 void generate(const struct generator *g, u64 seed, struct trial *t);
+
+/* An instruction as it was chosen. */
+struct choice {
+	u8 code[40];
+	ZydisDecodedInstruction insn;
+	ZydisDecodedOperand o[ZYDIS_MAX_OPERAND_COUNT];
+	unsigned len;
+	bool decoded;
+};
+/* An instruction of 64-bit code from the form, as part of a sequence: no transfer, memory addressed
+ * relative to RIP. false: that one must not run. */
+bool generate_plain(const struct form *f, struct rng *r, struct choice *c);
 
 /* ---- native.c ---- */
 

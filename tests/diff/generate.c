@@ -106,14 +106,6 @@ static unsigned random_bytes(struct work *w, u8 out[40])
 	return n;
 }
 
-struct choice {
-	u8 code[40];
-	ZydisDecodedInstruction insn;
-	ZydisDecodedOperand o[ZYDIS_MAX_OPERAND_COUNT];
-	unsigned len;
-	bool decoded;
-};
-
 /*
  * EVEX with RSP as a general operand: after a POP the processor at hand can take the RSP of before
  * it. That is in no manual, and no compiler emits it.
@@ -148,6 +140,23 @@ static bool transfers_control(const ZydisDecodedInstruction *i)
 	}
 }
 
+static bool may_run(bool plain, const struct choice *c)
+{
+	if (rules_excluded(c->insn.mnemonic) || excluded_encoding(&c->insn) ||
+		confuses_stack_engine(c))
+		return false;
+	return !plain ||
+	       !(rules_alone(c->insn.mnemonic) || transfers_control(&c->insn) || has_vsib(c));
+}
+
+bool generate_plain(const struct form *f, struct rng *r, struct choice *c)
+{
+	form_encode(f, 64, r, true, c->code);
+	c->decoded = decode_one(64, c->code, 15, &c->insn, c->o);
+	c->len = c->decoded ? c->insn.length : 0;
+	return c->decoded && may_run(true, c);
+}
+
 /* `plain`: part of a sequence, so neither a jump nor memory addressed by registers. */
 static void choose_instruction(struct work *w, bool plain, struct choice *c)
 {
@@ -166,11 +175,7 @@ static void choose_instruction(struct work *w, bool plain, struct choice *c)
 				continue;
 			return;
 		}
-		if (rules_excluded(c->insn.mnemonic) || excluded_encoding(&c->insn) ||
-			confuses_stack_engine(c))
-			continue;
-		if (plain && (rules_alone(c->insn.mnemonic) || transfers_control(&c->insn) ||
-				     has_vsib(c)))
+		if (!may_run(plain, c))
 			continue;
 		c->len = c->insn.length;
 		return;
@@ -507,7 +512,7 @@ static void add_instruction(struct work *w, bool plain)
 		return;
 	memcpy(t->code + t->len, c.code, c.len);
 	fix_up(w, &c, t->code + t->len, t->in.rip + t->len, t->count == 0);
-	t->len = (u8)(t->len + c.len);
+	t->len = (u16)(t->len + c.len);
 	t->count++;
 	/* A jump may land on itself: exactly one step. Others run up to the INT3 behind them or
 	 * take one step. */
@@ -521,9 +526,10 @@ void generate(const struct generator *g, u64 seed, struct trial *t)
 	bool compat = g->compat && rng_one_in(&w.r, 4);
 	unsigned count = rng_one_in(&w.r, 8) ? 2 + rng_below(&w.r, 5) : 1;
 
-	*t = (struct trial){
-		.seed = seed, .memory_seed = rng_next(&w.r), .bits = compat ? 32 : 64
-	};
+	memset(t, 0, offsetof(struct trial, code));
+	t->seed = seed;
+	t->memory_seed = rng_next(&w.r);
+	t->bits = compat ? 32 : 64;
 	w.forms = compat ? g->compat : g->long_mode;
 	random_registers(&w);
 	place(&w);
@@ -532,5 +538,5 @@ void generate(const struct generator *g, u64 seed, struct trial *t)
 	for (unsigned i = 0; i < X86_GPRS && compat; i++)
 		t->in.gpr[i] = (u32)t->in.gpr[i];
 	if (t->at + t->len > CODE_SIZE)
-		t->len = (u8)(CODE_SIZE - t->at);
+		t->len = (u16)(CODE_SIZE - t->at);
 }

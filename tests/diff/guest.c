@@ -33,6 +33,7 @@ enum {
 	STACK_PA = 0xb000, /* one page, used from its end */
 	CODE_PA = 0x10000,
 	DATA_PA = 0x18000,
+	TEXT_PA = 0x20000,
 	RAM_SIZE = 0x200000,
 };
 #define KERNEL_AT    0xffffffff80000000ull
@@ -96,7 +97,7 @@ static void map_window(struct guest *g)
 	unsigned index = CODE_AT >> PAGE_SHIFT & 511;
 
 	_Static_assert(
-		CODE_AT >> 21 == (DATA_AT + DATA_SIZE) >> 21, "one page table holds the window");
+		CODE_AT >> 21 == (TEXT_AT + TEXT_SIZE) >> 21, "one page table holds the window");
 	put(g, PML4_PA, PDPT_LOW_PA | PTE_TABLE);
 	put(g, PDPT_LOW_PA + 8 * (CODE_AT >> 30), PD_LOW_PA | PTE_TABLE);
 	put(g, PD_LOW_PA + 8 * (CODE_AT >> 21 & 511), PT_LOW_PA | PTE_TABLE);
@@ -108,6 +109,10 @@ static void map_window(struct guest *g)
 		put(g, PT_LOW_PA + 8 * (index + i),
 			(DATA_PA + i * PAGE_SIZE) | PTE_P | PTE_U | PTE_A | PTE_NX |
 				(i + 1 < DATA_PAGES ? PTE_W | PTE_D : 0));
+	index = TEXT_AT >> PAGE_SHIFT & 511;
+	for (unsigned i = 0; i < TEXT_PAGES; i++)
+		put(g, PT_LOW_PA + 8 * (index + i),
+			(TEXT_PA + i * PAGE_SIZE) | PTE_P | PTE_U | PTE_A | PTE_W | PTE_D);
 }
 
 static void map_kernel(struct guest *g)
@@ -225,6 +230,7 @@ struct guest *guest_new(const struct cpu_engine *engine)
 	fill_gdt(g);
 	fill_idt(g);
 	memset(g->ram + CODE_PA, 0xcc, CODE_SIZE);
+	memset(g->ram + TEXT_PA, 0xcc, TEXT_SIZE);
 	system_registers(g);
 	signal(SIGALRM, on_alarm);
 	return g;
@@ -248,23 +254,39 @@ struct vcpu *guest_vcpu(struct guest *g) { return &g->v; }
 
 /* ---- a trial ---- */
 
-static void set_code(struct guest *g, unsigned at, const u8 *code, unsigned len)
+/* Writes what differs, so that code which was there before stays translated. */
+static void set_code(struct guest *g, unsigned pa, const u8 *code, unsigned len)
 {
-	memcpy(g->ram + CODE_PA + at, code, len);
-	memory_written(&g->memory, gpa(CODE_PA + at), len);
+	for (unsigned from = 0, to; from < len; from = to) {
+		for (; from < len && g->ram[pa + from] == code[from]; from++)
+			;
+		for (to = from; to < len && g->ram[pa + to] != code[to]; to++)
+			;
+		for (unsigned at = from, n; at < to; at += n) {
+			n = (unsigned)min_u64(to - at, PAGE_SIZE - (pa + at) % PAGE_SIZE);
+			memcpy(g->ram + pa + at, code + at, n);
+			memory_written(&g->memory, gpa(pa + at), n);
+		}
+	}
+}
+
+static void place_routine(struct guest *g, const struct trial *t)
+{
+	u8 text[TEXT_SIZE];
+
+	memset(text, 0xcc, sizeof(text));
+	memcpy(text + t->at, t->code, t->len);
+	set_code(g, TEXT_PA, text, TEXT_SIZE);
 }
 
 static void place_code(struct guest *g, const struct trial *t)
 {
 	u8 blank[CODE_MAX];
-	unsigned first = (unsigned)min_u64(t->len, PAGE_SIZE - t->at % PAGE_SIZE);
 
 	memset(blank, 0xcc, sizeof(blank));
 	if (g->code_dirty_len)
-		set_code(g, g->code_dirty_at, blank, g->code_dirty_len);
-	set_code(g, t->at, t->code, first);
-	if (t->len > first)
-		set_code(g, t->at + first, t->code + first, t->len - first);
+		set_code(g, CODE_PA + g->code_dirty_at, blank, g->code_dirty_len);
+	set_code(g, CODE_PA + t->at, t->code, t->len);
 	g->code_dirty_at = t->at;
 	g->code_dirty_len = t->len;
 }
@@ -323,6 +345,8 @@ static void read_outcome(struct guest *g, const struct trial *t, struct outcome 
 	if (o->vector == X86_PF && o->cr2 >> 47)
 		o->error &= ~PF_PRESENT; /* as native.c does */
 	memcpy(o->memory, g->ram + DATA_PA, DATA_SIZE);
+	if (t->text)
+		memcpy(o->text, g->ram + TEXT_PA, TEXT_SIZE);
 }
 
 void guest_run(struct guest *g, const struct trial *t, struct outcome *out)
@@ -330,11 +354,13 @@ void guest_run(struct guest *g, const struct trial *t, struct outcome *out)
 	const struct x86_state *s = &g->v.x86.s;
 	static unsigned runs;
 
-	if (runs++ % 256 == 0) {
-		running = g;
+	running = g;
+	if (runs++ % 256 == 0)
 		alarm(PATIENCE_S);
-	}
-	place_code(g, t);
+	if (t->text)
+		place_routine(g, t);
+	else
+		place_code(g, t);
 	memory_fill_seed(t, g->ram + DATA_PA);
 	load_state(g, t);
 	g->v.engine->push(&g->v);

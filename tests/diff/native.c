@@ -29,7 +29,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#define WINDOW_SIZE (CODE_SIZE + DATA_SIZE)
+#define TEXT_OFFSET (CODE_SIZE + DATA_SIZE)
+#define WINDOW_SIZE (TEXT_OFFSET + TEXT_SIZE)
 #define PATIENCE_MS 10000 /* for a batch; it takes less than one */
 #define TASK_SIZE   0x7ffffffff000ull
 
@@ -51,7 +52,7 @@ struct host {
 
 static struct {
 	struct shared *shared;
-	u8 *window; /* a writable view: CODE, then DATA */
+	u8 *window; /* a writable view: CODE, DATA, TEXT */
 	int channel;
 	u64 host_fs;
 	u32 done;      /* outcomes of this batch */
@@ -168,7 +169,9 @@ static void save_outcome(const ucontext_t *uc, u64 fs_base, u16 ds, u16 es, u16 
 		o->error &= ~PF_PRESENT;
 	o->stopped = true;
 	memcpy(o->memory, child.window + CODE_SIZE, DATA_SIZE);
-	memset(child.window + t->at, 0xcc, t->len);
+	if (t->text)
+		memcpy(o->text, child.window + TEXT_OFFSET, TEXT_SIZE);
+	memset(child.window + (t->text ? TEXT_OFFSET : t->at), 0xcc, t->text ? TEXT_SIZE : t->len);
 }
 
 static void load_trial(ucontext_t *uc, const struct trial *t)
@@ -183,7 +186,7 @@ static void load_trial(ucontext_t *uc, const struct trial *t)
 	g[REG_CSGSFS] = (greg_t)(cs | (u64)USER_DS << 48);
 	fpu_to_frame(&t->in.fpu, (u8 *)uc->uc_mcontext.fpregs);
 	memory_fill_seed(t, child.window + CODE_SIZE);
-	memcpy(child.window + t->at, t->code, t->len);
+	memcpy(child.window + (t->text ? TEXT_OFFSET : 0) + t->at, t->code, t->len);
 }
 
 /* Tells the parent that the batch is done and waits for the next one. */
@@ -256,6 +259,7 @@ static bool map_window(int fd)
 		{ CODE_AT, CODE_SIZE, 0, PROT_READ | PROT_EXEC },
 		{ DATA_AT, DATA_RW, CODE_SIZE, PROT_READ | PROT_WRITE },
 		{ DATA_AT + DATA_RW, PAGE_SIZE, CODE_SIZE + DATA_RW, PROT_READ },
+		{ TEXT_AT, TEXT_SIZE, TEXT_OFFSET, PROT_READ | PROT_WRITE | PROT_EXEC },
 	};
 
 	child.window =
@@ -263,6 +267,7 @@ static bool map_window(int fd)
 	if (child.window == MAP_FAILED)
 		return false;
 	memset(child.window, 0xcc, CODE_SIZE);
+	memset(child.window + TEXT_OFFSET, 0xcc, TEXT_SIZE);
 	for (unsigned i = 0; i < ARRAY_LEN(parts); i++) {
 		void *want = (void *)(uintptr_t)parts[i].at; /* NOLINT */
 		/* populated, so that a first write to the read-only page finds it present */

@@ -29,7 +29,7 @@ static void drop_instructions(struct bench *b, struct trial *t)
 			last = at;
 			at += insn.length;
 		}
-		s.len = (u8)last;
+		s.len = (u16)last;
 		s.count--;
 		progress = last && try_keep(b, t, &s);
 		if (progress || !decode_one(t->bits, t->code, t->len, &insn, o))
@@ -37,7 +37,7 @@ static void drop_instructions(struct bench *b, struct trial *t)
 		s = *t; /* without the first: later addresses move along, so RIP-relative operands
 			   stay */
 		memmove(s.code, s.code + insn.length, (size_t)(s.len - insn.length));
-		s.len = (u8)(s.len - insn.length);
+		s.len = (u16)(s.len - insn.length);
 		s.at = (u16)(s.at + insn.length);
 		s.in.rip += insn.length;
 		s.count--;
