@@ -149,7 +149,7 @@ static void check_guest(struct guest *g, const struct x86_sensitive *i, bool umi
 
 static void check_engine(const struct cpu_engine *engine)
 {
-	struct guest *g = guest_new(engine);
+	struct guest *g = guest_new(engine, 0);
 
 	if (!g) {
 		failures++;

@@ -317,7 +317,7 @@ static bool open_bench(struct run *r)
 {
 	stay_on_this_processor();
 	r->bench.host = host_new();
-	r->bench.guest = guest_new(r->opt.engine ? r->opt.engine : &interpret_engine);
+	r->bench.guest = guest_new(r->opt.engine ? r->opt.engine : &interpret_engine, 0);
 	r->generator.long_mode = forms_new(64);
 	r->generator.compat = r->opt.compat ? forms_new(32) : NULL;
 	return r->bench.host && r->bench.guest && r->generator.long_mode &&

@@ -25,6 +25,7 @@
  *   cases.c     trials as text                 shrink.c  a failing trial with less noise
  *   diff.c      the program
  *   routine*.c  whole programs, three ways: routine.h
+ *   interrupts.c asynchronous interrupts into them; kicks.c where they hit
  */
 #pragma once
 #include "base/bits.h"
@@ -205,9 +206,17 @@ const struct outcome *host_run(struct host *n, unsigned count);
 struct cpu_engine;
 struct guest;
 struct vcpu;
-struct guest *guest_new(const struct cpu_engine *engine);
+struct guest *guest_new(const struct cpu_engine *engine, u32 options);
 void guest_free(struct guest *g);
 void guest_run(struct guest *g, const struct trial *t, struct outcome *out);
+/* What guest_run() does, in steps. guest_go() runs until some vector's handler has halted, and says
+ * which, or 256; again, it returns from that handler first. */
+void guest_load(struct guest *g, const struct trial *t);
+u32 guest_go(struct guest *g);
+/* While halted in a handler: what was interrupted; returns the error code. */
+u32 guest_registers(const struct guest *g, struct regs *r);
+const u8 *guest_memory(const struct guest *g); /* DATA */
+const u8 *guest_text(const struct guest *g);
 /* The vcpu, to look at between trials and to set up otherwise. */
 struct vcpu *guest_vcpu(struct guest *g);
 

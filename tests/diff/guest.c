@@ -1,8 +1,9 @@
 /*
  * Trials in an engine: a vcpu in long mode at CPL 3 whose page tables show the window at the same
- * addresses as the native runner's, and a kernel that is one page of HLT. Entry v of the IDT points
- * to byte v of that page, so the exception that ends a trial halts the vcpu with its number in RIP
- * and the rest in the frame on the kernel's stack.
+ * addresses as the native runner's, and a kernel that is 256 times HLT and IRETQ. Entry v of the
+ * IDT points to the v-th, so the exception that ends a trial halts the vcpu with its number in RIP
+ * and the rest in the frame on the kernel's stack; and after an interrupt, or a trap without an
+ * error code, guest_go() goes on.
  *
  * Only the vcpu and engine interfaces are used: any engine can stand here.
  *
@@ -38,6 +39,8 @@ enum {
 };
 #define KERNEL_AT    0xffffffff80000000ull
 #define PATIENCE_S   20
+#define HANDLER_SIZE 4u
+#define HLT_IRETQ    0xcccf48f4u /* and an INT3 that is never reached */
 #define GDT_ENTRIES  16u
 #define KERNEL_CS    0x10u
 #define TSS_SELECTOR 0x40u
@@ -152,7 +155,7 @@ static void fill_gdt(struct guest *g)
 static void fill_idt(struct guest *g)
 {
 	for (unsigned i = 0; i < 256; i++) {
-		u64 handler = KERNEL_AT + HALT_PA + i;
+		u64 handler = KERNEL_AT + HALT_PA + HANDLER_SIZE * i;
 		u64 dpl = i == X86_BP || i == X86_OF ? 3 : 0;
 
 		put(g, IDT_PA + 16 * i,
@@ -160,7 +163,8 @@ static void fill_idt(struct guest *g)
 				(handler >> 16 & 0xffff) << 48);
 		put(g, IDT_PA + 16 * i + 8, handler >> 32);
 	}
-	memset(g->ram + HALT_PA, 0xf4, PAGE_SIZE);
+	for (unsigned i = 0; i < 256; i++)
+		put_le32(g->ram + HALT_PA + HANDLER_SIZE * i, HLT_IRETQ);
 	put(g, TSS_PA + 4, KERNEL_AT + STACK_PA + PAGE_SIZE); /* RSP0 */
 	put_le16(g->ram + TSS_PA + 102, TSS_LIMIT + 1);	      /* no I/O bitmap */
 }
@@ -204,7 +208,7 @@ static void on_alarm(int sig)
 		vcpu_post(&running->v, ATTN_STOP);
 }
 
-struct guest *guest_new(const struct cpu_engine *engine)
+struct guest *guest_new(const struct cpu_engine *engine, u32 options)
 {
 	struct guest *g = aligned_alloc(64, (sizeof(*g) + 63) & ~63ul);
 	struct err err = { 0 };
@@ -219,6 +223,7 @@ struct guest *guest_new(const struct cpu_engine *engine)
 	g->ram = ram->host;
 	x86_model_build(&g->model, x86_native_cpuid, 1000000000, 1);
 	g->v.engine = engine;
+	g->v.engine_options = options;
 	g->v.memory = &g->memory;
 	g->v.ops = &nothing;
 	g->v.x86.model = &g->model;
@@ -312,36 +317,56 @@ static void load_state(struct guest *g, const struct trial *t)
 
 static bool has_error_code(u32 vector)
 {
-	return BIT(vector) & (BIT(8) | BIT(10) | BIT(11) | BIT(12) | BIT(13) | BIT(14) | BIT(17));
+	return vector < 32 &&
+	       BIT(vector) & (BIT(8) | BIT(10) | BIT(11) | BIT(12) | BIT(13) | BIT(14) | BIT(17));
 }
 
 /* The native runner sees selectors after its kernel's IRET, which makes 0 of null selectors with an
  * RPL. */
 static u16 selector_after_iret(u16 selector) { return selector < 4 ? 0 : selector; }
 
-/* The vcpu stands behind a HLT of the kernel's page: everything about the trial's end. */
-static void read_outcome(struct guest *g, const struct trial *t, struct outcome *o)
+/* The vector whose handler the vcpu stands in, or 256. */
+static u32 halted_in(const struct guest *g)
+{
+	u64 at = g->v.x86.s.rip - (KERNEL_AT + HALT_PA) - 1;
+
+	return at % HANDLER_SIZE ? 256 : (u32)min_u64(at / HANDLER_SIZE, 256);
+}
+
+const u8 *guest_memory(const struct guest *g) { return g->ram + DATA_PA; }
+const u8 *guest_text(const struct guest *g) { return g->ram + TEXT_PA; }
+
+u32 guest_registers(const struct guest *g, struct regs *r)
 {
 	const struct x86_state *s = &g->v.x86.s;
 	const u8 *frame = g->ram + STACK_PA + (s->gpr[RSP] - (KERNEL_AT + STACK_PA));
+	bool coded = has_error_code(halted_in(g));
+	u32 error = coded ? get_le32(frame) : 0;
 
-	o->vector = (u32)(s->rip - (KERNEL_AT + HALT_PA) - 1);
-	o->error = has_error_code(o->vector) ? get_le32(frame) : 0;
-	frame += has_error_code(o->vector) ? 8 : 0;
-	memcpy(o->regs.gpr, s->gpr, sizeof(o->regs.gpr));
-	o->regs.rip = get_le64(frame);
-	o->regs.cs = get_le16(frame + 8);
-	o->regs.rflags = get_le64(frame + 16);
-	o->regs.gpr[RSP] = get_le64(frame + 24);
-	o->regs.ss = get_le16(frame + 32);
-	o->regs.ds = selector_after_iret(s->seg[X86_DS].selector);
-	o->regs.es = selector_after_iret(s->seg[X86_ES].selector);
-	o->regs.fs = selector_after_iret(s->seg[X86_FS].selector);
-	o->regs.gs = selector_after_iret(s->seg[X86_GS].selector);
-	o->regs.fs_base = s->seg[X86_FS].base;
-	o->regs.gs_base = s->seg[X86_GS].base;
-	o->regs.fpu = s->fpu;
-	o->cr2 = o->vector == X86_PF ? s->cr2 : 0;
+	frame += coded ? 8 : 0;
+	memcpy(r->gpr, s->gpr, sizeof(r->gpr));
+	r->rip = get_le64(frame);
+	r->cs = get_le16(frame + 8);
+	r->rflags = get_le64(frame + 16);
+	r->gpr[RSP] = get_le64(frame + 24);
+	r->ss = get_le16(frame + 32);
+	r->ds = selector_after_iret(s->seg[X86_DS].selector);
+	r->es = selector_after_iret(s->seg[X86_ES].selector);
+	r->fs = selector_after_iret(s->seg[X86_FS].selector);
+	r->gs = selector_after_iret(s->seg[X86_GS].selector);
+	r->fs_base = s->seg[X86_FS].base;
+	r->gs_base = s->seg[X86_GS].base;
+	r->fpu = s->fpu;
+	return error;
+}
+
+static void read_outcome(const struct guest *g, const struct trial *t, struct outcome *o)
+{
+	u64 cr2 = g->v.x86.s.cr2;
+
+	o->vector = halted_in(g);
+	o->error = guest_registers(g, &o->regs);
+	o->cr2 = o->vector == X86_PF ? cr2 : 0;
 	if (o->vector == X86_PF && o->cr2 >> 47)
 		o->error &= ~PF_PRESENT; /* as native.c does */
 	memcpy(o->memory, g->ram + DATA_PA, DATA_SIZE);
@@ -349,14 +374,8 @@ static void read_outcome(struct guest *g, const struct trial *t, struct outcome 
 		memcpy(o->text, g->ram + TEXT_PA, TEXT_SIZE);
 }
 
-void guest_run(struct guest *g, const struct trial *t, struct outcome *out)
+void guest_load(struct guest *g, const struct trial *t)
 {
-	const struct x86_state *s = &g->v.x86.s;
-	static unsigned runs;
-
-	running = g;
-	if (runs++ % 256 == 0)
-		alarm(PATIENCE_S);
 	if (t->text)
 		place_routine(g, t);
 	else
@@ -364,10 +383,26 @@ void guest_run(struct guest *g, const struct trial *t, struct outcome *out)
 	memory_fill_seed(t, g->ram + DATA_PA);
 	load_state(g, t);
 	g->v.engine->push(&g->v);
+}
+
+u32 guest_go(struct guest *g)
+{
+	static unsigned runs;
+
+	running = g;
+	if (runs++ % 256 == 0)
+		alarm(PATIENCE_S);
+	/* As if something had woken it: behind the HLT of a handler is its IRETQ. */
+	g->v.x86.s.activity = X86_RUNNING;
 	enum cpu_exit exit = g->v.engine->run(&g->v);
 	g->v.engine->pull(&g->v);
-	u64 halted = s->rip - (KERNEL_AT + HALT_PA) - 1;
-	out->stopped = exit == CPU_EXIT_HALT && halted < 256;
+	return exit == CPU_EXIT_HALT ? halted_in(g) : 256;
+}
+
+void guest_run(struct guest *g, const struct trial *t, struct outcome *out)
+{
+	guest_load(g, t);
+	out->stopped = guest_go(g) < 256;
 	if (out->stopped)
 		read_outcome(g, t, out);
 }

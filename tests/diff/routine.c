@@ -124,6 +124,8 @@ static void outer_loop_end(struct maker *m, unsigned top)
 	}
 	if (!m->wish->well_behaved && rng_one_in(&m->r, 4))
 		piece_fault(m);
+	if (m->low_stack && (m->wish->well_behaved ? rng_one_in(&m->r, 2) : rng_one_in(&m->r, 20)))
+		piece_long_string(m);
 	piece_loop_end(m, m->counter, top);
 	EMIT(m, 0xcc);
 	emit_elsewhere(m);

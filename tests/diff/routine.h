@@ -147,7 +147,8 @@ bool piece_transfer(struct maker *m, unsigned label);
 void piece_return(struct maker *m);
 /* Counts a loop's register down and goes back to the label while it is positive. */
 void piece_loop_end(struct maker *m, unsigned reg, unsigned label);
-void piece_fault(struct maker *m); /* once, when the outer loop has come to some count */
+void piece_long_string(struct maker *m); /* wants low_stack */
+void piece_fault(struct maker *m);	 /* once, when the outer loop has come to some count */
 
 /* ---- routine_body.c ---- */
 

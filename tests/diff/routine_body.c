@@ -179,7 +179,7 @@ void tame_close(struct tame *m)
 static const struct form *choose(struct maker *m)
 {
 	const struct tame *k = m->tame;
-	bool base = !rng_one_in(&m->r, 3);
+	bool base = !rng_one_in(&m->r, m->wish->well_behaved ? 10 : 3);
 	unsigned i = base ? k->base[rng_below(&m->r, k->base_count)]
 			  : k->all[rng_below(&m->r, k->all_count)];
 

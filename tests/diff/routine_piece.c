@@ -97,6 +97,20 @@ static void string(struct maker *m)
 	m->count += 6;
 }
 
+/* More elements than an engine does at a time (ITERATIONS in cpu/interpret/string.c): interrupts
+ * come between two of them. */
+void piece_long_string(struct maker *m)
+{
+	bool down = rng_one_in(&m->r, 2); /* then an engine has no short cut */
+	u32 at = DATA_AT + STACK_LOW_END + (down ? 5400 : 0);
+
+	emit_constant(m, RSI, at + 8);
+	emit_constant(m, RDI, at);
+	emit_constant(m, RCX, 5000 + rng_below(&m->r, 256));
+	EMIT(m, down ? 0xfd : 0xfc, 0xf3, rng_one_in(&m->r, 2) ? 0xa4 : 0xaa, 0xfc);
+	m->count += 5;
+}
+
 /* ---- the stack, addresses, flags ---- */
 
 static void push_pop(struct maker *m)

@@ -183,7 +183,7 @@ static bool open_all(struct run *r, struct forms *forms)
 	bool ok = forms && (r->host = host_new()) && tame_open(&r->tame, forms, r->host);
 
 	for (unsigned e = 0; ok && e < ENGINES; e++)
-		ok = (r->guest[e] = guest_new(engines[e])) != NULL;
+		ok = (r->guest[e] = guest_new(engines[e], 0)) != NULL;
 	return ok;
 }
 
