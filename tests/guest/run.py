@@ -15,6 +15,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 EXIT_PASS = (0x10 << 1) | 1  # lib/layout.h
 QEMU = "qemu-system-x86_64"
+COUNTERS = "translator of cpu"  # where those of --translate stats begin
 
 
 class Program:
@@ -48,7 +49,8 @@ def command(args, program):
         return [QEMU, "-accel", "tcg", "-cpu", "max", "-m", "256M", "-nodefaults", "-display", "none",
                 "-serial", "stdio", "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x4",
                 "-kernel", kernel]
-    return [args.strata, "run", "--engine", args.engine, "--kernel", kernel, "--memory", "256M", "--no-reboot"]
+    switch = ["--translate", args.switch] if args.switch else []
+    return [args.strata, "run", "--engine", args.engine, "--kernel", kernel, "--memory", "256M", "--no-reboot", *switch]
 
 
 def execute(args, program):
@@ -69,7 +71,8 @@ def execute(args, program):
                 process.kill()
                 out, _ = process.communicate()
                 status = "killed"
-    return status, out.decode("latin-1").replace("\r", ""), time.monotonic() - start
+    text = out.decode("latin-1").replace("\r", "").split(COUNTERS)[0]
+    return status, text, time.monotonic() - start
 
 
 def judge(args, program, status, text):
@@ -118,6 +121,13 @@ def kvm_is_soft(args):
     return re.search(r"^engine\s+kvm\s+usable", text, re.M) is None
 
 
+def translator_switches(strata):
+    """The names in the table that `strata help run` prints below --translate."""
+    text = subprocess.run([strata, "help", "run"], stdout=subprocess.PIPE, check=True, timeout=60).stdout.decode()
+    table = re.search(r"^ +--translate .*\n((?: {8,}.*\n)+)", text, re.M)
+    return re.findall(r"^ {9,}([a-z-]+) ", table.group(1), re.M)
+
+
 def one(args, program):
     if args.engine in program.skip:
         return program, "skip", program.skip[args.engine], 0.0, ""
@@ -138,6 +148,8 @@ def main():
     parser.add_argument("--list", default=os.path.join(HERE, "programs.list"))
     parser.add_argument("--timeout", type=float, default=60)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--each-switch", action="store_true",
+                        help="the 64-bit programs with each of the translator's switches")
     parser.add_argument("--show", action="store_true", help="print each program's output")
     parser.add_argument("names", nargs="*", help="only these programs")
     args = parser.parse_args()
@@ -147,15 +159,20 @@ def main():
         return 77
     args.soft = kvm_is_soft(args)
     programs = [p for p in read_list(args.list) if not args.names or p.name in args.names]
+    switches = [None]
+    if args.each_switch:
+        switches = translator_switches(args.strata)
+        programs = [p for p in programs if p.mode == "64-bit" and p.expect != "TIMEOUT"]
     counts = {"pass": 0, "FAIL": 0, "skip": 0}
-    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        for program, verdict, note, seconds, text in pool.map(lambda p: one(args, p), programs):
-            counts[verdict] += 1
-            print(f"{program.name:24} {program.mode:10} {verdict:5} {seconds:6.2f}s  {note}", flush=True)
-            if args.show:
-                print(text)
+    for args.switch in switches:
+        with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+            for program, verdict, note, seconds, text in pool.map(lambda p: one(args, p), programs):
+                counts[verdict] += 1
+                print(f"{program.name:24} {args.switch or program.mode:12} {verdict:5} {seconds:6.2f}s  {note}", flush=True)
+                if args.show:
+                    print(text)
     print(f"{counts['pass']} passed, {counts['FAIL']} failed, {counts['skip']} skipped")
-    return 1 if counts["FAIL"] or not programs else 0
+    return 1 if counts["FAIL"] or not programs or not switches else 0
 
 
 if __name__ == "__main__":
