@@ -4,6 +4,7 @@
  * --engine auto would find, and why.
  */
 #include "base/scope.h"
+#include "cli/json.h"
 #include "cli/verbs.h"
 #include "machine/engines.h"
 #include "os/sandbox.h"
@@ -63,19 +64,6 @@ static struct facts gather(void)
 	return f;
 }
 
-static void put_string(const char *text)
-{
-	putchar('"');
-	for (const char *c = text; *c; c++)
-		if (*c == '"' || *c == '\\')
-			printf("\\%c", *c);
-		else if ((unsigned char)*c < 0x20)
-			printf("\\u%04x", *c);
-		else
-			putchar(*c);
-	putchar('"');
-}
-
 /* What is missing in each stage; where not even that can be found out, all of it is. */
 static struct sandbox_report probe_sandbox(void)
 {
@@ -98,7 +86,7 @@ static void show_sandbox_json(void)
 
 		printf("%s{\"name\":\"%s\",\"complete\":%s,\"detail\":", i ? "," : "",
 			sandbox_stage_name(i), e->code ? "false" : "true");
-		put_string(e->text);
+		json_string(stdout, e->text);
 		printf("}");
 	}
 	printf("]");
@@ -119,10 +107,10 @@ static void show_sandbox_text(void)
 static void show_json(const struct facts *f)
 {
 	printf("{\"cpu\":");
-	put_string(f->cpu);
+	json_string(stdout, f->cpu);
 	printf(",\"cpus\":%ld,\"memory\":%llu,\"memory_free\":%llu,\"kernel\":", f->cpus,
 		(unsigned long long)f->memory, (unsigned long long)f->free);
-	put_string(f->kernel);
+	json_string(stdout, f->kernel);
 	printf(",\"tsc_hz\":%llu,\"tsc_source\":\"%s\",\"engines\":[",
 		(unsigned long long)f->tsc_hz, f->tsc_source);
 	for (unsigned i = 0; i < engines_count; i++) {
@@ -131,10 +119,10 @@ static void show_json(const struct facts *f)
 
 		printf("%s{\"name\":\"%s\",\"usable\":%s,\"doc\":", i ? "," : "", engines[i]->name,
 			usable ? "true" : "false");
-		put_string(engines[i]->doc);
+		json_string(stdout, engines[i]->doc);
 		if (!usable) {
 			printf(",\"reason\":");
-			put_string(why.text);
+			json_string(stdout, why.text);
 		}
 		printf("}");
 	}
