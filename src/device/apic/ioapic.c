@@ -55,6 +55,8 @@ struct ioapic {
 	u32 asserted; /* a bit for each pin */
 	u32 id;
 	u8 select;
+	ioapic_route_fn *watcher;
+	void *watcher_ctx;
 };
 
 /* Helpers */
@@ -62,13 +64,44 @@ struct ioapic {
 /* Only these two wait for an EOI; NMI, INIT and ExtINT are edges whatever bit 15 says. */
 static bool is_level(u64 rte) { return rte & RTE_LEVEL && RTE_MODE(rte) <= MODE_LOWEST; }
 
+static u64 message_address(u64 rte)
+{
+	return MSI_ADDRESS | RTE_DEST(rte) << 12 | (rte & RTE_LOGICAL ? MSI_LOGICAL : 0);
+}
+
+static u32 message_data(u64 rte)
+{
+	return (u32)(rte & 0x7ff) | (is_level(rte) ? MSI_LEVEL | MSI_ASSERT : 0);
+}
+
 static void send(struct ioapic *io, unsigned pin)
 {
 	u64 rte = io->rte[pin];
-	u64 address = MSI_ADDRESS | RTE_DEST(rte) << 12 | (rte & RTE_LOGICAL ? MSI_LOGICAL : 0);
-	u32 data = (u32)(rte & 0x7ff) | (is_level(rte) ? MSI_LEVEL | MSI_ASSERT : 0);
 
-	msi_send(&io->dev.env.msi, address, data);
+	msi_send(&io->dev.env.msi, message_address(rte), message_data(rte));
+}
+
+static void tell(struct ioapic *io, unsigned pin)
+{
+	u64 rte = io->rte[pin];
+
+	if (io->watcher)
+		io->watcher(io->watcher_ctx, pin, message_address(rte), message_data(rte));
+}
+
+static void tell_all(struct ioapic *io)
+{
+	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
+		tell(io, pin);
+}
+
+void ioapic_watch(struct device *dev, ioapic_route_fn *fn, void *ctx)
+{
+	struct ioapic *io = (struct ioapic *)dev;
+
+	io->watcher = fn;
+	io->watcher_ctx = ctx;
+	tell_all(io);
 }
 
 /* Sends for a level pin that is asserted and not waiting for its EOI. The bit goes first: the EOI
@@ -150,6 +183,7 @@ static void write_rte(struct ioapic *io, unsigned word, u32 value)
 	if (!is_level(new))
 		new &= ~RTE_REMOTE_IRR; /* what drivers of the older part rely on to clear it */
 	io->rte[pin] = new;
+	tell(io, pin);
 	service_level(io, pin);
 }
 
@@ -187,7 +221,10 @@ static void ioapic_reset(struct device *d)
 	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
 		io->rte[pin] = RTE_MASKED;
 	io->asserted = io->id = io->select = 0;
+	tell_all(io);
 }
+
+static void ioapic_loaded(struct device *d) { tell_all((struct ioapic *)d); }
 
 /* Tables */
 
@@ -206,6 +243,7 @@ const struct device_class ioapic_class = {
 	.reset = ioapic_reset,
 	.read = ioapic_read,
 	.write = ioapic_write,
+	.loaded = ioapic_loaded,
 	.windows = { { BUS_MMIO, IOAPIC_BASE, IOAPIC_SIZE } },
 	.state = ioapic_state,
 };

@@ -133,5 +133,16 @@ void lapic_set_lint(struct lapic *l, unsigned pin, bool level);
 /* What firmware leaves for an operating system that is started without one: enabled, the 8259s'
  * INTR accepted on LINT0, NMI on LINT1 ("virtual wire mode", MP specification 3.6.2.2). */
 void lapic_virtual_wire(struct lapic *l);
+
+/*
+ * The registers by their number (offset in the page / 16), the form in which a local APIC moves to
+ * another keeper (an engine that has its own) and back; IA32_APIC_BASE and IA32_TSC_DEADLINE move
+ * beside them as `base` and `tsc_deadline`. Given away, its timer is stopped, and all it is good
+ * for is to be taken back and saved. What has no register stays: levels of pins, an ExtINT message.
+ */
+#define LAPIC_REGS 64u
+void lapic_give(struct lapic *l, u32 reg[LAPIC_REGS]);
+void lapic_take(struct lapic *l, const u32 reg[LAPIC_REGS]);
+
 /* The guest wrote its TSC or TSC_ADJUST: an armed deadline lies elsewhere now. */
 void lapic_tsc_changed(struct lapic *l);

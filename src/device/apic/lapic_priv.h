@@ -2,6 +2,32 @@
 #pragma once
 #include "device/apic/lapic.h"
 
+/* Registers, by number: tables 10-1 and 10-6 */
+
+enum {
+	REG_ID = 0x02,
+	REG_VERSION = 0x03,
+	REG_TPR = 0x08,
+	REG_APR = 0x09,
+	REG_PPR = 0x0a,
+	REG_EOI = 0x0b,
+	REG_RRD = 0x0c,
+	REG_LDR = 0x0d,
+	REG_DFR = 0x0e,
+	REG_SVR = 0x0f,
+	REG_ISR = 0x10, /* eight words each */
+	REG_TMR = 0x18,
+	REG_IRR = 0x20,
+	REG_ESR = 0x28,
+	REG_ICR = 0x30,
+	REG_ICR_HIGH = 0x31,
+	REG_LVT = 0x32,
+	REG_INITIAL_COUNT = 0x38,
+	REG_CURRENT_COUNT = 0x39,
+	REG_DIVIDE = 0x3e,
+	REG_SELF_IPI = 0x3f,
+};
+
 /* A local vector table entry, figure 10-8. */
 #define LVT_VECTOR     0xffu
 #define LVT_MODE(v)    ((v) >> 8 & 7)
@@ -50,7 +76,9 @@ void lapic_self_ipi(struct lapic *l, u8 vector);
 /* lapic_timer.c */
 void lapic_timer_init(struct lapic *l);
 void lapic_timer_stop(struct lapic *l);
-void lapic_timer_restore(struct lapic *l); /* arms what loaded state says */
+void lapic_timer_restore(struct lapic *l);		 /* arms what loaded state says */
+void lapic_timer_leave(struct lapic *l);		 /* disarms; the state stays as it is */
+void lapic_timer_take_count(struct lapic *l, u32 count); /* state only: nothing is armed */
 u32 lapic_timer_count(const struct lapic *l);
 void lapic_timer_set_count(struct lapic *l, u32 count);
 void lapic_timer_set_divide(struct lapic *l, u32 value);

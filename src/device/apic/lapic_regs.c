@@ -10,33 +10,6 @@
 #include "base/log.h"
 #include "device/apic/lapic_priv.h"
 
-/* Registers, tables 10-1 and 10-6 */
-
-enum {
-	REG_ID = 0x02,
-	REG_VERSION = 0x03,
-	REG_TPR = 0x08,
-	REG_APR = 0x09,
-	REG_PPR = 0x0a,
-	REG_EOI = 0x0b,
-	REG_RRD = 0x0c,
-	REG_LDR = 0x0d,
-	REG_DFR = 0x0e,
-	REG_SVR = 0x0f,
-	REG_ISR = 0x10, /* eight words each */
-	REG_TMR = 0x18,
-	REG_IRR = 0x20,
-	REG_ESR = 0x28,
-	REG_ICR = 0x30,
-	REG_ICR_HIGH = 0x31,
-	REG_LVT = 0x32,
-	REG_INITIAL_COUNT = 0x38,
-	REG_CURRENT_COUNT = 0x39,
-	REG_DIVIDE = 0x3e,
-	REG_SELF_IPI = 0x3f,
-	REG_COUNT = 0x40,
-};
-
 #define MSR_BASE      0x01bu
 #define MSR_DEADLINE  0x6e0u
 #define MSR_REGISTERS 0x800u
@@ -64,7 +37,7 @@ struct reg_info {
 	u32 valid;
 };
 
-static const struct reg_info reg_table[REG_COUNT] = {
+static const struct reg_info reg_table[LAPIC_REGS] = {
 	[REG_ID] = { RW, R, 0 },
 	[REG_VERSION] = { R, R, 0 },
 	[REG_TPR] = { RW, RW, 0xff },
@@ -194,7 +167,7 @@ static void write_reg(struct lapic *l, unsigned reg, u64 value)
 
 static bool page_allows(struct lapic *l, u64 offset, u8 access)
 {
-	u8 allowed = offset / 16 < REG_COUNT ? reg_table[offset / 16].xapic : 0;
+	u8 allowed = offset / 16 < LAPIC_REGS ? reg_table[offset / 16].xapic : 0;
 
 	if (!allowed)
 		lapic_error(l, ESR_REGISTER);
@@ -261,7 +234,7 @@ static const struct reg_info *msr_reg(const struct lapic *l, u32 index, u8 acces
 {
 	u32 reg = index - MSR_REGISTERS;
 
-	if (reg >= REG_COUNT || !lapic_x2apic(l) || !(reg_table[reg].x2apic & access))
+	if (reg >= LAPIC_REGS || !lapic_x2apic(l) || !(reg_table[reg].x2apic & access))
 		return NULL;
 	return &reg_table[reg];
 }

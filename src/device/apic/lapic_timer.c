@@ -105,6 +105,13 @@ static void fire(void *ctx)
 	lapic_raise_lvt(l, LVT_TIMER);
 }
 
+void lapic_timer_leave(struct lapic *l) { timer_cancel(l->dev.env.clock, &l->timer); }
+
+void lapic_timer_take_count(struct lapic *l, u32 count)
+{
+	l->zero_at = count ? now_ns(l) + count * divisor(l) : 0;
+}
+
 void lapic_timer_init(struct lapic *l) { timer_init(&l->timer, fire, l); }
 
 void lapic_timer_restore(struct lapic *l)

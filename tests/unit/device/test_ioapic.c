@@ -170,6 +170,40 @@ static void save_and_load(void **state)
 	device_free(copy);
 }
 
+static struct {
+	unsigned calls, pin;
+	u64 address;
+	u32 data;
+} told;
+
+static void note_route(void *ctx, unsigned pin, u64 address, u32 data)
+{
+	told.calls++;
+	if (pin == 9) {
+		told.pin = pin;
+		told.address = address;
+		told.data = data;
+	}
+}
+
+static void watcher_is_told_before_the_message(void **state)
+{
+	told.calls = 0;
+	ioapic_watch(io, note_route, NULL);
+	assert_int_equal(told.calls, IOAPIC_PINS);
+	ioapic_set_irq(io, 9, true);
+	last_address = 0;
+	program(9, 3, 0x8059);
+	assert_int_equal(told.address, 0xfee03000);
+	assert_int_equal(told.data, 0xc059);
+	assert_int_equal(last_address, told.address);
+	told.calls = 0;
+	ioapic_class.reset(io);
+	assert_int_equal(told.calls, IOAPIC_PINS);
+	assert_int_equal(told.data, 0);
+	ioapic_watch(io, NULL, NULL);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, up, down)
 
 int main(void)
@@ -180,6 +214,7 @@ int main(void)
 		TEST(level),
 		TEST(directed_eoi),
 		TEST(logical_and_modes),
+		TEST(watcher_is_told_before_the_message),
 		TEST(save_and_load),
 	};
 
