@@ -104,6 +104,13 @@ static void show_sandbox_text(void)
 	}
 }
 
+static bool about(const struct cpu_engine *e, char *text, size_t size)
+{
+	if (e->about)
+		e->about(text, size);
+	return e->about;
+}
+
 static void show_json(const struct facts *f)
 {
 	printf("{\"cpu\":");
@@ -116,6 +123,7 @@ static void show_json(const struct facts *f)
 	for (unsigned i = 0; i < engines_count; i++) {
 		struct err why = { 0 };
 		bool usable = !engines[i]->probe(&why);
+		char line[200];
 
 		printf("%s{\"name\":\"%s\",\"usable\":%s,\"doc\":", i ? "," : "", engines[i]->name,
 			usable ? "true" : "false");
@@ -123,6 +131,10 @@ static void show_json(const struct facts *f)
 		if (!usable) {
 			printf(",\"reason\":");
 			json_string(stdout, why.text);
+		}
+		if (about(engines[i], line, sizeof(line))) {
+			printf(",\"about\":");
+			json_string(stdout, line);
 		}
 		printf("}");
 	}
@@ -141,9 +153,12 @@ static void show_text(const struct facts *f)
 	for (unsigned i = 0; i < engines_count; i++) {
 		struct err why = { 0 };
 		bool usable = !engines[i]->probe(&why);
+		char line[200];
 
 		printf("engine     %-10s %s%s\n", engines[i]->name,
 			usable ? "usable" : "not usable: ", usable ? "" : why.text);
+		if (about(engines[i], line, sizeof(line)))
+			printf("           %-10s %s\n", "", line);
 	}
 	show_sandbox_text();
 }

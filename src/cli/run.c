@@ -17,11 +17,13 @@
 #include <errno.h>
 #include <string.h>
 
-#define TRANSLATE   "translate" /* the engine, and the option with its switches */
-#define ESCAPE_BYTE 0x1d	/* Ctrl-] */
+/* Engines with switches, and the options that take them. */
+#define TRANSLATE   "translate"
+#define KVM	    "kvm"
+#define ESCAPE_BYTE 0x1d /* Ctrl-] */
 
 struct values {
-	const char *engine, *kernel, *initrd, *append, *trace, *translate;
+	const char *engine, *kernel, *initrd, *append, *trace, *translate, *kvm;
 	u64 memory, cpus, timeout_ns;
 	unsigned log;
 	bool no_reboot, no_sandbox, stats;
@@ -65,7 +67,9 @@ static int watch_open(struct watch *w, u64 timeout_ns, struct err *err)
 static const struct cpu_engine *choose_engine(const struct values *v, struct err *err)
 {
 	if (!strcmp(v->engine, "auto"))
-		return v->translate ? engines_named(TRANSLATE) : engines_auto(err);
+		return v->translate ? engines_named(TRANSLATE)
+		       : v->kvm	    ? engines_named(KVM)
+				    : engines_auto(err);
 	/* Named by the user: run what opens, even where probe() would advise against it. */
 	return engines_named(v->engine);
 }
@@ -75,7 +79,7 @@ static void print_sensitive(const struct vcpu_stats *s, const struct cpu_engine 
 {
 	const u64 *n = s->sensitive;
 
-	if (!strcmp(engine->name, "kvm")) {
+	if (!strcmp(engine->name, KVM)) {
 		fprintf(stderr,
 			"strata: sensitive instructions: handled by hardware and the kernel, "
 			"not counted\n");
@@ -190,6 +194,15 @@ static int start(const struct values *v, const struct cpu_engine *engine, u32 en
 	return status;
 }
 
+static int parse_switches(const struct values *v, u32 *bits, struct err *err)
+{
+	if (v->translate && v->kvm)
+		return err_set(err, -EINVAL, "--" TRANSLATE " and --" KVM " are for two engines");
+	if (v->translate)
+		return engine_options_parse(TRANSLATE, v->engine, v->translate, bits, err);
+	return v->kvm ? engine_options_parse(KVM, v->engine, v->kvm, bits, err) : 0;
+}
+
 static int run(const void *values)
 {
 	const struct values *v = values;
@@ -203,8 +216,7 @@ static int run(const void *values)
 		return fail(&err, CLI_USAGE);
 	}
 	u32 engine_options = 0;
-	if (v->translate &&
-		engine_options_parse(TRANSLATE, v->engine, v->translate, &engine_options, &err)) {
+	if (parse_switches(v, &engine_options, &err)) {
 		err_wrap(&err, "run");
 		return fail(&err, CLI_USAGE);
 	}
@@ -221,6 +233,7 @@ static int run(const void *values)
 }
 
 static void translate_help(FILE *to) { engine_options_help(TRANSLATE, to); }
+static void kvm_help(FILE *to) { engine_options_help(KVM, to); }
 
 static void defaults(void *values)
 {
@@ -250,6 +263,8 @@ static const struct option_row options[] = {
 		OPTION_TEXT, AT(engine) },
 	{ TRANSLATE, "NAME[,NAME...]", "run under the translator, with these switches:",
 		OPTION_TEXT, AT(translate), .more = translate_help },
+	{ KVM, "NAME[,NAME...]", "run under KVM, with these switches:", OPTION_TEXT, AT(kvm),
+		.more = kvm_help },
 	{ "timeout", "SECONDS", "end the machine after that time, with exit status 124",
 		OPTION_SECONDS, AT(timeout_ns) },
 	{ "no-reboot", NULL, "a reset by the guest ends the machine, with exit status 0",

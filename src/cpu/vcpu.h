@@ -11,6 +11,7 @@
  */
 #pragma once
 #include "base/err.h"
+#include "cpu/irqchip.h"
 #include "memory/memory.h"
 #include "x86/cpu.h"
 #include "x86/cpuid.h"
@@ -49,6 +50,8 @@ struct vcpu_ops {
 	bool (*msr_write)(void *ctx, struct vcpu *v, u32 index, u64 value);
 	u64 (*cr8_read)(void *ctx, struct vcpu *v);
 	void (*cr8_write)(void *ctx, struct vcpu *v, u64 value);
+	/* Of engines with local APICs of their own: see cpu/irqchip.h. */
+	void (*eoi)(void *ctx, struct vcpu *v, u8 vector);
 	/* For kvmclock, as struct x86_ops has them. */
 	u64 (*clock_ns)(void *ctx, struct vcpu *v, u64 host_tsc);
 	u64 (*wall_ns)(void *ctx, struct vcpu *v);
@@ -80,6 +83,7 @@ struct vcpu {
 	const struct cpu_engine *engine;
 	u32 engine_options; /* bits of the engine's table; fixed before open() */
 	void *engine_data;
+	const struct cpu_irqchip *irqchip; /* set by open(): the engine keeps the local APIC */
 	struct mmu *mmu; /* of engines with software paging (cpu/mmu.h), else NULL */
 	struct memory *memory;
 	const struct vcpu_ops *ops;
@@ -96,6 +100,8 @@ struct cpu_engine {
 	const char *name;
 	const char *doc;
 	int (*probe)(struct err *why); /* 0: this host can run it well; else -errno and why not */
+	/* One line on how it would run here, for `strata host`; NULL: nothing to tell. */
+	void (*about)(char *text, size_t size);
 	int (*open)(struct vcpu *v, struct err *err);
 	void (*close)(struct vcpu *v);
 	enum cpu_exit (*run)(struct vcpu *v);

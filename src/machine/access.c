@@ -4,6 +4,7 @@
  * need.
  */
 #include "base/bits.h"
+#include "device/legacy/i8259.h"
 #include "machine/machine_priv.h"
 #include "x86/msr.h"
 #include <stdatomic.h>
@@ -17,18 +18,50 @@ static void trace(struct vcpu *v, const char *what, u64 at, unsigned size, u64 v
 			(unsigned long long)at, size, (unsigned long long)value);
 }
 
+/* Where the engine keeps the local APICs, what comes here is for nobody's: the page of one that is
+ * disabled. */
+static bool decodes(struct vcpu *v, gpa_t at)
+{
+	return !v->irqchip && lapic_decodes(cpu_of(v)->lapic, at);
+}
+
+/* The 8259 pair's vector for an engine that keeps the local APICs. */
+static int intr_locked(struct machine *m, struct vcpu *v)
+{
+	int vector = m->intr ? pic_ack(m->pic) : -1;
+
+	if (m->intr)
+		atomic_fetch_or(&v->attention, ATTN_INTR);
+	return vector;
+}
+
+static int lapic_locked(struct lapic *l, struct vcpu *v)
+{
+	int vector = lapic_ack(l);
+
+	if (lapic_pending(l))
+		atomic_fetch_or(&v->attention, ATTN_INTR);
+	return vector;
+}
+
 /* A message lists the highest priority's vector; there may be another one behind it. */
 static int interrupt(void *ctx, struct vcpu *v)
 {
 	struct machine *m = ctx;
-	struct lapic *l = cpu_of(v)->lapic;
 
 	pthread_mutex_lock(&m->lock);
-	int vector = lapic_ack(l);
-	if (lapic_pending(l))
-		atomic_fetch_or(&v->attention, ATTN_INTR);
+	int vector = v->irqchip ? intr_locked(m, v) : lapic_locked(cpu_of(v)->lapic, v);
 	pthread_mutex_unlock(&m->lock);
 	return vector;
+}
+
+static void eoi(void *ctx, struct vcpu *v, u8 vector)
+{
+	struct machine *m = ctx;
+
+	pthread_mutex_lock(&m->lock);
+	ioapic_eoi(m->ioapic, vector);
+	pthread_mutex_unlock(&m->lock);
 }
 
 static u64 port_in(void *ctx, struct vcpu *v, u16 port, unsigned size)
@@ -56,12 +89,11 @@ static void port_out(void *ctx, struct vcpu *v, u16 port, unsigned size, u32 val
 static u64 mmio_read(void *ctx, struct vcpu *v, gpa_t at, unsigned size)
 {
 	struct machine *m = ctx;
-	struct lapic *l = cpu_of(v)->lapic;
 	u64 value;
 
 	pthread_mutex_lock(&m->lock);
-	if (lapic_decodes(l, at))
-		value = lapic_mmio_read(l, at.v & PAGE_MASK, size);
+	if (decodes(v, at))
+		value = lapic_mmio_read(cpu_of(v)->lapic, at.v & PAGE_MASK, size);
 	else
 		value = bus_read(&m->bus, BUS_MMIO, at.v, size);
 	pthread_mutex_unlock(&m->lock);
@@ -72,12 +104,11 @@ static u64 mmio_read(void *ctx, struct vcpu *v, gpa_t at, unsigned size)
 static void mmio_write(void *ctx, struct vcpu *v, gpa_t at, unsigned size, u64 value)
 {
 	struct machine *m = ctx;
-	struct lapic *l = cpu_of(v)->lapic;
 
 	trace(v, "store", at.v, size, value);
 	pthread_mutex_lock(&m->lock);
-	if (lapic_decodes(l, at))
-		lapic_mmio_write(l, at.v & PAGE_MASK, size, value);
+	if (decodes(v, at))
+		lapic_mmio_write(cpu_of(v)->lapic, at.v & PAGE_MASK, size, value);
 	else
 		bus_write(&m->bus, BUS_MMIO, at.v, size, value);
 	pthread_mutex_unlock(&m->lock);
@@ -88,7 +119,7 @@ static bool msr_read(void *ctx, struct vcpu *v, u32 index, u64 *value)
 	struct machine *m = ctx;
 
 	pthread_mutex_lock(&m->lock);
-	bool known = lapic_msr_read(cpu_of(v)->lapic, index, value);
+	bool known = !v->irqchip && lapic_msr_read(cpu_of(v)->lapic, index, value);
 	pthread_mutex_unlock(&m->lock);
 	trace(v, known ? "rdmsr" : "rdmsr (unknown)", index, 8, known ? *value : 0);
 	return known;
@@ -101,8 +132,9 @@ static bool msr_write(void *ctx, struct vcpu *v, u32 index, u64 value)
 
 	trace(v, "wrmsr", index, 8, value);
 	pthread_mutex_lock(&m->lock);
-	bool known = lapic_msr_write(l, index, value);
-	v->x86.s.apic_base = l->base; /* the APIC owns the register, the state shows it */
+	bool known = !v->irqchip && lapic_msr_write(l, index, value);
+	if (known)
+		v->x86.s.apic_base = l->base; /* the APIC owns the register, the state shows it */
 	pthread_mutex_unlock(&m->lock);
 	return known;
 }
@@ -153,6 +185,7 @@ const struct vcpu_ops access_ops = {
 	.msr_write = msr_write,
 	.cr8_read = cr8_read,
 	.cr8_write = cr8_write,
+	.eoi = eoi,
 	.clock_ns = clock_ns_at,
 	.wall_ns = wall_ns,
 };

@@ -4,6 +4,9 @@
  *   ISA line n ---+--> 8259 pair, input n --> INTR --> LINT0 of processor 0's local APIC
  *                 +--> I/O APIC, pin n (line 0: pin 2) --> message --> local APICs
  *
+ * An engine may keep the local APICs (cpu/irqchip.h): messages then go to it, and INTR is posted to
+ * processor 0, whose APIC in the engine says whether LINT0 takes it.
+ *
  * Both ways are always live; a guest masks the one it does not use. A local APIC that is globally
  * disabled passes LINT0 to the processor's INTR pin itself (lapic.c). Devices that share a line are
  * or-ed: each part owns a bit of the line's level.
@@ -57,16 +60,25 @@ void irq_replace(void *part, unsigned n, bool level)
 
 void irq_intr(void *part, unsigned n, bool level)
 {
-	struct machine_part *p = part;
+	struct machine *m = ((struct machine_part *)part)->machine;
+	struct vcpu *v = &m->cpus[0].v;
 
-	lapic_set_lint(p->machine->cpus[0].lapic, 0, level);
+	m->intr = level;
+	if (!v->irqchip)
+		lapic_set_lint(m->cpus[0].lapic, 0, level);
+	else if (level)
+		vcpu_post(v, ATTN_INTR);
 }
 
 void irq_msi(void *machine, u64 address, u32 data)
 {
 	struct machine *m = machine;
+	struct vcpu *v = &m->cpus[0].v;
 
-	lapic_bus_msi(&m->apics, address, data);
+	if (v->irqchip)
+		v->irqchip->send(v, address, data);
+	else
+		lapic_bus_msi(&m->apics, address, data);
 }
 
 /* What a local APIC asks of its processor */
@@ -107,6 +119,12 @@ void irq_wire_cpu(struct machine_cpu *c)
 {
 	struct machine *m = c->machine;
 
+	if (c->v.irqchip) { /* the engine's APIC does all this; ours knows the time */
+		c->lapic->wiring = (struct lapic_wiring){
+			.ctx = c, .guest_tsc = cpu_tsc, .tsc_hz = m->model.tsc_hz
+		};
+		return;
+	}
 	c->lapic->wiring = (struct lapic_wiring){
 		.ctx = c,
 		.intr = cpu_intr,

@@ -131,7 +131,7 @@ int load_guest(struct machine *m, struct err *err)
 	if (m->kernel.size && load_kernel(m, rsdp, err))
 		return err->code;
 	for (unsigned i = 0; i < m->config.cpus; i++)
-		if (m->cpus[i].v.engine->push(&m->cpus[i].v))
+		if (m->cpus[i].v.engine->push(&m->cpus[i].v) || irqchip_give(&m->cpus[i]))
 			return err_set(err, -EIO, "engine %s: cannot take the processor's state",
 				m->config.engine->name);
 	return 0;

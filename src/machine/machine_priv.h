@@ -53,6 +53,7 @@ struct machine {
 	struct machine_part parts[MACHINE_PARTS_MAX];
 	unsigned part_count;
 	struct device *pic, *ioapic, *com1; /* parts the machine itself talks to */
+	bool intr;			    /* the 8259 pair's output */
 	bool replaced;			    /* the HPET stands in for the 8254 and the RTC */
 	u32 isa_levels[ISA_LINES];	    /* which parts hold the line up */
 	u32 pin_levels[IOAPIC_PINS];
@@ -87,6 +88,11 @@ void irq_replaceable(void *part, unsigned n, bool level); /* of the 8254 and the
 void irq_replace(void *part, unsigned n, bool level);	  /* the HPET replaces those two */
 void irq_msi(void *machine, u64 address, u32 data);
 void irq_wire_cpu(struct machine_cpu *c);
+
+/* irqchip.c: engines that keep the local APICs; nothing to do for others. */
+void irqchip_attach(struct machine *m);	 /* once the parts are made */
+int irqchip_give(struct machine_cpu *c); /* after push; 0 or -errno */
+int irqchip_take(struct machine_cpu *c); /* after pull; the same */
 
 /* access.c: what vcpus ask of the machine. */
 extern const struct vcpu_ops access_ops;

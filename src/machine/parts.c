@@ -177,6 +177,7 @@ int parts_make(struct machine *m, struct err *err)
 	for (unsigned i = 0; i < ARRAY_LEN(places); i++)
 		if (make(m, &places[i], err))
 			return err->code;
+	irqchip_attach(m);
 	return 0;
 }
 

@@ -108,6 +108,23 @@ static int load_section(struct machine *m, unsigned i, const char *name, const u
 	return 0;
 }
 
+/* Local APICs that the engine keeps get what the sections say; their base address first, because
+ * the registers' meaning depends on its mode bits. */
+static int give_apics(struct machine *m, struct err *err)
+{
+	for (unsigned i = 0; i < m->config.cpus; i++) {
+		struct machine_cpu *c = &m->cpus[i];
+
+		if (!c->v.irqchip)
+			continue;
+		c->v.x86.s.apic_base = c->lapic->base;
+		if (c->v.engine->push(&c->v) || irqchip_give(c))
+			return err_set(
+				err, -EIO, "lapic%u: the engine refuses the state", c->v.index);
+	}
+	return 0;
+}
+
 static int load_sections(struct machine *m, const u8 *data, size_t len, struct err *err)
 {
 	char name[NAME_SIZE];
@@ -115,13 +132,15 @@ static int load_sections(struct machine *m, const u8 *data, size_t len, struct e
 	for (unsigned i = 0; section_name(m, i, name); i++)
 		if (load_section(m, i, name, &data, &len, err))
 			return err->code;
-	return len ? err_set(err, -EINVAL, "%zu bytes after the last section", len) : 0;
+	if (len)
+		return err_set(err, -EINVAL, "%zu bytes after the last section", len);
+	return give_apics(m, err);
 }
 
 int machine_save(struct machine *m, struct blob *out, struct err *err)
 {
 	for (unsigned i = 0; i < m->config.cpus; i++)
-		if (m->config.engine->pull(&m->cpus[i].v))
+		if (m->config.engine->pull(&m->cpus[i].v) || irqchip_take(&m->cpus[i]))
 			return err_set(err, -EIO, "cpu%u: the engine does not give its state", i);
 	pthread_mutex_lock(&m->lock);
 	int rc = save_sections(m, out);
@@ -137,7 +156,7 @@ int machine_load(struct machine *m, const u8 *data, size_t len, struct err *err)
 	if (!rc) {
 		pthread_mutex_lock(&m->lock);
 		rc = load_sections(m, data, len, err);
-		if (rc && load_sections(m, before.data, before.len, NULL))
+		if (rc && load_sections(m, before.data, before.len, &(struct err){ 0 }))
 			err_wrap(err, "the machine is unusable now");
 		pthread_mutex_unlock(&m->lock);
 	}

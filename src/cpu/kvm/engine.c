@@ -33,7 +33,7 @@ static int create(struct vcpu *v, struct kvm_vcpu *k, struct err *err)
 
 static int kvm_open(struct vcpu *v, struct err *err)
 {
-	struct kvm_vm *vm = kvm_vm_get(v->memory, err);
+	struct kvm_vm *vm = kvm_vm_get(v->memory, v->engine_options, err);
 	struct kvm_vcpu *k = vm ? calloc(1, sizeof(*k)) : NULL;
 	int ret;
 
@@ -43,8 +43,9 @@ static int kvm_open(struct vcpu *v, struct err *err)
 		kvm_vm_put(vm);
 		return err_set(err, -ENOMEM, "vcpu %u: no memory", v->index);
 	}
-	*k = (struct kvm_vcpu){ .vm = vm, .fd = -1 };
+	*k = (struct kvm_vcpu){ .vm = vm, .fd = -1, .extint = -1 };
 	v->engine_data = k;
+	v->irqchip = vm->split ? &kvm_irqchip : NULL;
 	v->x86.ops = kvm_x86_ops();
 	v->x86.ctx = v;
 	kvm_install_kick();
@@ -52,6 +53,7 @@ static int kvm_open(struct vcpu *v, struct err *err)
 	if (ret < 0) {
 		destroy(k);
 		v->engine_data = NULL;
+		v->irqchip = NULL;
 	}
 	return ret;
 }
@@ -63,14 +65,26 @@ static void kvm_close(struct vcpu *v)
 	v->engine_data = NULL;
 }
 
+static void kvm_about(char *text, size_t size)
+{
+	struct err why = { 0 };
+
+	if (kvm_vm_try_split(&why))
+		snprintf(text, size, "local APICs in user space: %s", why.text);
+	else
+		snprintf(text, size, "local APICs in KVM");
+}
+
 const struct cpu_engine kvm_engine = {
 	.name = "kvm",
 	.doc = "hardware virtualization through /dev/kvm",
 	.probe = kvm_probe,
+	.about = kvm_about,
 	.open = kvm_open,
 	.close = kvm_close,
 	.run = kvm_run_vcpu,
 	.kick = kvm_kick,
 	.pull = kvm_pull,
 	.push = kvm_push,
+	.options = kvm_options,
 };

@@ -1,10 +1,10 @@
 /*
  * The kvm engine: guest instructions run on the processor's virtualization through /dev/kvm.
  *
- * Interrupt controllers are ours, in user space: KVM's in-kernel ones are not created. The devices
- * are then the same under every engine, their state never has to be translated, and interrupts
- * arrive through vcpu->ops->interrupt. The price is an exit per APIC access; an in-kernel or split
- * controller can be added beside it, and only then can KVM_IRQFD inject without an exit.
+ * Local APICs are KVM's where it offers them apart from the other interrupt controllers (the
+ * "split" chip, cpu/irqchip.h): timer, IPIs, EOI and halting then cost no exit, and event
+ * descriptors can interrupt the guest. Elsewhere, and with --kvm user-irqchip, all controllers are
+ * ours and each access to an APIC is an exit.
  *
  * The vcpus of one struct memory share one KVM VM, made by the first open() and destroyed by the
  * last close(). Slots are given to KVM when the VM is made.
@@ -36,6 +36,15 @@ struct kvm_doorbell {
 NODISCARD int kvm_doorbell(
 	struct memory *m, const struct kvm_doorbell *d, bool add, struct err *err);
 
-/* Ties an event descriptor to an interrupt line of an in-kernel controller; refused with a reason
- * while the VM has none. */
-NODISCARD int kvm_irq_event(struct memory *m, int fd, u32 line, bool add, struct err *err);
+/*
+ * An interrupt by event descriptor: whoever signals it, KVM delivers the message, without a thread
+ * of ours. Returns the number by which it is removed, or -errno; refused with a reason where local
+ * APICs are in user space.
+ */
+struct kvm_irq_event {
+	int fd;
+	u64 address;
+	u32 data;
+};
+NODISCARD int kvm_irq_event_add(struct memory *m, const struct kvm_irq_event *e, struct err *err);
+NODISCARD int kvm_irq_event_remove(struct memory *m, int fd, int number, struct err *err);

@@ -267,6 +267,7 @@ static int open_guest(struct probe *p, struct err *why)
 	x86_model_build(&p->model, x86_native_cpuid, tsc_hz(), 1);
 	p->v = (struct vcpu){
 		.engine = &kvm_engine,
+		.engine_options = KVM_OPTION_USER_IRQCHIP, /* so that HLT comes back */
 		.memory = &p->memory,
 		.ops = &probe_ops,
 		.ops_ctx = p,

@@ -11,7 +11,9 @@
  * interrupts it. The signal's handler does nothing.
  *
  * Interrupts: KVM takes a vector only when the guest can accept one (ready_for_interrupt_injection
- * and IF); until then request_interrupt_window makes it come back as soon as that is so.
+ * and IF); until then request_interrupt_window makes it come back as soon as that is so. Where
+ * local APICs are KVM's (irqchip.c) only the 8259's vectors come this way, and KVM holds one until
+ * the next entry, so that another may be too early: it waits in `extint`.
  */
 #include "base/bits.h"
 #include "base/log.h"
@@ -201,6 +203,29 @@ static int take_nmi(struct vcpu *v)
 	return ioctl(k->fd, KVM_NMI); /* KVM holds it while NMIs are blocked */
 }
 
+/* The next vector, acknowledged at its controller; -1: none. */
+static int next_vector(struct vcpu *v)
+{
+	struct kvm_vcpu *k = v->engine_data;
+	int vector = k->extint;
+
+	k->extint = -1;
+	return vector >= 0 ? vector : v->ops->interrupt(v->ops_ctx, v);
+}
+
+static int give_vector(struct vcpu *v, int vector)
+{
+	struct kvm_vcpu *k = v->engine_data;
+
+	if (ioctl(k->fd, KVM_INTERRUPT, &(struct kvm_interrupt){ .irq = (u32)vector }) >= 0)
+		return 0;
+	if (errno != EEXIST)
+		return -1;
+	k->extint = vector;
+	atomic_fetch_or(&v->attention, ATTN_INTR);
+	return 0;
+}
+
 static int take_interrupt(struct vcpu *v)
 {
 	struct kvm_vcpu *k = v->engine_data;
@@ -214,14 +239,14 @@ static int take_interrupt(struct vcpu *v)
 	/* The bit first: one posted from here on must not be lost. */
 	atomic_fetch_and(&v->attention, ~ATTN_INTR);
 	run->request_interrupt_window = 0;
-	vector = v->ops->interrupt(v->ops_ctx, v);
+	vector = next_vector(v);
 	if (vector < 0)
 		return 0;
 	v->x86.s.activity = X86_RUNNING;
 	v->stats.interrupts++;
 	if (v->trace.interrupts && v->trace.to)
 		fprintf(v->trace.to, "vcpu%u: interrupt 0x%02x\n", v->index, vector);
-	return ioctl(k->fd, KVM_INTERRUPT, &(struct kvm_interrupt){ .irq = (u32)vector });
+	return give_vector(v, vector);
 }
 
 /* False: run() returns *why. */
@@ -247,6 +272,8 @@ static bool prepare(struct vcpu *v, enum cpu_exit *why)
 		*why = fail_ioctl(v, "injecting an interrupt");
 		return false;
 	}
+	if (v->irqchip && v->x86.s.activity != X86_SHUTDOWN)
+		return true; /* KVM waits itself */
 	switch (v->x86.s.activity) {
 	case X86_RUNNING: return true;
 	case X86_HALTED: *why = leave(v, CPU_EXIT_HALT); return false;
@@ -260,7 +287,7 @@ static bool prepare(struct vcpu *v, enum cpu_exit *why)
 /* ---- entry and exit ---- */
 
 /* The task priority is CR8 and the local APIC's register at once; the exit shows guest writes. */
-static int enter(struct vcpu *v, struct kvm_run *run, bool only_complete)
+static int enter_with_cr8(struct vcpu *v, struct kvm_run *run)
 {
 	struct kvm_vcpu *k = v->engine_data;
 	u64 cr8 = v->ops->cr8_read(v->ops_ctx, v);
@@ -268,14 +295,21 @@ static int enter(struct vcpu *v, struct kvm_run *run, bool only_complete)
 
 	run->cr8 = cr8;
 	run->apic_base = v->x86.s.apic_base;
-	if (only_complete)
-		run->immediate_exit = 1;
 	ret = ioctl(k->fd, KVM_RUN, 0);
 	saved = errno;
 	if (run->cr8 != cr8)
 		v->ops->cr8_write(v->ops_ctx, v, run->cr8);
 	errno = saved;
 	return ret;
+}
+
+static int enter(struct vcpu *v, struct kvm_run *run, bool only_complete)
+{
+	struct kvm_vcpu *k = v->engine_data;
+
+	if (only_complete)
+		run->immediate_exit = 1;
+	return v->irqchip ? ioctl(k->fd, KVM_RUN, 0) : enter_with_cr8(v, run);
 }
 
 /* True: go on; false: run() returns *why. */
@@ -290,6 +324,7 @@ static bool answer(struct vcpu *v, struct kvm_run *run, enum cpu_exit *why)
 	case KVM_EXIT_MMIO: answer_mmio(v, run); break;
 	case KVM_EXIT_X86_RDMSR: answer_msr(v, run, false); break;
 	case KVM_EXIT_X86_WRMSR: answer_msr(v, run, true); break;
+	case KVM_EXIT_IOAPIC_EOI: v->ops->eoi(v->ops_ctx, v, run->eoi.vector); return true;
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 	case KVM_EXIT_SET_TPR: return true;

@@ -6,7 +6,8 @@
  * the state can be saved, or go on in another engine, with nothing lost.
  *
  * KVM's mp_state stays RUNNABLE, the only value it allows without an in-kernel local APIC; what the
- * processor waits for is in x86_state.activity, kept by run().
+ * processor waits for is in x86_state.activity, kept by run(). With one (irqchip.c) it is the other
+ * way round. The APIC's registers are not moved here: cpu/irqchip.h.
  */
 #include "base/bits.h"
 #include "cpu/kvm/kvm_priv.h"
@@ -121,6 +122,10 @@ static int pull_sregs(struct vcpu *v)
 	s->cr3 = r.cr3;
 	s->cr4 = r.cr4;
 	s->efer = r.efer;
+	if (v->irqchip) {
+		s->apic_base = r.apic_base;
+		((struct kvm_vcpu *)v->engine_data)->cr8 = r.cr8;
+	}
 	return 0;
 }
 
@@ -135,6 +140,7 @@ static u64 efer_for(const struct kvm_vm *vm, u64 efer)
 static int push_sregs(struct vcpu *v)
 {
 	const struct x86_state *s = &v->x86.s;
+	struct kvm_vcpu *k = v->engine_data;
 	struct kvm_sregs r = {
 		.gdt = { .base = s->gdt.base, .limit = s->gdt.limit },
 		.idt = { .base = s->idt.base, .limit = s->idt.limit },
@@ -142,8 +148,8 @@ static int push_sregs(struct vcpu *v)
 		.cr2 = s->cr2,
 		.cr3 = s->cr3,
 		.cr4 = s->cr4,
-		.efer = efer_for(((struct kvm_vcpu *)v->engine_data)->vm, s->efer),
-		.cr8 = v->ops->cr8_read(v->ops_ctx, v),
+		.efer = efer_for(k->vm, s->efer),
+		.cr8 = v->irqchip ? k->cr8 : v->ops->cr8_read(v->ops_ctx, v),
 		.apic_base = s->apic_base,
 	};
 
@@ -352,14 +358,19 @@ int kvm_push(struct vcpu *v)
 	ret = ret ?: push_fpu(v);
 	ret = ret ?: push_msrs(v);
 	ret = ret ?: push_debug(v);
-	return ret ?: push_events(v);
+	ret = ret ?: push_events(v);
+	return ret || !v->irqchip ? ret : kvm_push_mp_state(v);
 }
 
 int kvm_pull(struct vcpu *v)
 {
 	struct kvm_vcpu_events events;
-	int ret = pull_regs(v);
+	int ret = 0;
 
+	/* First: KVM acts on an INIT or a start-up IPI when it is asked, which changes the rest. */
+	if (v->irqchip && v->x86.s.activity != X86_SHUTDOWN)
+		ret = kvm_pull_mp_state(v);
+	ret = ret ?: pull_regs(v);
 	ret = ret ?: pull_sregs(v);
 	ret = ret ?: pull_msrs(v);
 	ret = ret ?: pull_fpu(v);

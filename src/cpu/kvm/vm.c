@@ -3,7 +3,7 @@
  *
  * VMs are found by their memory in a short global list, because the engine interface creates vcpus
  * one by one and knows nothing else they have in common. list_lock guards the list and the user
- * counts; a VM itself does not change after it was made.
+ * counts; of a VM itself only the interrupt routes change after it was made.
  */
 #include "base/bits.h"
 #include "base/log.h"
@@ -88,8 +88,8 @@ static int set_slot(struct kvm_vm *vm, u32 id, bool log, struct err *err)
 
 /*
  * Which MSRs come to us. Those KVM refuses or does not know, among them the x2APIC range while it
- * has no APIC, come by themselves; IA32_APIC_BASE and IA32_TSC_DEADLINE it would swallow, so a
- * filter denies them.
+ * has no APIC, come by themselves; IA32_APIC_BASE and IA32_TSC_DEADLINE it would swallow, so while
+ * the APICs are ours a filter denies them.
  */
 static int route_msrs(struct kvm_vm *vm, struct err *err)
 {
@@ -109,7 +109,7 @@ static int route_msrs(struct kvm_vm *vm, struct err *err)
 	};
 
 	if (ioctl(vm->fd, KVM_ENABLE_CAP, &cap) < 0 ||
-		ioctl(vm->fd, KVM_X86_SET_MSR_FILTER, &filter) < 0)
+		(!vm->split && ioctl(vm->fd, KVM_X86_SET_MSR_FILTER, &filter) < 0))
 		return err_set(err, -errno, "KVM MSR routing: %s", strerror(errno));
 	return 0;
 }
@@ -152,7 +152,19 @@ static void place_vmx_pages(const struct kvm_vm *vm)
 	ioctl(vm->fd, KVM_SET_TSS_ADDR, (unsigned long)identity_map + PAGE_SIZE);
 }
 
-static int create(struct kvm_vm *vm, struct err *err)
+/* Local APICs in KVM, unless the user or the host does not want them there. */
+static void place_apics(struct kvm_vm *vm, u32 options)
+{
+	struct err why = { 0 };
+
+	if (options & KVM_OPTION_USER_IRQCHIP)
+		return;
+	vm->split = !kvm_irqchip_enable(vm->fd, &why);
+	if (!vm->split)
+		log_info("kvm", "local APICs in user space: %s", why.text);
+}
+
+static int create(struct kvm_vm *vm, u32 options, struct err *err)
 {
 	long size;
 
@@ -170,6 +182,7 @@ static int create(struct kvm_vm *vm, struct err *err)
 		return err_set(err, -EIO, "KVM_GET_VCPU_MMAP_SIZE: %ld", size);
 	vm->run_size = (size_t)size;
 	place_vmx_pages(vm);
+	place_apics(vm, options);
 	vm->supported.nent = KVM_CPUID_MAX;
 	if (ioctl(vm->dev, KVM_GET_SUPPORTED_CPUID, &vm->supported) < 0)
 		return err_set(err, -errno, "KVM_GET_SUPPORTED_CPUID: %s", strerror(errno));
@@ -182,6 +195,7 @@ static int create(struct kvm_vm *vm, struct err *err)
 
 static void destroy(struct kvm_vm *vm)
 {
+	pthread_mutex_destroy(&vm->routes_lock);
 	if (vm->fd >= 0)
 		close(vm->fd);
 	if (vm->dev >= 0)
@@ -189,29 +203,30 @@ static void destroy(struct kvm_vm *vm)
 	free(vm);
 }
 
-static struct kvm_vm *make_locked(struct memory *m, struct err *err)
+static struct kvm_vm *make_locked(struct memory *m, u32 options, struct err *err)
 {
 	struct kvm_vm *vm = calloc(1, sizeof(*vm));
 	unsigned at = 0;
 
 	must(vm, "out of memory");
 	*vm = (struct kvm_vm){ .memory = m, .dev = -1, .fd = -1 };
+	pthread_mutex_init(&vm->routes_lock, NULL);
 	while (at < VMS_MAX && list[at])
 		at++;
 	if (at == VMS_MAX)
 		err_set(err, -ENOSPC, "more than %d machines in one process", VMS_MAX);
-	if (at == VMS_MAX || create(vm, err) < 0) {
+	if (at == VMS_MAX || create(vm, options, err) < 0) {
 		destroy(vm);
 		return NULL;
 	}
 	return list[at] = vm;
 }
 
-struct kvm_vm *kvm_vm_get(struct memory *m, struct err *err)
+struct kvm_vm *kvm_vm_get(struct memory *m, u32 options, struct err *err)
 {
 	pthread_mutex_lock(&list_lock);
 	struct kvm_vm **found = find_locked(m);
-	struct kvm_vm *vm = found ? *found : make_locked(m, err);
+	struct kvm_vm *vm = found ? *found : make_locked(m, options, err);
 
 	if (vm)
 		vm->users++;
@@ -240,9 +255,25 @@ const struct kvm_cpuid_entry2 *kvm_vm_supported(const struct kvm_vm *vm, u32 lea
 	return NULL;
 }
 
+int kvm_vm_try_split(struct err *why)
+{
+	int dev = open_device(why), ret = dev;
+
+	if (dev < 0)
+		return ret;
+	int fd = ioctl(dev, KVM_CREATE_VM, 0);
+
+	ret = fd < 0 ? err_set(why, -errno, "KVM_CREATE_VM: %s", strerror(errno))
+		     : kvm_irqchip_enable(fd, why);
+	if (fd >= 0)
+		close(fd);
+	close(dev);
+	return ret;
+}
+
 /* ---- services by memory ---- */
 
-static struct kvm_vm *vm_of(struct memory *m, struct err *err)
+struct kvm_vm *kvm_vm_of(struct memory *m, struct err *err)
 {
 	pthread_mutex_lock(&list_lock);
 	struct kvm_vm **found = find_locked(m);
@@ -256,7 +287,7 @@ static struct kvm_vm *vm_of(struct memory *m, struct err *err)
 
 int kvm_log_dirty(struct memory *m, bool on, struct err *err)
 {
-	struct kvm_vm *vm = vm_of(m, err);
+	struct kvm_vm *vm = kvm_vm_of(m, err);
 	int ret = vm ? 0 : -ENODEV;
 
 	for (u32 i = 0; !ret && i < vm->slots; i++)
@@ -276,7 +307,7 @@ static void report_dirty(struct memory *m, const struct memory_slot *s, const u6
 
 int kvm_sync_dirty(struct memory *m, struct err *err)
 {
-	struct kvm_vm *vm = vm_of(m, err);
+	struct kvm_vm *vm = kvm_vm_of(m, err);
 
 	if (!vm)
 		return -ENODEV;
@@ -298,7 +329,7 @@ int kvm_sync_dirty(struct memory *m, struct err *err)
 
 int kvm_doorbell(struct memory *m, const struct kvm_doorbell *d, bool add, struct err *err)
 {
-	struct kvm_vm *vm = vm_of(m, err);
+	struct kvm_vm *vm = kvm_vm_of(m, err);
 	struct kvm_ioeventfd event = {
 		.datamatch = d->value,
 		.addr = d->at,
@@ -314,21 +345,5 @@ int kvm_doorbell(struct memory *m, const struct kvm_doorbell *d, bool add, struc
 	if (ioctl(vm->fd, KVM_IOEVENTFD, &event) < 0)
 		return err_set(err, -errno, "doorbell at 0x%llx: %s", (unsigned long long)d->at,
 			strerror(errno));
-	return 0;
-}
-
-int kvm_irq_event(struct memory *m, int fd, u32 line, bool add, struct err *err)
-{
-	struct kvm_vm *vm = vm_of(m, err);
-	struct kvm_irqfd irq = {
-		.fd = (u32)fd, .gsi = line, .flags = add ? 0 : KVM_IRQFD_FLAG_DEASSIGN
-	};
-
-	if (!vm)
-		return -ENODEV;
-	if (ioctl(vm->fd, KVM_IRQFD, &irq) < 0)
-		return err_set(err, -errno,
-			"interrupt event for line %u: %s; interrupt controllers are in user space",
-			line, strerror(errno));
 	return 0;
 }

@@ -8,8 +8,10 @@ static void send(void)
 	lapic_write(APIC_ICR_HIGH, lapic_read(APIC_ID));
 	lapic_write(APIC_ICR,
 		0x400); /* to itself by number: the self shorthand takes fixed mode only */
-	for (unsigned i = 0; i < 20; i++)
+	for (unsigned i = 0; i < 20; i++) {
 		(void)lapic_read(APIC_ID);
+		(void)inb(0x80);
+	}
 }
 
 static void on_nmi(struct frame *f)

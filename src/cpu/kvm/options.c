@@ -1,0 +1,6 @@
+#include "cpu/kvm/options.h"
+
+const struct cpu_engine_option kvm_options[] = {
+	{ "user-irqchip", "local APICs in user space, not in KVM", KVM_OPTION_USER_IRQCHIP },
+	{ 0 },
+};

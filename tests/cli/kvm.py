@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""The KVM engine's user interface: --kvm, what `strata host` says, and that every guest ends.
+
+    kvm.py STRATA [NAME...]     runs the cases (or those whose name contains NAME)
+
+Cases that need KVM pass over it where /dev/kvm cannot be opened; what it can do beyond that does not matter.
+"""
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+import sectors
+
+STRATA = os.path.abspath(sys.argv[1])
+WORK = tempfile.TemporaryDirectory()
+PLACES = ([], ["--kvm", "user-irqchip"])  # of the local APICs
+SKIP = 77
+
+
+class Skipped(Exception):
+    pass
+
+
+def strata(*args, timeout=60):
+    return subprocess.run([STRATA, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
+
+
+def run(content, *options, timeout=60):
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        raise Skipped("/dev/kvm cannot be opened")
+    kernel = os.path.join(WORK.name, "kernel")
+    with open(kernel, "wb") as f:
+        f.write(content)
+    done = strata("run", "--engine", "kvm", "--kernel", kernel, "--memory", "16M", *options, timeout=timeout)
+    if done.returncode == 3:
+        raise Skipped(done.stderr.strip())
+    return done
+
+
+def usage_errors_name_the_switch():
+    for args, words in [
+        (["user-irqhcip"], ["user-irqhcip", "did you mean user-irqchip"]),
+        ([""], ["missing"]),
+        (["user-irqchip", "--engine", "interpret"], ["--kvm", "interpret"]),
+        (["user-irqchip", "--translate", "stats"], ["--kvm", "--translate"]),
+    ]:
+        done = strata("run", "--kernel", "x", "--kvm", *args)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, done
+        for word in words:
+            assert word in done.stderr, (word, done.stderr)
+
+
+def help_lists_the_switches():
+    assert re.search(r"^ +user-irqchip ", strata("help", "run").stdout, re.M)
+
+
+def host_says_where_local_apics_are():
+    about = {e["name"]: e for e in json.loads(strata("host", "--json").stdout)["engines"]}["kvm"]["about"]
+    assert re.fullmatch(r"local APICs in (KVM|user space: .+)", about), about
+    assert about in strata("host").stdout
+
+
+def each_place_of_the_apics_runs_a_guest():
+    for place in PLACES:
+        done = run(sectors.exits_with(3), *place)
+        assert done.returncode == 7, (place, done)
+
+
+CASES = [
+    usage_errors_name_the_switch,
+    help_lists_the_switches,
+    host_says_where_local_apics_are,
+    each_place_of_the_apics_runs_a_guest,
+]
+
+
+def main():
+    failed = passed = skipped = 0
+    for case in CASES:
+        if len(sys.argv) > 2 and not any(name in case.__name__ for name in sys.argv[2:]):
+            continue
+        try:
+            case()
+            passed += 1
+            print("ok  ", case.__name__, flush=True)
+        except Skipped as why:
+            skipped += 1
+            print("skip", case.__name__, why, flush=True)
+        except (AssertionError, subprocess.TimeoutExpired) as problem:
+            failed += 1
+            print("FAIL", case.__name__, problem, flush=True)
+    print(f"cases: {passed} passed, {failed} failed, {skipped} skipped")
+    sys.exit(1 if failed else 0 if passed else SKIP)
+
+
+main()
