@@ -113,6 +113,14 @@ static void op_cr8_write(struct x86_cpu *cpu, u64 value)
 
 static u64 op_host_tsc(struct x86_cpu *cpu) { return __rdtsc(); }
 
+static void op_tsc_changed(struct x86_cpu *cpu)
+{
+	struct vcpu *v = vcpu_of(cpu);
+
+	if (v->ops->tsc_changed)
+		v->ops->tsc_changed(v->ops_ctx, v);
+}
+
 static u64 op_clock_ns(struct x86_cpu *cpu, u64 host_tsc)
 {
 	struct vcpu *v = vcpu_of(cpu);
@@ -142,6 +150,7 @@ const struct x86_ops mmu_x86_ops = {
 	.cr8_read = op_cr8_read,
 	.cr8_write = op_cr8_write,
 	.host_tsc = op_host_tsc,
+	.tsc_changed = op_tsc_changed,
 	.clock_ns = op_clock_ns,
 	.wall_ns = op_wall_ns,
 };

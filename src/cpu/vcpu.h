@@ -50,6 +50,8 @@ struct vcpu_ops {
 	bool (*msr_write)(void *ctx, struct vcpu *v, u32 index, u64 value);
 	u64 (*cr8_read)(void *ctx, struct vcpu *v);
 	void (*cr8_write)(void *ctx, struct vcpu *v, u64 value);
+	/* The guest has written its TSC or TSC_ADJUST: x86.s.tsc_offset is new. May be NULL. */
+	void (*tsc_changed)(void *ctx, struct vcpu *v);
 	/* Of engines with local APICs of their own: see cpu/irqchip.h. */
 	void (*eoi)(void *ctx, struct vcpu *v, u8 vector);
 	/* For kvmclock, as struct x86_ops has them. */

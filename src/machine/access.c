@@ -158,6 +158,18 @@ static void cr8_write(void *ctx, struct vcpu *v, u64 value)
 	pthread_mutex_unlock(&m->lock);
 }
 
+static void tsc_changed(void *ctx, struct vcpu *v)
+{
+	struct machine *m = ctx;
+	struct machine_cpu *c = cpu_of(v);
+
+	pthread_mutex_lock(&m->lock);
+	c->tsc_offset = v->x86.s.tsc_offset;
+	if (!v->irqchip)
+		lapic_tsc_changed(c->lapic);
+	pthread_mutex_unlock(&m->lock);
+}
+
 static u64 clock_ns_at(void *ctx, struct vcpu *v, u64 host_tsc)
 {
 	const struct machine *m = ctx;
@@ -185,6 +197,7 @@ const struct vcpu_ops access_ops = {
 	.msr_write = msr_write,
 	.cr8_read = cr8_read,
 	.cr8_write = cr8_write,
+	.tsc_changed = tsc_changed,
 	.eoi = eoi,
 	.clock_ns = clock_ns_at,
 	.wall_ns = wall_ns,

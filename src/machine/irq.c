@@ -102,10 +102,7 @@ static int cpu_extint(void *ctx)
 	return m->pic ? pic_ack(m->pic) : -1;
 }
 
-static u64 cpu_tsc(void *ctx)
-{
-	return tsc_read() + ((struct machine_cpu *)ctx)->v.x86.s.tsc_offset;
-}
+static u64 cpu_tsc(void *ctx) { return tsc_read() + ((struct machine_cpu *)ctx)->tsc_offset; }
 
 static void eoi(void *ctx, u8 vector)
 {

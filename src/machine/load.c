@@ -51,7 +51,7 @@ static void reset_cpus(struct machine *m)
 
 		s->apic_base = c->lapic->base;
 		x86_reset(&c->v.x86);
-		s->tsc_offset = m->cpus[0].v.x86.s.tsc_offset;
+		s->tsc_offset = c->tsc_offset = m->cpus[0].v.x86.s.tsc_offset;
 		if (i)
 			s->activity = X86_WAIT_SIPI;
 		c->v.attention = 0;

@@ -16,6 +16,7 @@ struct machine_cpu {
 	struct vcpu v;
 	struct machine *machine;
 	struct lapic *lapic;
+	u64 tsc_offset; /* v.x86.s's, for whoever has the machine's lock */
 	pthread_t thread;
 	bool opened, started;
 };

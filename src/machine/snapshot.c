@@ -62,6 +62,7 @@ static int load_body(
 		if ((unsigned)v->x86.s.activity > X86_SHUTDOWN)
 			return err_set(err, -EINVAL, "activity %u does not exist",
 				(unsigned)v->x86.s.activity);
+		m->cpus[i - 1].tsc_offset = v->x86.s.tsc_offset;
 		v->x86.ops->flush(&v->x86, X86_FLUSH_ALL, 0, 0);
 		v->x86.ops->mode_changed(&v->x86);
 		return v->engine->push(v) ? err_set(err, -EIO, "the engine refuses the state") : 0;

@@ -87,6 +87,9 @@ struct x86_ops {
 	void (*cr8_write)(struct x86_cpu *cpu, u64 value);
 
 	u64 (*host_tsc)(struct x86_cpu *cpu);
+	/* The guest has moved its counter: s.tsc_offset is new. NULL: nobody waits for a value of
+	 * it. */
+	void (*tsc_changed)(struct x86_cpu *cpu);
 
 	/* For kvmclock. clock_ns: nanoseconds of guest time at that host TSC value, one linear
 	 * function for all vcpus of the machine, so that their clocks agree exactly; NULL: host TSC

@@ -112,6 +112,8 @@ static int move_tsc(struct x86_cpu *cpu, u64 delta)
 	cpu->s.tsc_offset += delta;
 	cpu->s.tsc_adjust += delta;
 	x86_kvmclock_update(cpu);
+	if (cpu->ops->tsc_changed)
+		cpu->ops->tsc_changed(cpu);
 	return X86_OK;
 }
 

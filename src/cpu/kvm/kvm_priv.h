@@ -76,6 +76,8 @@ int kvm_set_cpuid(struct vcpu *v, struct err *err);
 /* ---- state.c ---- */
 int kvm_pull(struct vcpu *v);
 int kvm_push(struct vcpu *v);
+/* The guest writes IA32_TSC or IA32_TSC_ADJUST: X86_OK, or X86_FAULT for #GP(0). */
+int kvm_write_tsc(struct vcpu *v, u32 index, u64 value);
 
 /* ---- ops.c: struct x86_ops for x86/ functions called on a pulled state ---- */
 const struct x86_ops *kvm_x86_ops(void);

@@ -99,13 +99,19 @@ static void answer_mmio(struct vcpu *v, struct kvm_run *run)
 
 /*
  * MSRs that KVM does not have: the machine's (local APIC), else the table in x86/, whose constants
- * and checks need no pulled state. Registers that live in KVM never come here.
+ * and checks need no pulled state. Of the registers that live in KVM only the time-stamp counter's
+ * come here, when written.
  */
 static void answer_msr(struct vcpu *v, struct kvm_run *run, bool write)
 {
 	u32 index = run->msr.index;
 	u64 value = write ? run->msr.data : 0;
-	int ret = write ? x86_wrmsr(&v->x86, index, value) : x86_rdmsr(&v->x86, index, &value);
+	int ret;
+
+	if (write && (index == MSR_TSC || index == MSR_TSC_ADJUST))
+		ret = kvm_write_tsc(v, index, value);
+	else
+		ret = write ? x86_wrmsr(&v->x86, index, value) : x86_rdmsr(&v->x86, index, &value);
 
 	run->msr.error = ret != X86_OK; /* KVM raises #GP(0) */
 	if (!write)

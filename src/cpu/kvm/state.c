@@ -12,6 +12,7 @@
 #include "base/bits.h"
 #include "cpu/kvm/kvm_priv.h"
 #include "os/tsc.h"
+#include "x86/cpuid.h"
 #include "x86/exception.h"
 #include "x86/msr.h"
 #include "x86/xsave.h"
@@ -225,14 +226,38 @@ static int push_msr(struct vcpu *v, u32 index, u64 value)
 		(unsigned long long)value, index, x86_msr_name(index) ?: "unnamed");
 }
 
+static int push_tsc(struct vcpu *v)
+{
+	u64 offset = v->x86.s.tsc_offset;
+
+	if (!tsc_attribute(v, KVM_SET_DEVICE_ATTR, &offset))
+		return 0;
+	return push_msr(v, MSR_TSC, tsc_read() + offset);
+}
+
+/* Not x86_wrmsr(), which would also renew the kvmclock page: here that is KVM's. */
+int kvm_write_tsc(struct vcpu *v, u32 index, u64 value)
+{
+	struct x86_state *s = &v->x86.s;
+	u64 now = index == MSR_TSC ? tsc_read() + s->tsc_offset : s->tsc_adjust;
+	bool adjust = x86_model_has(v->x86.model, 7, 0, 1, 1);
+
+	if (index == MSR_TSC_ADJUST && !adjust)
+		return x86_gp(&v->x86, 0);
+	s->tsc_offset += value - now;
+	s->tsc_adjust += value - now;
+	if (push_tsc(v) || (adjust && push_msr(v, MSR_TSC_ADJUST, s->tsc_adjust)))
+		return x86_gp(&v->x86, 0);
+	if (v->ops->tsc_changed)
+		v->ops->tsc_changed(v->ops_ctx, v);
+	return X86_OK;
+}
+
 static int push_msrs(struct vcpu *v)
 {
 	const struct kvm_vm *vm = ((struct kvm_vcpu *)v->engine_data)->vm;
-	u64 offset = v->x86.s.tsc_offset;
-	int ret = 0;
+	int ret = push_tsc(v);
 
-	if (tsc_attribute(v, KVM_SET_DEVICE_ATTR, &offset) < 0)
-		ret = push_msr(v, MSR_TSC, tsc_read() + offset);
 	for (u32 i = 0; i < vm->msr_count && !ret; i++) {
 		const struct x86_msr_slot *slot = &x86_msr_slots[vm->msrs[i]];
 		u64 value = 0;

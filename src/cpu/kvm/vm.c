@@ -89,7 +89,8 @@ static int set_slot(struct kvm_vm *vm, u32 id, bool log, struct err *err)
 /*
  * Which MSRs come to us. Those KVM refuses or does not know, among them the x2APIC range while it
  * has no APIC, come by themselves; IA32_APIC_BASE and IA32_TSC_DEADLINE it would swallow, so while
- * the APICs are ours a filter denies them.
+ * the APICs are ours a filter denies them. It then denies writes to the time-stamp counter, too:
+ * our TSC-deadline timer must know of them.
  */
 static int route_msrs(struct kvm_vm *vm, struct err *err)
 {
@@ -99,12 +100,14 @@ static int route_msrs(struct kvm_vm *vm, struct err *err)
 			  KVM_MSR_EXIT_REASON_FILTER },
 	};
 	u8 denied[1] = { 0 }; /* a 0 bit denies */
-	const u32 rw = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE;
+	const u32 write = KVM_MSR_FILTER_WRITE, rw = KVM_MSR_FILTER_READ | write;
 	struct kvm_msr_filter filter = {
 		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
 		.ranges = {
 			{ .flags = rw, .nmsrs = 1, .base = MSR_APIC_BASE, .bitmap = denied },
 			{ .flags = rw, .nmsrs = 1, .base = MSR_TSC_DEADLINE, .bitmap = denied },
+			{ .flags = write, .nmsrs = 1, .base = MSR_TSC, .bitmap = denied },
+			{ .flags = write, .nmsrs = 1, .base = MSR_TSC_ADJUST, .bitmap = denied },
 		},
 	};
 

@@ -71,6 +71,50 @@ static void deadline(void)
 	CHECK(wait_for(&count, 2));
 }
 
+/* Interrupts on for a while: 55 ms of PIT time at least, unless something comes. */
+static void let_pass(void)
+{
+	u32 none = count + 1;
+
+	outb(0x61, (inb(0x61) & 0xfc) | 1);
+	outb(0x43, 0xb0);
+	outb(0x42, 0xff);
+	outb(0x42, 0xff);
+	__asm__ volatile("sti");
+	while (!(inb(0x61) & 0x20) && count < none)
+		__asm__ volatile("pause");
+	__asm__ volatile("cli");
+}
+
+/* An armed deadline is a value of the counter, not a distance: whoever moves the counter moves the
+ * moment (SDM 3A 10.5.4.1). 2^34 ticks are some seconds. */
+static void moved_counter(void)
+{
+	const u64 far = 1ull << 34;
+
+	setup();
+	if (!(cpuid(1, 0).c & 1u << 24)) {
+		test_skip("no TSC-deadline timer");
+		return;
+	}
+	lapic_write(APIC_TIMER, 0x40040);
+	wrmsr(0x6e0, rdtsc() + far);
+	wrmsr(0x10, rdtsc() + far);
+	let_pass();
+	CHECK_EQ(count, 1);
+
+	wrmsr(0x6e0, rdtsc() + 20000000);
+	wrmsr(0x10, rdtsc() - far);
+	let_pass();
+	CHECK_EQ(count, 1);
+	if (cpuid(7, 0).b & 2) { /* TSC_ADJUST moves it, too */
+		wrmsr(0x3b, rdmsr(0x3b) + far);
+		let_pass();
+		CHECK_EQ(count, 2);
+	}
+	wrmsr(0x6e0, 0);
+}
+
 static void halt(void)
 {
 	setup();
@@ -161,6 +205,7 @@ const struct test tests[] = {
 	{ "one-shot", one_shot, 5 },
 	{ "periodic", periodic, 2 },
 	{ "TSC deadline", deadline, 5 },
+	{ "moved counter", moved_counter, 2 },
 	{ "hlt", halt, 10 },
 	{ "priority", priority, CHEAP },
 	{ "task priority", task_priority, CHEAP },

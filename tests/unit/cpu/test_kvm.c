@@ -84,6 +84,29 @@ static void msrs_of_the_apic_and_of_the_table_come_to_us(void **state)
 	machine_free(m);
 }
 
+static u64 told_offset;
+static void op_tsc_changed(void *ctx, struct vcpu *v) { told_offset = v->x86.s.tsc_offset; }
+
+static void writes_of_the_counter_come_to_us(void **state)
+{
+	struct vcpu_ops ops = test_ops;
+	struct machine *m = machine_new();
+	u64 before = m->v.x86.s.tsc_offset;
+
+	ops.tsc_changed = op_tsc_changed;
+	m->v.ops = &ops;
+	/* mov ecx,0x3b; mov edx,0x100; xor eax,eax; wrmsr; mov ecx,0x10; mov edx,0x7; wrmsr; hlt */
+	START(m, long, 0xb9, 0x3b, 0, 0, 0, 0xba, 0, 1, 0, 0, 0x31, 0xc0, 0x0f, 0x30, 0xb9, 0x10, 0,
+		0, 0, 0xba, 7, 0, 0, 0, 0x0f, 0x30, 0xf4);
+	enum cpu_exit why = kvm_engine.run(&m->v);
+	assert_int_equal(why, CPU_EXIT_HALT);
+	/* The counter was 7 << 32 a moment ago, and both registers moved by the same. */
+	u64 now = tsc_read() + told_offset;
+	assert_in_range(now, 7ull << 32, (7ull << 32) + tsc_hz());
+	assert_int_equal(m->v.x86.s.tsc_adjust, told_offset - before);
+	machine_free(m);
+}
+
 /* ---- state ---- */
 
 static void state_survives_push_and_pull(void **state)
@@ -370,6 +393,7 @@ int main(void)
 		cmocka_unit_test(protected_mode_strings_and_ports),
 		cmocka_unit_test(long_mode_mmio_and_rom),
 		cmocka_unit_test(msrs_of_the_apic_and_of_the_table_come_to_us),
+		cmocka_unit_test(writes_of_the_counter_come_to_us),
 		cmocka_unit_test(state_survives_push_and_pull),
 		cmocka_unit_test(interrupt_waits_for_if_and_wakes_hlt),
 		cmocka_unit_test(triple_fault_is_a_shutdown),

@@ -3,6 +3,8 @@
 
 static u64 now_tsc;
 static u64 test_tsc(struct x86_cpu *cpu) { return now_tsc; }
+static u64 told_offset;
+static void test_tsc_changed(struct x86_cpu *cpu) { told_offset = cpu->s.tsc_offset; }
 static u64 test_wall(struct x86_cpu *cpu) { return 1700000000000000000ull; }
 static bool apic_read(struct x86_cpu *cpu, u32 index, u64 *value)
 {
@@ -20,6 +22,7 @@ static struct fake *msr_new(bool amd)
 
 	fake_long(f, 0);
 	control_ops.host_tsc = test_tsc;
+	control_ops.tsc_changed = test_tsc_changed;
 	control_ops.wall_ns = test_wall;
 	control_ops.msr_read = apic_read;
 	control_ops.msr_write = apic_write;
@@ -115,9 +118,11 @@ static void tsc_writes_move_offset_and_adjust_together(void **state)
 	assert_ok(x86_wrmsr(&f->cpu, MSR_TSC, 100));
 	assert_int_equal(read_ok(f, MSR_TSC), 100);
 	assert_int_equal(read_ok(f, MSR_TSC_ADJUST), 100 - now_tsc);
+	assert_int_equal(told_offset, 100 - now_tsc);
 	assert_ok(x86_wrmsr(&f->cpu, MSR_TSC_ADJUST, 0));
 	assert_int_equal(x86_tsc(&f->cpu), now_tsc);
 	assert_int_equal(f->cpu.s.tsc_offset, 0);
+	assert_int_equal(told_offset, 0);
 	fake_free(f);
 }
 
