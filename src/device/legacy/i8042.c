@@ -1,7 +1,11 @@
 /*
  * 8042 keyboard controller with an auxiliary port, as in the PS/2 (IBM PS/2 Hardware Interface
  * Technical Reference, "Keyboard and Auxiliary Device Controller"), and system control port A at
- * 0x92. lines[0] is IRQ1, lines[1] IRQ12, lines[2] the A20 gate (high: enabled).
+ * 0x92. lines[0] is IRQ1, lines[1] IRQ12.
+ *
+ * Address line 20 is always on: no processor since Haswell has the pin (SDM 3A 8.7.13.4 calls it
+ * optional), and no guest that a virtual machine is for needs the wrap at 1 MiB. Its bit can be
+ * written and read back in both ports, as drivers check, and gates nothing.
  *
  * Three sources want the one output buffer: the controller's own replies, the keyboard and the
  * auxiliary device. Each has a queue; when the guest has read the buffer, refill() takes the next
@@ -16,7 +20,7 @@
 #include "device/legacy/legacy.h"
 
 enum { WINDOW_DATA, WINDOW_COMMAND, WINDOW_PORT_A };
-enum { LINE_KEYBOARD, LINE_AUX, LINE_A20 };
+enum { LINE_KEYBOARD, LINE_AUX };
 
 #define STATUS_FULL    BIT(0)
 #define STATUS_SYSTEM  BIT(2)
@@ -105,7 +109,6 @@ static void update(struct i8042 *k)
 {
 	irq_set(&k->dev.env.lines[LINE_KEYBOARD], irq_level(k, LINE_KEYBOARD));
 	irq_set(&k->dev.env.lines[LINE_AUX], irq_level(k, LINE_AUX));
-	irq_set(&k->dev.env.lines[LINE_A20], k->a20);
 }
 
 static bool may_speak(const struct i8042 *k, unsigned source)
