@@ -8,9 +8,11 @@ Cases that need KVM pass over it where /dev/kvm cannot be opened; what it can do
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 import sectors
 
@@ -69,11 +71,50 @@ def each_place_of_the_apics_runs_a_guest():
         assert done.returncode == 7, (place, done)
 
 
+def usable():
+    return {e["name"]: e for e in json.loads(strata("host", "--json").stdout)["engines"]}["kvm"]["usable"]
+
+
+def triple_fault_ends_or_the_host_is_refused():
+    for place in PLACES:
+        done = run(sectors.triple_fault(), "--timeout", "1", *place)
+        if done.returncode == 124:  # KVM's emulator goes on where a processor would not
+            assert not usable(), place
+        else:
+            assert done.returncode == 1 and "triple fault" in done.stderr, (place, done)
+
+
+def every_guest_ends_in_time():
+    guests = (sectors.triple_fault(), sectors.jumps_nowhere(), sectors.sector(sectors.HALT), sectors.sector(sectors.SPIN))
+    for guest in guests:
+        for place in PLACES:
+            start = time.monotonic()
+            assert run(guest, "--timeout", "0.3", *place).returncode in (1, 124), place
+            assert time.monotonic() - start < 2, (place, time.monotonic() - start)
+
+
+def sigterm_ends_within_a_second():
+    for guest in (sectors.triple_fault(), sectors.sector(sectors.HALT), sectors.sector(sectors.SPIN)):
+        for place in PLACES:
+            run(sectors.exits_with(3), *place)  # skips where KVM does not open
+            kernel = os.path.join(WORK.name, "kernel")
+            with open(kernel, "wb") as f:
+                f.write(guest)
+            command = [STRATA, "run", "--engine", "kvm", "--kernel", kernel, "--memory", "16M", *place]
+            with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                time.sleep(0.4)
+                process.terminate()
+                assert process.wait(1.5) in (1, 128 + signal.SIGTERM), place
+
+
 CASES = [
     usage_errors_name_the_switch,
     help_lists_the_switches,
     host_says_where_local_apics_are,
     each_place_of_the_apics_runs_a_guest,
+    triple_fault_ends_or_the_host_is_refused,
+    every_guest_ends_in_time,
+    sigterm_ends_within_a_second,
 ]
 
 

@@ -5,10 +5,14 @@
  *
  *  1. duty: string moves, an exception through an IDT gate and IRETQ, LOCK CMPXCHG16B; each step
  *     announces itself on a port, so that the message can name the first one that failed;
- *  2. speed: a counting loop for a few milliseconds, against the same loop run natively.
+ *  2. speed: a counting loop for a few milliseconds, against the same loop run natively;
+ *  3. faults: an exception in real mode with an empty interrupt table is a shutdown. KVM's
+ * emulator, which runs real mode where the processor cannot, does not look at the table's limit
+ *     (emulate_int_real() in Linux arch/x86/kvm/emulate.c): such a guest goes on at whatever the
+ *     memory there says, often for ever.
  *
  * A timer signal to this thread every millisecond posts ATTN_STOP once the time is over, so nothing
- * the guest or KVM does takes longer: two limits of some ten milliseconds each.
+ * the guest or KVM does takes longer: three limits of some ten milliseconds each.
  */
 #include "base/bits.h"
 #include "base/scope.h"
@@ -252,6 +256,30 @@ static int check_speed(struct probe *p, struct err *why)
 	return 0;
 }
 
+/* INT3, which the limit forbids; the entry behind the limit leads to the HLT. */
+static int check_faults(struct probe *p, struct err *why)
+{
+	static const u8 code[] = { 0xcc, 0xf4 };
+	u8 *ram = p->memory.regions[0].host;
+	struct x86_state *s = &p->v.x86.s;
+
+	memcpy(ram + GUEST_CODE, code, sizeof(code));
+	put_le32(ram + 4 * X86_BP, GUEST_CODE + 1);
+	x86_reset(&p->v.x86);
+	s->seg[X86_CS].selector = 0;
+	s->seg[X86_CS].base = 0;
+	s->rip = GUEST_CODE;
+	s->gpr[RSP] = GUEST_TOP;
+	s->idt = (struct x86_table){ 0, 0 };
+	if (kvm_push(&p->v) < 0)
+		return err_set(why, -EIO, "KVM does not take a 16-bit state: %s", p->v.error.text);
+	if (run_for(p, DUTY_NS) == CPU_EXIT_SHUTDOWN)
+		return 0;
+	return err_set(why, -ENOTSUP,
+		"KVM ignores the limit of the interrupt table in real mode: a triple fault may not "
+		"end the guest");
+}
+
 static int open_guest(struct probe *p, struct err *why)
 {
 	struct memory_region *ram;
@@ -296,6 +324,7 @@ int kvm_probe(struct err *why)
 	if (!ret) {
 		ret = check_duty(p, why);
 		ret = ret ?: check_speed(p, why);
+		ret = ret ?: check_faults(p, why);
 		timer_delete(timer);
 	}
 	kvm_engine.close(&p->v);
