@@ -3,7 +3,7 @@
 #   make run          boot Debian's stock cloud kernel to a shell (a short demonstration without a terminal)
 #   make test         build and run the tests; the last line is "N passed, N failed, N skipped"
 #   make build        build/strata
-#   make test-long    every test, longer fuzzing, with the sanitizers too
+#   make test-long    every test, longer fuzzing, with the sanitizers for memory and for threads too
 #   make bench        speed and boot times, beside QEMU's where it is installed; bench-quick: in five minutes
 #   make check        the rules only: layers, headers, formatting, documents, Clang
 #   make fmt          format the sources;  make clean: remove build/
@@ -49,7 +49,7 @@ test:
 	@tools/run-tests $(MODES:%=build/%) $(SUITES:%=--suite %)
 
 test-long:
-	@STRATA_TEST_LONG=1 $(MAKE) --no-print-directory test MODES="release asan"
+	@STRATA_TEST_LONG=1 $(MAKE) --no-print-directory test MODES="release asan tsan"
 
 bench: build
 	@tools/deps build run bench
