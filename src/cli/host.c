@@ -70,6 +70,7 @@ static struct sandbox_report probe_sandbox(void)
 	struct sandbox_report report = { 0 };
 	struct err err = { 0 };
 
+	fflush(stdout); /* the probe forks: nothing may be there to be written twice */
 	if (sandbox_probe(&report, &err))
 		for (unsigned i = 0; i < SANDBOX_STAGES; i++)
 			report.stages[i] = err;

@@ -71,6 +71,12 @@ def each_place_of_the_apics_runs_a_guest():
         assert done.returncode == 7, (place, done)
 
 
+def reset_starts_again():
+    for place in PLACES:
+        done = run(sectors.resets_once(), *place)
+        assert done.returncode == 5 << 1 | 1, (place, done)
+
+
 def usable():
     return {e["name"]: e for e in json.loads(strata("host", "--json").stdout)["engines"]}["kvm"]["usable"]
 
@@ -112,6 +118,7 @@ CASES = [
     help_lists_the_switches,
     host_says_where_local_apics_are,
     each_place_of_the_apics_runs_a_guest,
+    reset_starts_again,
     triple_fault_ends_or_the_host_is_refused,
     every_guest_ends_in_time,
     sigterm_ends_within_a_second,

@@ -129,8 +129,10 @@ def translator_switches(strata):
 
 
 def tags(args):
-    """What exceptions in programs.list may name: the engine, and what kind of KVM it is."""
+    """What programs.list may name in skip and except: the engine, the build, and what kind of KVM it is."""
     found = [args.engine]
+    if args.tsan:
+        found += ["tsan", "tsan" + args.engine]
     if args.engine == "kvm":
         split = ["split"] if "user-irqchip" not in args.switches else []
         soft = ["soft"] if args.soft else []
@@ -139,8 +141,9 @@ def tags(args):
 
 
 def one(args, program):
-    if args.engine in program.skip:
-        return program, "skip", program.skip[args.engine], 0.0, ""
+    for tag in args.tags:
+        if tag in program.skip:
+            return program, "skip", program.skip[tag], 0.0, ""
     if args.soft and not program.soft:
         return program, "skip", "this host's KVM emulates in software, and not enough", 0.0, ""
     status, text, seconds = execute(args, program)
@@ -153,6 +156,7 @@ def one(args, program):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", choices=["interpret", "translate", "kvm", "qemu"], default="interpret")
+    parser.add_argument("--tsan", action="store_true", help="the build has the thread sanitizer: slow, and late with signals")
     parser.add_argument("--switches", default="", help="of the engine: NAME[,NAME...]")
     parser.add_argument("--strata", default=os.environ.get("STRATA", "build/strata"))
     parser.add_argument("--programs", default=os.path.join(HERE, "build"), help="folder with the built programs")
@@ -168,6 +172,7 @@ def main():
     if why:
         print(f"skip: {why}")
         return 77
+    args.timeout *= 5 if args.tsan else 1
     args.soft = kvm_is_soft(args)
     args.tags = tags(args)
     programs = [p for p in read_list(args.list) if not args.names or p.name in args.names]

@@ -176,6 +176,7 @@ static int push(struct vcpu *v, const struct irqchip_lapic *l)
 		.entry = { .index = MSR_TSC_DEADLINE, .data = l->tsc_deadline } };
 	struct kvm_lapic_state page = { 0 };
 
+	k->extint = -1; /* what the state before this one was about to take */
 	for (unsigned i = 0; i < IRQCHIP_REGS; i++)
 		put_le32((u8 *)page.regs + 16 * i, l->reg[i]);
 	if (ioctl(k->fd, KVM_SET_LAPIC, &page) < 0)

@@ -314,7 +314,7 @@ static int enter(struct vcpu *v, struct kvm_run *run, bool only_complete)
 	struct kvm_vcpu *k = v->engine_data;
 
 	if (only_complete)
-		run->immediate_exit = 1;
+		__atomic_store_n(&run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	return v->irqchip ? ioctl(k->fd, KVM_RUN, 0) : enter_with_cr8(v, run);
 }
 

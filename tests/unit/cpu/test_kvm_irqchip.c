@@ -222,6 +222,35 @@ static void end_of_a_level_interrupt_is_told(void **state)
 	machine_free(m);
 }
 
+static void *start_soon(void *arg)
+{
+	struct vcpu *v = arg;
+
+	usleep(5000);
+	v->irqchip->send(v, TO_CPU0, 0x600 | PROGRAM >> 12);
+	return NULL;
+}
+
+static void startup_message_starts_a_waiting_processor(void **state)
+{
+	struct machine *m = split();
+	pthread_t other;
+
+	START(m, real, 0xb0, 0x77, 0xe6, 0x10, 0xeb, 0xfe); /* mov al,0x77; out 0x10,al; jmp $ */
+	m->v.x86.s.activity = X86_WAIT_SIPI;
+	m->v.x86.s.rip = 0xfff0;
+	push_ok(m);
+	struct irqchip_lapic l = form();
+	give(m, &l);
+	assert_int_equal(pthread_create(&other, NULL, start_soon, &m->v), 0);
+	run_to(m, CPU_EXIT_KICK);
+	pthread_join(other, NULL);
+	assert_int_equal(m->log[0].value, 0x77);
+	assert_int_equal(m->v.x86.s.seg[X86_CS].selector, PROGRAM >> 4);
+	assert_int_equal(m->v.x86.s.activity, X86_RUNNING);
+	machine_free(m);
+}
+
 /* ---- state ---- */
 
 static void registers_survive_a_round_trip(void **state)
@@ -319,6 +348,7 @@ int main(void)
 		cmocka_unit_test(vector_of_the_8259_goes_through_lint0),
 		cmocka_unit_test(masked_lint0_takes_no_vector),
 		cmocka_unit_test(end_of_a_level_interrupt_is_told),
+		cmocka_unit_test(startup_message_starts_a_waiting_processor),
 		cmocka_unit_test(registers_survive_a_round_trip),
 		cmocka_unit_test(deadline_survives_a_round_trip),
 		cmocka_unit_test(x2apic_mode_has_its_own_id_register),
