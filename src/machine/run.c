@@ -26,9 +26,10 @@
 #include <string.h>
 #include <time.h>
 
-/* An engine that does not come back within this time has failed; a process asked to end has a
- * second. */
-#define PARK_MS 700
+/* An engine that does not come back within this time has failed. A process asked to end has a
+ * second; where nobody waits, a busy host may keep a thread from running for longer than that. */
+#define PARK_MS		 700
+#define PARK_MS_NO_HASTE 10000
 
 /* true: run guest code. */
 static bool gate_enter(struct machine *m, struct vcpu *v)
@@ -70,13 +71,14 @@ static void stop_cpus(struct machine *m)
 	fd_event_set(m->wake_fd);
 }
 
-static int wait_parked(struct machine *m)
+static int wait_parked(struct machine *m, unsigned ms)
 {
 	struct timespec until;
 	int rc = 0;
 
 	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += PARK_MS * 1000000l;
+	until.tv_sec += ms / 1000;
+	until.tv_nsec += ms % 1000 * 1000000l;
 	until.tv_sec += until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
 	pthread_mutex_lock(&m->gate);
@@ -187,11 +189,18 @@ void machine_end(struct machine *m, enum machine_why why, u32 code, const char *
 
 /* Main thread */
 
+/* These are the user's or the caller's wish; what the guest has said until now can wait no longer.
+ */
+static bool is_hasty(enum machine_why why)
+{
+	return why == MACHINE_SIGNAL || why == MACHINE_TIMEOUT || why == MACHINE_ESCAPE;
+}
+
 static void reset(struct machine *m)
 {
 	struct err err = { 0 };
 
-	if (wait_parked(m)) {
+	if (wait_parked(m, PARK_MS_NO_HASTE)) {
 		machine_end(m, MACHINE_ERROR, 0, "reset: a processor does not stop");
 		return;
 	}
@@ -207,13 +216,6 @@ static void reset(struct machine *m)
 		m->phase = PHASE_RUN;
 	pthread_cond_broadcast(&m->gate_changed);
 	pthread_mutex_unlock(&m->gate);
-}
-
-/* These are the user's or the caller's wish; what the guest has said until now can wait no longer.
- */
-static bool is_hasty(enum machine_why why)
-{
-	return why == MACHINE_SIGNAL || why == MACHINE_TIMEOUT || why == MACHINE_ESCAPE;
 }
 
 static void on_wake(void *ctx)
@@ -266,7 +268,10 @@ static int stop_threads(struct machine *m, struct err *err)
 {
 	set_phase(m, PHASE_QUIT);
 	stop_cpus(m);
-	if (wait_parked(m))
+	pthread_mutex_lock(&m->gate);
+	bool hasty = is_hasty(m->result.why) || atomic_load(&m->hurry);
+	pthread_mutex_unlock(&m->gate);
+	if (wait_parked(m, hasty ? PARK_MS : PARK_MS_NO_HASTE))
 		return err_set(err, -ETIMEDOUT, "a processor does not stop");
 	for (unsigned i = 0; i < m->config.cpus; i++)
 		if (m->cpus[i].started)
