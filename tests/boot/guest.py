@@ -1,0 +1,119 @@
+"""What the boot tests share: kernels, initramfs archives, and a machine whose console the test reads and types on."""
+import os
+import re
+import select
+import signal
+import stat
+import subprocess
+import sys
+import time
+from importlib.machinery import SourceFileLoader
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+FOLDER = f"{ROOT}/build/guest"
+LONG = bool(os.environ.get("STRATA_TEST_LONG"))
+SKIP = 77
+NOT_POSSIBLE_HERE = 3  # strata's exit status
+# No kernel says any of these when all is well.
+FORBIDDEN = ["Kernel panic", "BUG:", "Oops", "Call Trace", "WARNING:", "unchecked MSR access", "rcu: INFO", "soft lockup"]
+ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()]B|[=>])|\r")
+
+sys.dont_write_bytecode = True
+
+
+class Failed(Exception):
+    pass
+
+
+def skip(why):
+    print("skipped:", why)
+    sys.exit(SKIP)
+
+
+def tool(name, *args):
+    """Runs one of tools/ and returns what it prints; where it cannot do its work, the test is skipped."""
+    done = subprocess.run([f"{ROOT}/tools/{name}", *args], capture_output=True, text=True)
+    if done.returncode:
+        skip(done.stderr.strip())
+    return done.stdout.strip()
+
+
+def kernel(flavour):
+    return tool("fetch-kernel", flavour, FOLDER)
+
+
+def initramfs(name, files=()):
+    """tools/make-initramfs with more files, {name: content}, in a second archive: the kernel unpacks one after the other."""
+    path = f"{FOLDER}/{name}.cpio"
+    tool("make-initramfs", path)
+    more = SourceFileLoader("make_initramfs", f"{ROOT}/tools/make-initramfs").load_module().Newc()
+    for file, content in dict(files).items():
+        more.add(file, stat.S_IFREG | 0o755, content)
+    with open(path, "ab") as archive:
+        archive.write(more.finish())
+    return path
+
+
+def forbidden(text):
+    return [f"in the output: {word!r}" for word in FORBIDDEN if word in text]
+
+
+class Guest:
+    """A running machine. Everything must be over within `seconds`; what is not raises Failed, and so does an early end."""
+
+    def __init__(self, command, seconds):
+        self.started, self.deadline = time.monotonic(), time.monotonic() + seconds
+        self.machine = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        self.raw, self.seen = b"", 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.machine.poll() is None:
+            os.killpg(self.machine.pid, signal.SIGKILL)
+        self.machine.communicate()
+
+    @property
+    def text(self):
+        return ESCAPES.sub("", self.raw.decode(errors="replace"))
+
+    def took(self):
+        return time.monotonic() - self.started
+
+    def read(self):
+        """What has come; False at the end of the output."""
+        left = self.deadline - time.monotonic()
+        if left <= 0 or not select.select([self.machine.stdout], [], [], left)[0]:
+            raise Failed("takes too long")
+        data = os.read(self.machine.stdout.fileno(), 65536)
+        self.raw += data
+        return bool(data)
+
+    def wait_for(self, pattern):
+        """The first match in what nobody has waited for yet."""
+        while not (found := re.compile(pattern, re.M).search(self.text, self.seen)):
+            if not self.read():
+                raise Failed(f"ended with {self.machine.wait()} before {pattern!r}")
+        self.seen = found.end()
+        return found
+
+    def type(self, line):
+        self.machine.stdin.write(line.encode() + b"\n")
+        self.machine.stdin.flush()
+
+    def shell(self, command):
+        """(status, output) of a command at a shell's prompt."""
+        # The echo of what was typed does not match.
+        self.type(f"{command}; echo \"=\"\"end $?\"")
+        self.wait_for(r'end \$\?"\n')
+        begin = self.seen
+        end = self.wait_for(r"^=end (\d+)\n")
+        return int(end[1]), self.text[begin:end.start()]
+
+    def end(self):
+        """Its exit status, once all output is there."""
+        while self.read():
+            pass
+        return self.machine.wait()
