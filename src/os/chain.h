@@ -2,7 +2,15 @@
  * whoever was there before. */
 #pragma once
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
+
+/* SIGBUS for a page of a memfd that the host has no memory for: no guest's doing, whatever
+ * instruction touched it. The handler of src/os/tty.c says so and ends the process. */
+static inline bool chain_is_shortage(int sig, const siginfo_t *info)
+{
+	return sig == SIGBUS && info->si_code == BUS_ADRERR;
+}
 
 /* From within a handler: what would have happened without it. Async-signal-safe. */
 static inline void chain_signal(

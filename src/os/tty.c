@@ -1,4 +1,5 @@
 #include "os/tty.h"
+#include "os/chain.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -46,16 +47,22 @@ bool tty_is_raw(void) { return atomic_load(&tty.raw); }
 
 /* With the default action back in place, raising the signal ends the process as it would have ended
  * without us, with the same status and core file. It stays pending while its handler runs. */
-static void crashed(int sig)
+static void crashed(int sig, siginfo_t *info, void *context)
 {
+	static const char shortage[] = "strata: the host has no memory left for the guest's\n";
+
 	tty_restore();
+	if (chain_is_shortage(sig, info)) {
+		(void)!write(STDERR_FILENO, shortage, sizeof(shortage) - 1);
+		_exit(1);
+	}
 	signal(sig, SIG_DFL);
 	raise(sig);
 }
 
 void tty_guard(void)
 {
-	struct sigaction act = { .sa_handler = crashed };
+	struct sigaction act = { .sa_sigaction = crashed, .sa_flags = SA_SIGINFO };
 
 	for (unsigned i = 0; i < ARRAY_LEN(crash_signals); i++)
 		sigaction(crash_signals[i], &act, NULL);

@@ -1,8 +1,10 @@
 /*
  * The terminal in raw mode, and back whatever happens: atexit() for every ordinary end, and
  * handlers of the signals a crash raises (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP,
- * SIGSYS), which restore it and then let the signal do what it would have done. Signals that ask
- * the process to end are the caller's: it reads them from a signalfd and ends in the ordinary way.
+ * SIGSYS), which restore it and then let the signal do what it would have done. One of them is no
+ * crash: when the host has no memory for a page, a line says so, and the process ends with status
+ * 1. Signals that ask the process to end are the caller's: it reads them from a signalfd and ends
+ * in the ordinary way.
  *
  * Engines handle some of those signals, too. They come later, keep the previous action and pass on
  * what is not their own.

@@ -49,10 +49,9 @@ def limited(what, value):
 SETUP_SECTS = 4
 
 
-def bzimage(payload=None, size=1 << 20, **fields):
-    """A bzImage (boot.rst) around an ELF file that spins; fields overwrites bytes of its header."""
+def bzimage(payload=None, size=1 << 20, code=b"\xeb\xfe", **fields):
+    """A bzImage (boot.rst) around an ELF file of this code, which spins; fields overwrites bytes of its header."""
     if payload is None:
-        code = b"\xeb\xfe"
         elf = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, 62, 1, 0x1000000, 64, 0, 0, 64, 56, 1, 0, 0, 0)
         elf += struct.pack("<IIQQQQQQ", 1, 5, 0x1000, 0x1000000, 0x1000000, len(code), size, 0x1000)
         elf = elf.ljust(0x1000, b"\0") + code
@@ -199,6 +198,41 @@ def limits_of_the_host_are_one_line():
             one_line(done, 1, "Too many open files")
 
 
+# 64-bit code that stores for ever to the same place, at 32 MiB.
+STORES = [
+    b"\xbf\x00\x00\x00\x02\xb9\x00\x00\x10\x00\xf3\xaa\xeb\xf2",  # 1: mov edi, 32M; mov ecx, 1M; rep stosb; jmp 1b
+    b"\xc6\x04\x25\x00\x00\x00\x02\x01\xeb\xf6",  # 1: mov byte [32M], 1; jmp 1b
+    b"\x0f\x20\xe0\x0d\x00\x06\x00\x00\x0f\x22\xe0"  # mov rax, cr4; or eax, 0x600; mov cr4, rax
+    b"\x0f\x11\x04\x25\x00\x00\x00\x02\xeb\xf6",  # 1: movups [32M], xmm0; jmp 1b
+]
+
+
+def host_without_memory_ends_the_machine():
+    if built_with(b"__asan_init") or built_with(b"__tsan_init"):
+        return  # they report signals themselves
+    for engine in ("interpret", "translate"):
+        for code in STORES:
+            kernel = image(bzimage(code=code))
+            with subprocess.Popen([cli.STRATA, "run", "--engine", engine, "--no-sandbox", "--memory", "64M", "--kernel", kernel],
+                                  stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+                take_memory(process.pid)
+                _, said = process.communicate(timeout=10)
+            one_line(subprocess.CompletedProcess([], process.returncode, b"", said), 1, "no memory left")
+
+
+def take_memory(pid):
+    """Pages that the host has no memory for, and pages beyond the end of a memfd, are the same to who touches them."""
+    for _ in range(100):
+        time.sleep(0.1)
+        for path in (f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd")):
+            # Not before the kernel is in it.
+            if os.readlink(path).startswith("/memfd:ram") and os.stat(path).st_blocks > 8:
+                time.sleep(0.2)
+                os.truncate(path, 24 << 20)
+                return
+    raise AssertionError("no guest memory")
+
+
 # Guests
 
 
@@ -323,6 +357,7 @@ CASES = [
     memory_out_of_range_is_refused,
     memory_smallest_and_largest_work,
     limits_of_the_host_are_one_line,
+    host_without_memory_ends_the_machine,
     guests_of_random_code_never_crash,
     guest_that_writes_every_port_lives,
     guest_that_resets_for_ever_can_be_ended,

@@ -68,7 +68,8 @@ static void on_trap(int sig, siginfo_t *info, void *context)
 	greg_t *regs = uc->uc_mcontext.gregs;
 	struct frame *f = current;
 
-	if (!f || !codemem_has(f->mem, (const void *)(uintptr_t)regs[REG_RIP])) {
+	if (!f || !codemem_has(f->mem, (const void *)(uintptr_t)regs[REG_RIP]) ||
+		chain_is_shortage(sig, info)) {
 		chain_signal(&chained[sig], sig, info, context);
 		return;
 	}

@@ -146,7 +146,7 @@ static void on_trap(int sig, siginfo_t *info, void *context)
 	struct translator *t = translate_current;
 	struct tblock *b = t && codemem_has(&t->mem, pc) ? tcache_by_code(t, pc) : NULL;
 
-	if (!b) {
+	if (!b || chain_is_shortage(sig, info)) {
 		chain_signal(&chained[sig], sig, info, context);
 		return;
 	}
