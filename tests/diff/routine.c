@@ -81,9 +81,9 @@ static void scatter(struct maker *m, bool falls, unsigned next)
 		return;
 	if (falls) {
 		EMIT(m, 0xe9);
-		emit_rel32(m, next);
+		maker_rel32(m, next);
 	}
-	emit_elsewhere(m);
+	maker_elsewhere(m);
 }
 
 static void main_blocks(struct maker *m, unsigned first, unsigned blocks, unsigned size)
@@ -92,13 +92,13 @@ static void main_blocks(struct maker *m, unsigned first, unsigned blocks, unsign
 	bool looping = false;
 
 	for (unsigned i = first; i < last; i++) {
-		emit_place(m, i);
+		maker_place(m, i);
 		m->ahead = i + 1;
 		if (!looping && rng_one_in(&m->r, 3)) {
 			looping = true;
-			loop = emit_label(m);
-			emit_constant(m, m->inner, 1 + rng_below(&m->r, 4));
-			emit_place(m, loop);
+			loop = maker_label(m);
+			maker_constant(m, m->inner, 1 + rng_below(&m->r, 4));
+			maker_place(m, loop);
 		}
 		fill(m, 1 + rng_below(&m->r, 2 * size));
 		if (looping && rng_one_in(&m->r, 2)) {
@@ -128,21 +128,21 @@ static void outer_loop_end(struct maker *m, unsigned top)
 		piece_long_string(m);
 	piece_loop_end(m, m->counter, top);
 	EMIT(m, 0xcc);
-	emit_elsewhere(m);
+	maker_elsewhere(m);
 }
 
 static void functions(struct maker *m, unsigned size)
 {
 	for (unsigned i = 0; i < m->functions; i++) {
-		unsigned ret = emit_label(m);
+		unsigned ret = maker_label(m);
 
 		m->callable = i + 1;
 		m->ahead = ret;
-		emit_place(m, m->function[i]);
+		maker_place(m, m->function[i]);
 		fill(m, 1 + rng_below(&m->r, size));
-		emit_place(m, ret);
+		maker_place(m, ret);
 		piece_return(m);
-		emit_elsewhere(m);
+		maker_elsewhere(m);
 	}
 }
 
@@ -159,19 +159,19 @@ void routine_generate(const struct tame *tame, u64 seed, unsigned variant,
 	t->text = true;
 	choose_roles(&m);
 	size = (20 + rng_below(&m.r, 140)) / (blocks + 1) + 1;
-	emit_start(&m);
+	maker_start(&m);
 	m.functions = rng_below(&m.r, FUNCTIONS_MAX + 1);
 	for (unsigned i = 0; i < m.functions; i++)
-		m.function[i] = emit_label(&m);
-	top = emit_label(&m);
+		m.function[i] = maker_label(&m);
+	top = maker_label(&m);
 	for (unsigned i = 0; i < blocks; i++)
-		emit_label(&m);
+		maker_label(&m);
 	t->in.rip = TEXT_AT + m.at;
 	main_blocks(&m, top, blocks, size);
-	emit_place(&m, top + blocks);
+	maker_place(&m, top + blocks);
 	outer_loop_end(&m, top);
 	functions(&m, size);
-	emit_end(&m);
+	maker_end(&m);
 	t->count = (u16)m.count;
 	choose_state(&m, &state);
 }

@@ -111,31 +111,31 @@ struct maker {
 	unsigned pendings;
 };
 
-void emit_start(struct maker *m);
-void emit_bytes(struct maker *m, const void *bytes, unsigned len);
-#define EMIT(m, ...)                                 \
-	do {                                         \
-		const u8 emit_[] = { __VA_ARGS__ };  \
-		emit_bytes(m, emit_, sizeof(emit_)); \
+void maker_start(struct maker *m);
+void maker_bytes(struct maker *m, const void *bytes, unsigned len);
+#define EMIT(m, ...)                                  \
+	do {                                          \
+		const u8 emit_[] = { __VA_ARGS__ };   \
+		maker_bytes(m, emit_, sizeof(emit_)); \
 	} while (0)
-void emit_32(struct maker *m, u32 v);
-unsigned emit_label(struct maker *m); /* a new one, not placed */
-void emit_place(struct maker *m, unsigned label);
-void emit_rel32(struct maker *m, unsigned label); /* behind an opcode; ends the instruction */
+void maker_32(struct maker *m, u32 v);
+unsigned maker_label(struct maker *m); /* a new one, not placed */
+void maker_place(struct maker *m, unsigned label);
+void maker_rel32(struct maker *m, unsigned label); /* behind an opcode; ends the instruction */
 /* Goes on in another part of TEXT, if there is room. */
-void emit_elsewhere(struct maker *m);
+void maker_elsewhere(struct maker *m);
 /* Resolves what is left and gives the trial its code. */
-void emit_end(struct maker *m);
+void maker_end(struct maker *m);
 
 /* REX opcode ModRM between registers; REX opcode ModRM disp32 on a pointer; and on RIP. */
-void emit_rr(struct maker *m, bool wide, unsigned opcode, unsigned reg, unsigned rm);
-void emit_rm(struct maker *m, bool wide, unsigned opcode, unsigned reg, u64 target);
-void emit_constant(struct maker *m, unsigned reg, u32 value); /* mov r32, imm32 */
-void emit_address(struct maker *m, unsigned reg, unsigned label);
-void emit_site(struct maker *m, unsigned at, enum site_kind kind, unsigned len, unsigned reg);
+void maker_rr(struct maker *m, bool wide, unsigned opcode, unsigned reg, unsigned rm);
+void maker_rm(struct maker *m, bool wide, unsigned opcode, unsigned reg, u64 target);
+void maker_constant(struct maker *m, unsigned reg, u32 value); /* mov r32, imm32 */
+void maker_address(struct maker *m, unsigned reg, unsigned label);
+void maker_site(struct maker *m, unsigned at, enum site_kind kind, unsigned len, unsigned reg);
 /* The disp32 of a store into code, behind its ModRM; `more`: bytes of the instruction behind it, of
  * which the last is the value if the store is of one byte. */
-void emit_code_disp(struct maker *m, unsigned len, unsigned more, bool chosen);
+void maker_code_disp(struct maker *m, unsigned len, unsigned more, bool chosen);
 
 /* ---- routine_piece.c ---- */
 

@@ -68,7 +68,7 @@ static void string_pointer(struct maker *m, unsigned reg)
 {
 	unsigned first = (m->low_stack ? STACK_LOW_END : STACK_HIGH_END) + 0x180;
 
-	emit_constant(m, reg, DATA_AT + first + rng_below(&m->r, DATA_END - 0x180 - first));
+	maker_constant(m, reg, DATA_AT + first + rng_below(&m->r, DATA_END - 0x180 - first));
 }
 
 static void string(struct maker *m)
@@ -83,7 +83,7 @@ static void string(struct maker *m)
 		opcode = 0xa4;
 	string_pointer(m, RSI);
 	string_pointer(m, RDI);
-	emit_constant(m, RCX, rng_below(&m->r, rng_one_in(&m->r, 3) ? 40 : 6));
+	maker_constant(m, RCX, rng_below(&m->r, rng_one_in(&m->r, 3) ? 40 : 6));
 	EMIT(m, rng_one_in(&m->r, 4) ? 0xfd : 0xfc);
 	if (size == 1)
 		EMIT(m, 0x66);
@@ -104,9 +104,9 @@ void piece_long_string(struct maker *m)
 	bool down = rng_one_in(&m->r, 2); /* then an engine has no short cut */
 	u32 at = DATA_AT + STACK_LOW_END + (down ? 5400 : 0);
 
-	emit_constant(m, RSI, at + 8);
-	emit_constant(m, RDI, at);
-	emit_constant(m, RCX, 5000 + rng_below(&m->r, 256));
+	maker_constant(m, RSI, at + 8);
+	maker_constant(m, RDI, at);
+	maker_constant(m, RCX, 5000 + rng_below(&m->r, 256));
 	EMIT(m, down ? 0xfd : 0xfc, 0xf3, rng_one_in(&m->r, 2) ? 0xa4 : 0xaa, 0xfc);
 	m->count += 5;
 }
@@ -137,8 +137,8 @@ static void flags_on_stack(struct maker *m)
 
 static void memory_on_stack(struct maker *m)
 {
-	emit_rm(m, false, 0xff, 6, piece_target(m, 8) & ~7ull); /* push */
-	emit_rm(m, false, 0x8f, 0, piece_target(m, 8) & ~7ull); /* pop */
+	maker_rm(m, false, 0xff, 6, piece_target(m, 8) & ~7ull); /* push */
+	maker_rm(m, false, 0x8f, 0, piece_target(m, 8) & ~7ull); /* pop */
 	m->count += 2;
 }
 
@@ -151,7 +151,7 @@ static void indexed(struct maker *m)
 
 	if (reg == index)
 		return;
-	emit_constant(m, index, rng_below(&m->r, 64));
+	maker_constant(m, index, rng_below(&m->r, 64));
 	EMIT(m, (u8)(0x48 | reg >> 3 << 2 | index >> 3 << 1 | base >> 3),
 		opcodes[rng_below(&m->r, ARRAY_LEN(opcodes))], (u8)(0x44 | (reg & 7) << 3),
 		(u8)(rng_below(&m->r, 4) << 6 | (index & 7) << 3 | (base & 7)),
@@ -165,9 +165,9 @@ static void bit_string(struct maker *m)
 	static const u16 opcodes[] = { 0x0fa3, 0x0fab, 0x0fb3, 0x0fbb };
 	unsigned reg = piece_free_register(m);
 
-	emit_rr(m, false, 0x81, 4, reg); /* and reg, 0x7f */
-	emit_32(m, 0x7f);
-	emit_rm(m, rng_one_in(&m->r, 2), opcodes[rng_below(&m->r, 4)], reg, piece_target(m, 4));
+	maker_rr(m, false, 0x81, 4, reg); /* and reg, 0x7f */
+	maker_32(m, 0x7f);
+	maker_rm(m, rng_one_in(&m->r, 2), opcodes[rng_below(&m->r, 4)], reg, piece_target(m, 4));
 	m->count += 2;
 }
 
@@ -182,14 +182,14 @@ static void multiply(struct maker *m)
 	if (kind >= 6) { /* no overflow: RDX := 0, divisor made odd and not 0 */
 		if (by == RAX || by == RDX)
 			return;
-		emit_constant(m, RDX, 0);
-		emit_rr(m, false, 0x81, 4, RAX);
-		emit_32(m, 0x7fffffff);
-		emit_rr(m, false, 0x81, 1, by); /* or by, odd */
-		emit_32(m, 1 + 2 * rng_below(&m->r, 100));
+		maker_constant(m, RDX, 0);
+		maker_rr(m, false, 0x81, 4, RAX);
+		maker_32(m, 0x7fffffff);
+		maker_rr(m, false, 0x81, 1, by); /* or by, odd */
+		maker_32(m, 1 + 2 * rng_below(&m->r, 100));
 	}
-	emit_rr(m, wide, 0xf7, kind, by);
-	emit_rr(m, true, 0x39, by, RAX);
+	maker_rr(m, wide, 0xf7, kind, by);
+	maker_rr(m, true, 0x39, by, RAX);
 	m->count += 2;
 }
 
@@ -214,30 +214,30 @@ static void site(struct maker *m)
 	m->count++;
 	switch (rng_below(&m->r, 5)) {
 	case 0:
-		emit_constant(m, reg, (u32)rng_next(&m->r));
-		emit_site(m, m->at - 4u, SITE_ANY, 4, reg);
+		maker_constant(m, reg, (u32)rng_next(&m->r));
+		maker_site(m, m->at - 4u, SITE_ANY, 4, reg);
 		break;
 	case 1:
 		EMIT(m, (u8)(0x48 | reg >> 3), (u8)(0xb8 | (reg & 7)));
-		emit_32(m, (u32)rng_next(&m->r));
-		emit_32(m, (u32)rng_next(&m->r));
-		emit_site(m, m->at - 8u, SITE_ANY, 8, reg);
+		maker_32(m, (u32)rng_next(&m->r));
+		maker_32(m, (u32)rng_next(&m->r));
+		maker_site(m, m->at - 8u, SITE_ANY, 8, reg);
 		break;
 	case 2:
-		emit_rr(m, rng_one_in(&m->r, 2), 0x81, rng_below(&m->r, 8), reg);
-		emit_32(m, (u32)rng_next(&m->r));
-		emit_site(m, m->at - 5u, SITE_ALU, 1, reg);
-		emit_site(m, m->at - 4u, SITE_ANY, 4, reg);
+		maker_rr(m, rng_one_in(&m->r, 2), 0x81, rng_below(&m->r, 8), reg);
+		maker_32(m, (u32)rng_next(&m->r));
+		maker_site(m, m->at - 5u, SITE_ALU, 1, reg);
+		maker_site(m, m->at - 4u, SITE_ANY, 4, reg);
 		break;
 	case 3:
 		reg = free_low_register(m);
 		EMIT(m, rng_one_in(&m->r, 3) ? 0xe9 : (u8)(0xb8 | reg));
-		emit_rel32(m, m->ahead);
-		emit_site(m, m->at - 5u, SITE_JUMP, 1, reg);
+		maker_rel32(m, m->ahead);
+		maker_site(m, m->at - 5u, SITE_JUMP, 1, reg);
 		break;
 	default:
 		EMIT(m, 0x90);
-		emit_site(m, m->at - 1u, SITE_SINGLE, 1, 0);
+		maker_site(m, m->at - 1u, SITE_SINGLE, 1, 0);
 		break;
 	}
 }
@@ -264,11 +264,11 @@ static void store(struct maker *m)
 
 	if (i == ARRAY_LEN(stores)) { /* movq */
 		EMIT(m, 0x66, 0x0f, 0xd6, (u8)(rng_below(&m->r, 8) << 3 | 5));
-		emit_code_disp(m, 8, 0, false);
+		maker_code_disp(m, 8, 0, false);
 	} else if (i > ARRAY_LEN(stores)) { /* rep stosb */
-		emit_constant(m, RCX, 1 + rng_below(&m->r, 4));
+		maker_constant(m, RCX, 1 + rng_below(&m->r, 4));
 		EMIT(m, 0x48, 0x8d, 0x3d);
-		emit_code_disp(m, 4, 0, false);
+		maker_code_disp(m, 4, 0, false);
 		EMIT(m, 0xfc, 0xf3, 0xaa);
 	} else {
 		if (stores[i].reads_only)
@@ -278,7 +278,7 @@ static void store(struct maker *m)
 		if (stores[i].prefix)
 			EMIT(m, stores[i].prefix);
 		EMIT(m, stores[i].opcode, (u8)(reg << 3 | 5));
-		emit_code_disp(m, stores[i].len, stores[i].more, stores[i].chosen);
+		maker_code_disp(m, stores[i].len, stores[i].more, stores[i].chosen);
 	}
 	m->count++;
 	for (unsigned n = rng_below(&m->r, 3); n; n--)
@@ -293,9 +293,9 @@ static void through_memory(struct maker *m, unsigned reg, unsigned extension)
 	u32 at = TEXT_DATA + 0x400 + 8 * rng_below(&m->r, 8);
 
 	EMIT(m, (u8)(0x48 | reg >> 3 << 2), 0x89, (u8)((reg & 7) << 3 | 5));
-	emit_32(m, at - (m->at + 4u));
+	maker_32(m, at - (m->at + 4u));
 	EMIT(m, 0xff, (u8)(extension << 3 | 5));
-	emit_32(m, at - (m->at + 4u));
+	maker_32(m, at - (m->at + 4u));
 	m->count++;
 }
 
@@ -309,16 +309,16 @@ static void call(struct maker *m)
 	m->count += 2;
 	switch (rng_below(&m->r, 4)) {
 	case 0:
-		emit_address(m, reg, label);
-		emit_rr(m, false, 0xff, 2, reg);
+		maker_address(m, reg, label);
+		maker_rr(m, false, 0xff, 2, reg);
 		break;
 	case 1:
-		emit_address(m, reg, label);
+		maker_address(m, reg, label);
 		through_memory(m, reg, 2);
 		break;
 	default:
 		EMIT(m, 0xe8);
-		emit_rel32(m, label);
+		maker_rel32(m, label);
 		break;
 	}
 }
@@ -335,7 +335,7 @@ void piece_return(struct maker *m)
 	if (reg >= 8)
 		EMIT(m, 0x41);
 	EMIT(m, (u8)(0x58 | (reg & 7))); /* pop reg; jmp reg */
-	emit_rr(m, false, 0xff, 4, reg);
+	maker_rr(m, false, 0xff, 4, reg);
 }
 
 /* ---- ends of blocks ---- */
@@ -347,40 +347,40 @@ bool piece_transfer(struct maker *m, unsigned label)
 	m->count++;
 	switch (rng_below(&m->r, 12)) {
 	case 0:
-		emit_address(m, reg, label);
-		emit_rr(m, false, 0xff, 4, reg); /* jmp reg */
+		maker_address(m, reg, label);
+		maker_rr(m, false, 0xff, 4, reg); /* jmp reg */
 		return false;
 	case 1:
-		emit_address(m, reg, label);
+		maker_address(m, reg, label);
 		through_memory(m, reg, 4);
 		return false;
 	case 2:
-		emit_address(m, reg, label);
+		maker_address(m, reg, label);
 		if (reg >= 8)
 			EMIT(m, 0x41);
 		EMIT(m, (u8)(0x50 | (reg & 7)), 0xc3); /* push reg; ret */
 		return false;
 	case 3:
 		EMIT(m, rng_one_in(&m->r, 2) ? 0xe3 : (u8)(0xe0 + rng_below(&m->r, 3)), 5, 0xe9);
-		emit_rel32(m, label); /* jrcxz or loop over a jump */
+		maker_rel32(m, label); /* jrcxz or loop over a jump */
 		return true;
 	case 4:
 	case 5:
 		EMIT(m, 0xe9);
-		emit_rel32(m, label);
+		maker_rel32(m, label);
 		return false;
 	default:
 		EMIT(m, 0x0f, (u8)(0x80 | rng_below(&m->r, 16)));
-		emit_rel32(m, label);
+		maker_rel32(m, label);
 		return true;
 	}
 }
 
 void piece_loop_end(struct maker *m, unsigned reg, unsigned label)
 {
-	emit_rr(m, true, 0xff, 1, reg); /* dec */
-	EMIT(m, 0x0f, 0x8f);		/* jg */
-	emit_rel32(m, label);
+	maker_rr(m, true, 0xff, 1, reg); /* dec */
+	EMIT(m, 0x0f, 0x8f);		 /* jg */
+	maker_rel32(m, label);
 	m->count += 2;
 }
 
@@ -395,34 +395,34 @@ static void fault(struct maker *m)
 	case 0: EMIT(m, 0x0f, 0x0b); break; /* ud2 */
 	case 1: EMIT(m, 0xf4); break;	    /* hlt */
 	case 2:
-		emit_constant(m, reg, DATA_AT + 0x800); /* not executable */
-		emit_rr(m, false, 0xff, 4 - 2 * rng_below(&m->r, 2), reg);
+		maker_constant(m, reg, DATA_AT + 0x800); /* not executable */
+		maker_rr(m, false, 0xff, 4 - 2 * rng_below(&m->r, 2), reg);
 		break;
 	case 3:
 		EMIT(m, (u8)(0x48 | reg >> 3), (u8)(0xb8 | (reg & 7)));
-		emit_32(m, 5);
-		emit_32(m, 0x80000000u); /* not canonical */
-		emit_rr(m, false, 0xff, 4 - 2 * rng_below(&m->r, 2), reg);
+		maker_32(m, 5);
+		maker_32(m, 0x80000000u); /* not canonical */
+		maker_rr(m, false, 0xff, 4 - 2 * rng_below(&m->r, 2), reg);
 		break;
 	case 4:
-		emit_rr(m, false, 0x31, reg, reg);
-		emit_rr(m, true, 0xf7, 6 + rng_below(&m->r, 2), reg); /* by 0 */
+		maker_rr(m, false, 0x31, reg, reg);
+		maker_rr(m, true, 0xf7, 6 + rng_below(&m->r, 2), reg); /* by 0 */
 		break;
-	case 5: emit_rm(m, true, 0x89, reg, DATA_AT + DATA_RW + 16); break;
-	case 6: emit_rm(m, true, 0x8b, reg, DATA_AT + DATA_SIZE - 3); break;
+	case 5: maker_rm(m, true, 0x89, reg, DATA_AT + DATA_RW + 16); break;
+	case 6: maker_rm(m, true, 0x8b, reg, DATA_AT + DATA_SIZE - 3); break;
 	case 7:
-		emit_constant(m, RDI, DATA_AT + DATA_RW - 24);
-		emit_constant(m, RSI, DATA_AT + 0x1800);
-		emit_constant(m, RCX, 20);
+		maker_constant(m, RDI, DATA_AT + DATA_RW - 24);
+		maker_constant(m, RSI, DATA_AT + 0x1800);
+		maker_constant(m, RCX, 20);
 		EMIT(m, 0xfc, 0xf3, strings[rng_below(&m->r, ARRAY_LEN(strings))]);
 		break;
 	case 8:
-		emit_constant(m, RSP, DATA_AT - 4 + 8 * rng_below(&m->r, 2)); /* in pieces */
+		maker_constant(m, RSP, DATA_AT - 4 + 8 * rng_below(&m->r, 2)); /* in pieces */
 		EMIT(m, 0x50);
 		break;
 	default:
 		EMIT(m, 0x0f, 0x28, 0x05); /* movaps, misaligned */
-		emit_32(m, TEXT_DATA + 8 - (m->at + 4u));
+		maker_32(m, TEXT_DATA + 8 - (m->at + 4u));
 		break;
 	}
 	m->count++;
@@ -432,8 +432,8 @@ void piece_fault(struct maker *m)
 {
 	unsigned at;
 
-	emit_rr(m, false, 0x81, 7, m->counter);
-	emit_32(m, 1 + rng_below(&m->r, 8));
+	maker_rr(m, false, 0x81, 7, m->counter);
+	maker_32(m, 1 + rng_below(&m->r, 8));
 	EMIT(m, 0x75, 0);
 	at = m->at;
 	fault(m);

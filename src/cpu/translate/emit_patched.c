@@ -1,5 +1,6 @@
 /*
- * Constants in code that the guest patches while it runs, as run-time compilers do with inline caches:
+ * Constants in code that the guest patches while it runs, as run-time compilers do with inline
+ * caches:
  *
  *     mov reg, imm     becomes     mov rcx, address of the constant in guest memory
  *                                  mov reg, [rcx]

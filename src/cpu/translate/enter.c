@@ -95,6 +95,8 @@ __thread struct translator *translate_current;
 
 static struct sigaction chained[NSIG];
 
+int translate_kick_signal(void) { return KICK; }
+
 /* One signal at a time: a thread that is sent more than it can take in would do nothing else. */
 void translate_signal(struct translator *t)
 {

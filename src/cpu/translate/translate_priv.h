@@ -279,17 +279,17 @@ struct translator {
 	bool bound; /* thread and signal stack are set */
 	void *signal_stack;
 	struct window window;
-	struct hint *hints;	       /* direct-mapped */
+	struct hint *hints;		 /* direct-mapped */
 	struct patched patched[PATCHED]; /* direct-mapped */
-	u8 vector_space;	       /* the space vector mode 1 was entered in */
-	bool interpret_once;	       /* the next block is the interpreter's */
-	struct link *pending;	       /* the exit taken, to be chained to what is found next */
-	bool pending_jump;	       /* the same for a lookup */
-	u32 options;		       /* enum translate_option */
-	unsigned block_ops;	       /* guest instructions a block may have */
-	size_t cache_limit;	       /* bytes of code before everything is dropped */
-	struct translate_stats *stats; /* NULL: nobody asked */
-	struct op decoded;	       /* tblock_op's */
+	u8 vector_space;		 /* the space vector mode 1 was entered in */
+	bool interpret_once;		 /* the next block is the interpreter's */
+	struct link *pending;		 /* the exit taken, to be chained to what is found next */
+	bool pending_jump;		 /* the same for a lookup */
+	u32 options;			 /* enum translate_option */
+	unsigned block_ops;		 /* guest instructions a block may have */
+	size_t cache_limit;		 /* bytes of code before everything is dropped */
+	struct translate_stats *stats;	 /* NULL: nobody asked */
+	struct op decoded;		 /* tblock_op's */
 	u64 exits[5], blocks_made, guest_bytes, host_bytes, links_made, fast_fills, clears;
 };
 
@@ -353,6 +353,7 @@ void emit_stubs(struct translator *t);
 void translate_enter(void); /* assembly: see there */
 extern const char translate_leave[], translate_abort[], translate_enter_end[];
 void translate_signals(void);
+int translate_kick_signal(void); /* its number: tests count where it comes */
 extern __thread struct translator *translate_current;
 /* Any thread: kicks t's, which is bound and leaves translated code soon. */
 void translate_signal(struct translator *t);

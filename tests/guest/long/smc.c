@@ -150,11 +150,11 @@ static void loop_body(void)
 	CHECK_EQ(v, 0);
 }
 
-/* Constants of every width, patched often enough that an engine may come to expect it; then more than
- * the constant changes. */
+/* Constants of every width, patched often enough that an engine may come to expect it; then more
+ * than the constant changes. */
 static void patched_constants(void)
 {
-	static const u8 narrow[] = { 0xb8, 0, 0, 0, 0, 0xc3 };		   /* mov $0, %eax; ret */
+	static const u8 narrow[] = { 0xb8, 0, 0, 0, 0, 0xc3 };		     /* mov $0, %eax; ret */
 	static const u8 extended[] = { 0x48, 0xc7, 0xc0, 0, 0, 0, 0, 0xc3 }; /* mov $0, %rax; ret */
 	/* movabs $0, %r10; mov %r10, %rax; ret */
 	static const u8 wide[] = { 0x49, 0xba, 0, 0, 0, 0, 0, 0, 0, 0, 0x4c, 0x89, 0xd0, 0xc3 };
