@@ -184,6 +184,7 @@ enum emit_result emit_push(struct emit *e);
 enum emit_result emit_pop(struct emit *e);
 enum emit_result emit_leave(struct emit *e);
 void emit_push_value(struct emit *e, u64 value);
+void emit_push_return(struct emit *e, u64 next);
 void emit_push_saved(struct emit *e); /* ctx->save */
 void emit_move_rsp(struct emit *e, s32 by);
 enum emit_result emit_transfer(struct emit *e);

@@ -37,6 +37,20 @@ void emit_push_value(struct emit *e, u64 value)
 	emit_move_rsp(e, -8);
 }
 
+/* The same for an indirect call, whose target is looked at later: what was there is kept, in case
+ * it faults. */
+void emit_push_return(struct emit *e, u64 next)
+{
+	struct host_operand m;
+
+	emit_stack_operand(e, -8, 8, true, &m);
+	asm_mem(&e->a, OP_MOV_LOAD, ASM_RCX, &m);
+	asm_store(&e->a, SLOT(overwritten), ASM_RCX);
+	asm_const(&e->a, ASM_RCX, next);
+	asm_mem(&e->a, OP_MOV_STORE, ASM_RCX, &m);
+	emit_move_rsp(e, -8);
+}
+
 void emit_push_saved(struct emit *e)
 {
 	struct host_operand m;

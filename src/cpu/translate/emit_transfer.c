@@ -86,7 +86,7 @@ static enum emit_result emit_indirect(struct emit *e, u64 next)
 	}
 	if (op->exec == op_call_ind) {
 		asm_store(&e->a, SLOT(save), T_ADDR);
-		emit_push_value(e, next);
+		emit_push_return(e, next);
 		asm_load(&e->a, T_ADDR, SLOT(save));
 	} else {
 		facts_settle_stack(e);

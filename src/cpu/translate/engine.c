@@ -203,12 +203,17 @@ static void settle_modes(struct translator *t)
 
 /* An indirect transfer to nowhere faults before it has any effect: back to where the interpreter
  * finds it. */
-static void undo_transfer(struct interp *c, const struct op *op)
+static void undo_transfer(struct translator *t, const struct op *op)
 {
-	if (op->exec == op_ret)
+	struct interp *c = t->c;
+
+	if (op->exec == op_ret) {
 		c->s->gpr[RSP] -= 8 + op->imm;
-	else if (op->exec == op_call_ind)
+	} else if (op->exec == op_call_ind) {
+		/* It was written a moment ago, so this does not fault. */
+		mem_write_slow(c, X86_SS, c->s->gpr[RSP], 8, t->ctx->overwritten);
 		c->s->gpr[RSP] += 8;
+	}
 }
 
 /*
@@ -275,7 +280,7 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 			break;
 		case EXIT_LOOKUP:
 			if (arg != NO_INSN && !x86_canonical(t->ctx->rip)) {
-				undo_transfer(c, tblock_op(t, from, arg));
+				undo_transfer(t, tblock_op(t, from, arg));
 				hand_over(t, from, arg, &stop);
 				break;
 			}
