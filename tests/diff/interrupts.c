@@ -417,5 +417,9 @@ int main(int argc, char **argv)
 	tame_close(&r.tame);
 	forms_free(forms);
 	host_free(r.host);
+	if (r.engine == &translate_engine && !k.in_block) {
+		printf("FAILED: no interrupt found translated code running\n");
+		return 1;
+	}
 	return r.failures ? 1 : 0;
 }

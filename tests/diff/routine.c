@@ -64,6 +64,7 @@ static void choose_state(const struct maker *m, struct rng *r)
 	rng_fpu(r, &in->fpu);
 	if (m->wish->well_behaved || !rng_one_in(r, 12))
 		mask_exceptions(&in->fpu);
+	fpu_clip(&in->fpu);
 }
 
 /* ---- code ---- */
@@ -80,10 +81,10 @@ static void scatter(struct maker *m, bool falls, unsigned next)
 	if (!m->full && !rng_one_in(&m->r, 3))
 		return;
 	if (falls) {
-		EMIT(m, 0xe9);
-		maker_rel32(m, next);
+		LAY(m, 0xe9);
+		lay_rel32(m, next);
 	}
-	maker_elsewhere(m);
+	lay_elsewhere(m);
 }
 
 static void main_blocks(struct maker *m, unsigned first, unsigned blocks, unsigned size)
@@ -92,13 +93,13 @@ static void main_blocks(struct maker *m, unsigned first, unsigned blocks, unsign
 	bool looping = false;
 
 	for (unsigned i = first; i < last; i++) {
-		maker_place(m, i);
+		lay_place(m, i);
 		m->ahead = i + 1;
 		if (!looping && rng_one_in(&m->r, 3)) {
 			looping = true;
-			loop = maker_label(m);
-			maker_constant(m, m->inner, 1 + rng_below(&m->r, 4));
-			maker_place(m, loop);
+			loop = lay_label(m);
+			lay_constant(m, m->inner, 1 + rng_below(&m->r, 4));
+			lay_place(m, loop);
 		}
 		fill(m, 1 + rng_below(&m->r, 2 * size));
 		if (looping && rng_one_in(&m->r, 2)) {
@@ -120,29 +121,29 @@ static void outer_loop_end(struct maker *m, unsigned top)
 	for (unsigned i = 0; i < 2 && step; i++) { /* lea pointer, [pointer + step] */
 		unsigned p = m->pointer + 8 * i;
 
-		EMIT(m, (u8)(i ? 0x4d : 0x48), 0x8d, (u8)(0x40 | (p & 7) << 3 | (p & 7)), step);
+		LAY(m, (u8)(i ? 0x4d : 0x48), 0x8d, (u8)(0x40 | (p & 7) << 3 | (p & 7)), step);
 	}
 	if (!m->wish->well_behaved && rng_one_in(&m->r, 4))
 		piece_fault(m);
 	if (m->low_stack && (m->wish->well_behaved ? rng_one_in(&m->r, 2) : rng_one_in(&m->r, 20)))
 		piece_long_string(m);
 	piece_loop_end(m, m->counter, top);
-	EMIT(m, 0xcc);
-	maker_elsewhere(m);
+	LAY(m, 0xcc);
+	lay_elsewhere(m);
 }
 
 static void functions(struct maker *m, unsigned size)
 {
 	for (unsigned i = 0; i < m->functions; i++) {
-		unsigned ret = maker_label(m);
+		unsigned ret = lay_label(m);
 
 		m->callable = i + 1;
 		m->ahead = ret;
-		maker_place(m, m->function[i]);
+		lay_place(m, m->function[i]);
 		fill(m, 1 + rng_below(&m->r, size));
-		maker_place(m, ret);
+		lay_place(m, ret);
 		piece_return(m);
-		maker_elsewhere(m);
+		lay_elsewhere(m);
 	}
 }
 
@@ -159,19 +160,19 @@ void routine_generate(const struct tame *tame, u64 seed, unsigned variant,
 	t->text = true;
 	choose_roles(&m);
 	size = (20 + rng_below(&m.r, 140)) / (blocks + 1) + 1;
-	maker_start(&m);
+	lay_start(&m);
 	m.functions = rng_below(&m.r, FUNCTIONS_MAX + 1);
 	for (unsigned i = 0; i < m.functions; i++)
-		m.function[i] = maker_label(&m);
-	top = maker_label(&m);
+		m.function[i] = lay_label(&m);
+	top = lay_label(&m);
 	for (unsigned i = 0; i < blocks; i++)
-		maker_label(&m);
+		lay_label(&m);
 	t->in.rip = TEXT_AT + m.at;
 	main_blocks(&m, top, blocks, size);
-	maker_place(&m, top + blocks);
+	lay_place(&m, top + blocks);
 	outer_loop_end(&m, top);
 	functions(&m, size);
-	maker_end(&m);
+	lay_end(&m);
 	t->count = (u16)m.count;
 	choose_state(&m, &state);
 }

@@ -15,7 +15,7 @@
  *   opcodes with as long instructions (`site`).
  *
  *   routine.c        roles, state, and the plan of a routine
- *   routine_emit.c   bytes, labels, the parts of TEXT
+ *   routine_lay.c   bytes, labels, the parts of TEXT
  *   routine_body.c   random instructions, and which forms can be among them
  *   routine_piece.c  short hand-written pieces: transfers, strings, stores into code, faults
  *   routines.c       the program: three ways, and what is printed
@@ -56,7 +56,7 @@ struct routine_wish {
 void routine_generate(const struct tame *m, u64 seed, unsigned variant,
 	const struct routine_wish *wish, struct trial *t);
 
-/* ---- routine_emit.c ---- */
+/* ---- routine_lay.c ---- */
 
 /* A place in code that may be stored to: `len` bytes, any value or one of a few. */
 enum site_kind {
@@ -111,31 +111,31 @@ struct maker {
 	unsigned pendings;
 };
 
-void maker_start(struct maker *m);
-void maker_bytes(struct maker *m, const void *bytes, unsigned len);
-#define EMIT(m, ...)                                  \
-	do {                                          \
-		const u8 emit_[] = { __VA_ARGS__ };   \
-		maker_bytes(m, emit_, sizeof(emit_)); \
+void lay_start(struct maker *m);
+void lay_bytes(struct maker *m, const void *bytes, unsigned len);
+#define LAY(m, ...)                                \
+	do {                                       \
+		const u8 lay_[] = { __VA_ARGS__ }; \
+		lay_bytes(m, lay_, sizeof(lay_));  \
 	} while (0)
-void maker_32(struct maker *m, u32 v);
-unsigned maker_label(struct maker *m); /* a new one, not placed */
-void maker_place(struct maker *m, unsigned label);
-void maker_rel32(struct maker *m, unsigned label); /* behind an opcode; ends the instruction */
+void lay_32(struct maker *m, u32 v);
+unsigned lay_label(struct maker *m); /* a new one, not placed */
+void lay_place(struct maker *m, unsigned label);
+void lay_rel32(struct maker *m, unsigned label); /* behind an opcode; ends the instruction */
 /* Goes on in another part of TEXT, if there is room. */
-void maker_elsewhere(struct maker *m);
+void lay_elsewhere(struct maker *m);
 /* Resolves what is left and gives the trial its code. */
-void maker_end(struct maker *m);
+void lay_end(struct maker *m);
 
 /* REX opcode ModRM between registers; REX opcode ModRM disp32 on a pointer; and on RIP. */
-void maker_rr(struct maker *m, bool wide, unsigned opcode, unsigned reg, unsigned rm);
-void maker_rm(struct maker *m, bool wide, unsigned opcode, unsigned reg, u64 target);
-void maker_constant(struct maker *m, unsigned reg, u32 value); /* mov r32, imm32 */
-void maker_address(struct maker *m, unsigned reg, unsigned label);
-void maker_site(struct maker *m, unsigned at, enum site_kind kind, unsigned len, unsigned reg);
+void lay_rr(struct maker *m, bool wide, unsigned opcode, unsigned reg, unsigned rm);
+void lay_rm(struct maker *m, bool wide, unsigned opcode, unsigned reg, u64 target);
+void lay_constant(struct maker *m, unsigned reg, u32 value); /* mov r32, imm32 */
+void lay_address(struct maker *m, unsigned reg, unsigned label);
+void lay_site(struct maker *m, unsigned at, enum site_kind kind, unsigned len, unsigned reg);
 /* The disp32 of a store into code, behind its ModRM; `more`: bytes of the instruction behind it, of
  * which the last is the value if the store is of one byte. */
-void maker_code_disp(struct maker *m, unsigned len, unsigned more, bool chosen);
+void lay_code_disp(struct maker *m, unsigned len, unsigned more, bool chosen);
 
 /* ---- routine_piece.c ---- */
 

@@ -210,6 +210,6 @@ void body_instruction(struct maker *m)
 	o = memory_of(&c);
 	if (o)
 		aim(m, &c, o);
-	maker_bytes(m, c.code, c.len);
+	lay_bytes(m, c.code, c.len);
 	m->count++;
 }

@@ -68,7 +68,7 @@ static void string_pointer(struct maker *m, unsigned reg)
 {
 	unsigned first = (m->low_stack ? STACK_LOW_END : STACK_HIGH_END) + 0x180;
 
-	maker_constant(m, reg, DATA_AT + first + rng_below(&m->r, DATA_END - 0x180 - first));
+	lay_constant(m, reg, DATA_AT + first + rng_below(&m->r, DATA_END - 0x180 - first));
 }
 
 static void string(struct maker *m)
@@ -83,17 +83,17 @@ static void string(struct maker *m)
 		opcode = 0xa4;
 	string_pointer(m, RSI);
 	string_pointer(m, RDI);
-	maker_constant(m, RCX, rng_below(&m->r, rng_one_in(&m->r, 3) ? 40 : 6));
-	EMIT(m, rng_one_in(&m->r, 4) ? 0xfd : 0xfc);
+	lay_constant(m, RCX, rng_below(&m->r, rng_one_in(&m->r, 3) ? 40 : 6));
+	LAY(m, rng_one_in(&m->r, 4) ? 0xfd : 0xfc);
 	if (size == 1)
-		EMIT(m, 0x66);
+		LAY(m, 0x66);
 	if (prefix)
-		EMIT(m, prefix);
+		LAY(m, prefix);
 	if (size == 3)
-		EMIT(m, 0x48);
-	EMIT(m, (u8)(opcode | (size != 0)));
+		LAY(m, 0x48);
+	LAY(m, (u8)(opcode | (size != 0)));
 	if (rng_one_in(&m->r, 2))
-		EMIT(m, 0xfc);
+		LAY(m, 0xfc);
 	m->count += 6;
 }
 
@@ -104,10 +104,10 @@ void piece_long_string(struct maker *m)
 	bool down = rng_one_in(&m->r, 2); /* then an engine has no short cut */
 	u32 at = DATA_AT + STACK_LOW_END + (down ? 5400 : 0);
 
-	maker_constant(m, RSI, at + 8);
-	maker_constant(m, RDI, at);
-	maker_constant(m, RCX, 5000 + rng_below(&m->r, 256));
-	EMIT(m, down ? 0xfd : 0xfc, 0xf3, rng_one_in(&m->r, 2) ? 0xa4 : 0xaa, 0xfc);
+	lay_constant(m, RSI, at + 8);
+	lay_constant(m, RDI, at);
+	lay_constant(m, RCX, 5000 + rng_below(&m->r, 256));
+	LAY(m, down ? 0xfd : 0xfc, 0xf3, rng_one_in(&m->r, 2) ? 0xa4 : 0xaa, 0xfc);
 	m->count += 5;
 }
 
@@ -118,27 +118,27 @@ static void push_pop(struct maker *m)
 	unsigned from = rng_below(&m->r, X86_GPRS), to = piece_free_register(m);
 
 	if (from >= 8)
-		EMIT(m, 0x41);
-	EMIT(m, (u8)(0x50 | (from & 7)));
+		LAY(m, 0x41);
+	LAY(m, (u8)(0x50 | (from & 7)));
 	body_instruction(m);
 	if (to >= 8)
-		EMIT(m, 0x41);
-	EMIT(m, (u8)(0x58 | (to & 7)));
+		LAY(m, 0x41);
+	LAY(m, (u8)(0x58 | (to & 7)));
 	m->count += 2;
 }
 
 static void flags_on_stack(struct maker *m)
 {
-	EMIT(m, 0x9c);
+	LAY(m, 0x9c);
 	body_instruction(m);
-	EMIT(m, 0x9d);
+	LAY(m, 0x9d);
 	m->count += 2;
 }
 
 static void memory_on_stack(struct maker *m)
 {
-	maker_rm(m, false, 0xff, 6, piece_target(m, 8) & ~7ull); /* push */
-	maker_rm(m, false, 0x8f, 0, piece_target(m, 8) & ~7ull); /* pop */
+	lay_rm(m, false, 0xff, 6, piece_target(m, 8) & ~7ull); /* push */
+	lay_rm(m, false, 0x8f, 0, piece_target(m, 8) & ~7ull); /* pop */
 	m->count += 2;
 }
 
@@ -151,8 +151,8 @@ static void indexed(struct maker *m)
 
 	if (reg == index)
 		return;
-	maker_constant(m, index, rng_below(&m->r, 64));
-	EMIT(m, (u8)(0x48 | reg >> 3 << 2 | index >> 3 << 1 | base >> 3),
+	lay_constant(m, index, rng_below(&m->r, 64));
+	LAY(m, (u8)(0x48 | reg >> 3 << 2 | index >> 3 << 1 | base >> 3),
 		opcodes[rng_below(&m->r, ARRAY_LEN(opcodes))], (u8)(0x44 | (reg & 7) << 3),
 		(u8)(rng_below(&m->r, 4) << 6 | (index & 7) << 3 | (base & 7)),
 		(u8)rng_below(&m->r, 128));
@@ -165,13 +165,14 @@ static void bit_string(struct maker *m)
 	static const u16 opcodes[] = { 0x0fa3, 0x0fab, 0x0fb3, 0x0fbb };
 	unsigned reg = piece_free_register(m);
 
-	maker_rr(m, false, 0x81, 4, reg); /* and reg, 0x7f */
-	maker_32(m, 0x7f);
-	maker_rm(m, rng_one_in(&m->r, 2), opcodes[rng_below(&m->r, 4)], reg, piece_target(m, 4));
+	lay_rr(m, false, 0x81, 4, reg); /* and reg, 0x7f */
+	lay_32(m, 0x7f);
+	lay_rm(m, rng_one_in(&m->r, 2), opcodes[rng_below(&m->r, 4)], reg, piece_target(m, 4));
 	m->count += 2;
 }
 
-/* Multiplication and division leave flags undefined: a comparison follows at once. */
+/* Multiplication and division leave flags undefined: a comparison follows at once. (Interrupts may
+ * come between, so this is not for the well-behaved.) */
 static void multiply(struct maker *m)
 {
 	unsigned by = piece_free_register(m), kind = 4 + rng_below(&m->r, 4);
@@ -182,14 +183,14 @@ static void multiply(struct maker *m)
 	if (kind >= 6) { /* no overflow: RDX := 0, divisor made odd and not 0 */
 		if (by == RAX || by == RDX)
 			return;
-		maker_constant(m, RDX, 0);
-		maker_rr(m, false, 0x81, 4, RAX);
-		maker_32(m, 0x7fffffff);
-		maker_rr(m, false, 0x81, 1, by); /* or by, odd */
-		maker_32(m, 1 + 2 * rng_below(&m->r, 100));
+		lay_constant(m, RDX, 0);
+		lay_rr(m, false, 0x81, 4, RAX);
+		lay_32(m, 0x7fffffff);
+		lay_rr(m, false, 0x81, 1, by); /* or by, odd */
+		lay_32(m, 1 + 2 * rng_below(&m->r, 100));
 	}
-	maker_rr(m, wide, 0xf7, kind, by);
-	maker_rr(m, true, 0x39, by, RAX);
+	lay_rr(m, wide, 0xf7, kind, by);
+	lay_rr(m, true, 0x39, by, RAX);
 	m->count += 2;
 }
 
@@ -197,7 +198,7 @@ static void hop(struct maker *m)
 {
 	unsigned at;
 
-	EMIT(m, (u8)(0x70 | rng_below(&m->r, 16)), 0);
+	LAY(m, (u8)(0x70 | rng_below(&m->r, 16)), 0);
 	at = m->at;
 	for (unsigned n = 1 + rng_below(&m->r, 2); n; n--)
 		body_instruction(m);
@@ -214,30 +215,30 @@ static void site(struct maker *m)
 	m->count++;
 	switch (rng_below(&m->r, 5)) {
 	case 0:
-		maker_constant(m, reg, (u32)rng_next(&m->r));
-		maker_site(m, m->at - 4u, SITE_ANY, 4, reg);
+		lay_constant(m, reg, (u32)rng_next(&m->r));
+		lay_site(m, m->at - 4u, SITE_ANY, 4, reg);
 		break;
 	case 1:
-		EMIT(m, (u8)(0x48 | reg >> 3), (u8)(0xb8 | (reg & 7)));
-		maker_32(m, (u32)rng_next(&m->r));
-		maker_32(m, (u32)rng_next(&m->r));
-		maker_site(m, m->at - 8u, SITE_ANY, 8, reg);
+		LAY(m, (u8)(0x48 | reg >> 3), (u8)(0xb8 | (reg & 7)));
+		lay_32(m, (u32)rng_next(&m->r));
+		lay_32(m, (u32)rng_next(&m->r));
+		lay_site(m, m->at - 8u, SITE_ANY, 8, reg);
 		break;
 	case 2:
-		maker_rr(m, rng_one_in(&m->r, 2), 0x81, rng_below(&m->r, 8), reg);
-		maker_32(m, (u32)rng_next(&m->r));
-		maker_site(m, m->at - 5u, SITE_ALU, 1, reg);
-		maker_site(m, m->at - 4u, SITE_ANY, 4, reg);
+		lay_rr(m, rng_one_in(&m->r, 2), 0x81, rng_below(&m->r, 8), reg);
+		lay_32(m, (u32)rng_next(&m->r));
+		lay_site(m, m->at - 5u, SITE_ALU, 1, reg);
+		lay_site(m, m->at - 4u, SITE_ANY, 4, reg);
 		break;
 	case 3:
 		reg = free_low_register(m);
-		EMIT(m, rng_one_in(&m->r, 3) ? 0xe9 : (u8)(0xb8 | reg));
-		maker_rel32(m, m->ahead);
-		maker_site(m, m->at - 5u, SITE_JUMP, 1, reg);
+		LAY(m, rng_one_in(&m->r, 3) ? 0xe9 : (u8)(0xb8 | reg));
+		lay_rel32(m, m->ahead);
+		lay_site(m, m->at - 5u, SITE_JUMP, 1, reg);
 		break;
 	default:
-		EMIT(m, 0x90);
-		maker_site(m, m->at - 1u, SITE_SINGLE, 1, 0);
+		LAY(m, 0x90);
+		lay_site(m, m->at - 1u, SITE_SINGLE, 1, 0);
 		break;
 	}
 }
@@ -263,22 +264,22 @@ static void store(struct maker *m)
 	u8 reg = 0;
 
 	if (i == ARRAY_LEN(stores)) { /* movq */
-		EMIT(m, 0x66, 0x0f, 0xd6, (u8)(rng_below(&m->r, 8) << 3 | 5));
-		maker_code_disp(m, 8, 0, false);
+		LAY(m, 0x66, 0x0f, 0xd6, (u8)(rng_below(&m->r, 8) << 3 | 5));
+		lay_code_disp(m, 8, 0, false);
 	} else if (i > ARRAY_LEN(stores)) { /* rep stosb */
-		maker_constant(m, RCX, 1 + rng_below(&m->r, 4));
-		EMIT(m, 0x48, 0x8d, 0x3d);
-		maker_code_disp(m, 4, 0, false);
-		EMIT(m, 0xfc, 0xf3, 0xaa);
+		lay_constant(m, RCX, 1 + rng_below(&m->r, 4));
+		LAY(m, 0x48, 0x8d, 0x3d);
+		lay_code_disp(m, 4, 0, false);
+		LAY(m, 0xfc, 0xf3, 0xaa);
 	} else {
 		if (stores[i].reads_only)
 			reg = (u8)rng_below(&m->r, 8);
 		else if (stores[i].opcode == 0x87)
 			reg = (u8)free_low_register(m);
 		if (stores[i].prefix)
-			EMIT(m, stores[i].prefix);
-		EMIT(m, stores[i].opcode, (u8)(reg << 3 | 5));
-		maker_code_disp(m, stores[i].len, stores[i].more, stores[i].chosen);
+			LAY(m, stores[i].prefix);
+		LAY(m, stores[i].opcode, (u8)(reg << 3 | 5));
+		lay_code_disp(m, stores[i].len, stores[i].more, stores[i].chosen);
 	}
 	m->count++;
 	for (unsigned n = rng_below(&m->r, 3); n; n--)
@@ -292,10 +293,10 @@ static void through_memory(struct maker *m, unsigned reg, unsigned extension)
 {
 	u32 at = TEXT_DATA + 0x400 + 8 * rng_below(&m->r, 8);
 
-	EMIT(m, (u8)(0x48 | reg >> 3 << 2), 0x89, (u8)((reg & 7) << 3 | 5));
-	maker_32(m, at - (m->at + 4u));
-	EMIT(m, 0xff, (u8)(extension << 3 | 5));
-	maker_32(m, at - (m->at + 4u));
+	LAY(m, (u8)(0x48 | reg >> 3 << 2), 0x89, (u8)((reg & 7) << 3 | 5));
+	lay_32(m, at - (m->at + 4u));
+	LAY(m, 0xff, (u8)(extension << 3 | 5));
+	lay_32(m, at - (m->at + 4u));
 	m->count++;
 }
 
@@ -309,16 +310,16 @@ static void call(struct maker *m)
 	m->count += 2;
 	switch (rng_below(&m->r, 4)) {
 	case 0:
-		maker_address(m, reg, label);
-		maker_rr(m, false, 0xff, 2, reg);
+		lay_address(m, reg, label);
+		lay_rr(m, false, 0xff, 2, reg);
 		break;
 	case 1:
-		maker_address(m, reg, label);
+		lay_address(m, reg, label);
 		through_memory(m, reg, 2);
 		break;
 	default:
-		EMIT(m, 0xe8);
-		maker_rel32(m, label);
+		LAY(m, 0xe8);
+		lay_rel32(m, label);
 		break;
 	}
 }
@@ -329,13 +330,13 @@ void piece_return(struct maker *m)
 
 	m->count++;
 	if (!rng_one_in(&m->r, 4)) {
-		EMIT(m, 0xc3);
+		LAY(m, 0xc3);
 		return;
 	}
 	if (reg >= 8)
-		EMIT(m, 0x41);
-	EMIT(m, (u8)(0x58 | (reg & 7))); /* pop reg; jmp reg */
-	maker_rr(m, false, 0xff, 4, reg);
+		LAY(m, 0x41);
+	LAY(m, (u8)(0x58 | (reg & 7))); /* pop reg; jmp reg */
+	lay_rr(m, false, 0xff, 4, reg);
 }
 
 /* ---- ends of blocks ---- */
@@ -347,40 +348,40 @@ bool piece_transfer(struct maker *m, unsigned label)
 	m->count++;
 	switch (rng_below(&m->r, 12)) {
 	case 0:
-		maker_address(m, reg, label);
-		maker_rr(m, false, 0xff, 4, reg); /* jmp reg */
+		lay_address(m, reg, label);
+		lay_rr(m, false, 0xff, 4, reg); /* jmp reg */
 		return false;
 	case 1:
-		maker_address(m, reg, label);
+		lay_address(m, reg, label);
 		through_memory(m, reg, 4);
 		return false;
 	case 2:
-		maker_address(m, reg, label);
+		lay_address(m, reg, label);
 		if (reg >= 8)
-			EMIT(m, 0x41);
-		EMIT(m, (u8)(0x50 | (reg & 7)), 0xc3); /* push reg; ret */
+			LAY(m, 0x41);
+		LAY(m, (u8)(0x50 | (reg & 7)), 0xc3); /* push reg; ret */
 		return false;
 	case 3:
-		EMIT(m, rng_one_in(&m->r, 2) ? 0xe3 : (u8)(0xe0 + rng_below(&m->r, 3)), 5, 0xe9);
-		maker_rel32(m, label); /* jrcxz or loop over a jump */
+		LAY(m, rng_one_in(&m->r, 2) ? 0xe3 : (u8)(0xe0 + rng_below(&m->r, 3)), 5, 0xe9);
+		lay_rel32(m, label); /* jrcxz or loop over a jump */
 		return true;
 	case 4:
 	case 5:
-		EMIT(m, 0xe9);
-		maker_rel32(m, label);
+		LAY(m, 0xe9);
+		lay_rel32(m, label);
 		return false;
 	default:
-		EMIT(m, 0x0f, (u8)(0x80 | rng_below(&m->r, 16)));
-		maker_rel32(m, label);
+		LAY(m, 0x0f, (u8)(0x80 | rng_below(&m->r, 16)));
+		lay_rel32(m, label);
 		return true;
 	}
 }
 
 void piece_loop_end(struct maker *m, unsigned reg, unsigned label)
 {
-	maker_rr(m, true, 0xff, 1, reg); /* dec */
-	EMIT(m, 0x0f, 0x8f);		 /* jg */
-	maker_rel32(m, label);
+	lay_rr(m, true, 0xff, 1, reg); /* dec */
+	LAY(m, 0x0f, 0x8f);	       /* jg */
+	lay_rel32(m, label);
 	m->count += 2;
 }
 
@@ -392,37 +393,37 @@ static void fault(struct maker *m)
 	unsigned reg = piece_free_register(m);
 
 	switch (rng_below(&m->r, 10)) {
-	case 0: EMIT(m, 0x0f, 0x0b); break; /* ud2 */
-	case 1: EMIT(m, 0xf4); break;	    /* hlt */
+	case 0: LAY(m, 0x0f, 0x0b); break; /* ud2 */
+	case 1: LAY(m, 0xf4); break;	   /* hlt */
 	case 2:
-		maker_constant(m, reg, DATA_AT + 0x800); /* not executable */
-		maker_rr(m, false, 0xff, 4 - 2 * rng_below(&m->r, 2), reg);
+		lay_constant(m, reg, DATA_AT + 0x800); /* not executable */
+		lay_rr(m, false, 0xff, 4 - 2 * rng_below(&m->r, 2), reg);
 		break;
 	case 3:
-		EMIT(m, (u8)(0x48 | reg >> 3), (u8)(0xb8 | (reg & 7)));
-		maker_32(m, 5);
-		maker_32(m, 0x80000000u); /* not canonical */
-		maker_rr(m, false, 0xff, 4 - 2 * rng_below(&m->r, 2), reg);
+		LAY(m, (u8)(0x48 | reg >> 3), (u8)(0xb8 | (reg & 7)));
+		lay_32(m, 5);
+		lay_32(m, 0x80000000u); /* not canonical */
+		lay_rr(m, false, 0xff, 4 - 2 * rng_below(&m->r, 2), reg);
 		break;
 	case 4:
-		maker_rr(m, false, 0x31, reg, reg);
-		maker_rr(m, true, 0xf7, 6 + rng_below(&m->r, 2), reg); /* by 0 */
+		lay_rr(m, false, 0x31, reg, reg);
+		lay_rr(m, true, 0xf7, 6 + rng_below(&m->r, 2), reg); /* by 0 */
 		break;
-	case 5: maker_rm(m, true, 0x89, reg, DATA_AT + DATA_RW + 16); break;
-	case 6: maker_rm(m, true, 0x8b, reg, DATA_AT + DATA_SIZE - 3); break;
+	case 5: lay_rm(m, true, 0x89, reg, DATA_AT + DATA_RW + 16); break;
+	case 6: lay_rm(m, true, 0x8b, reg, DATA_AT + DATA_SIZE - 3); break;
 	case 7:
-		maker_constant(m, RDI, DATA_AT + DATA_RW - 24);
-		maker_constant(m, RSI, DATA_AT + 0x1800);
-		maker_constant(m, RCX, 20);
-		EMIT(m, 0xfc, 0xf3, strings[rng_below(&m->r, ARRAY_LEN(strings))]);
+		lay_constant(m, RDI, DATA_AT + DATA_RW - 24);
+		lay_constant(m, RSI, DATA_AT + 0x1800);
+		lay_constant(m, RCX, 20);
+		LAY(m, 0xfc, 0xf3, strings[rng_below(&m->r, ARRAY_LEN(strings))]);
 		break;
 	case 8:
-		maker_constant(m, RSP, DATA_AT - 4 + 8 * rng_below(&m->r, 2)); /* in pieces */
-		EMIT(m, 0x50);
+		lay_constant(m, RSP, DATA_AT - 4 + 8 * rng_below(&m->r, 2)); /* in pieces */
+		LAY(m, 0x50);
 		break;
 	default:
-		EMIT(m, 0x0f, 0x28, 0x05); /* movaps, misaligned */
-		maker_32(m, TEXT_DATA + 8 - (m->at + 4u));
+		LAY(m, 0x0f, 0x28, 0x05); /* movaps, misaligned */
+		lay_32(m, TEXT_DATA + 8 - (m->at + 4u));
 		break;
 	}
 	m->count++;
@@ -432,9 +433,9 @@ void piece_fault(struct maker *m)
 {
 	unsigned at;
 
-	maker_rr(m, false, 0x81, 7, m->counter);
-	maker_32(m, 1 + rng_below(&m->r, 8));
-	EMIT(m, 0x75, 0);
+	lay_rr(m, false, 0x81, 7, m->counter);
+	lay_32(m, 1 + rng_below(&m->r, 8));
+	LAY(m, 0x75, 0);
 	at = m->at;
 	fault(m);
 	m->text[at - 1] = (u8)(m->at - at);
@@ -457,7 +458,7 @@ void piece_random(struct maker *m)
 		{ memory_on_stack, 2, false },
 		{ indexed, 5, false },
 		{ bit_string, 2, false },
-		{ multiply, 3, false },
+		{ multiply, 3, true },
 		{ hop, 6, false },
 		{ call, 5, false },
 		{ site, 7, true },

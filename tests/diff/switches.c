@@ -108,8 +108,10 @@ int main(int argc, char **argv)
 	if (!h || !g.long_mode || !tame_open(&tame, g.long_mode, h) || !add_all())
 		return 1;
 	for (u64 i = 0; i < trials; i += HOST_BATCH) {
-		for (unsigned k = 0; k < HOST_BATCH; k++)
+		for (unsigned k = 0; k < HOST_BATCH; k++) {
 			generate(&g, rng_next(&r), &host_trials(h)[k]);
+			fpu_clip(&host_trials(h)[k].in.fpu);
+		}
 		run_batch(h, HOST_BATCH);
 	}
 	for (u64 i = 0; i < routines; i += HOST_BATCH / VARIANTS) {

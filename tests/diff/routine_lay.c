@@ -3,7 +3,7 @@
  * follow each other in the listing lie on different pages. One part begins shortly before a page's
  * end: instructions and stored-to places straddle it. The rest of TEXT is for data beside code.
  *
- * A label that is used before it is placed is resolved in maker_end(); so is a store into code that
+ * A label that is used before it is placed is resolved in lay_end(); so is a store into code that
  * was emitted before the place it stores to.
  */
 #include "base/must.h"
@@ -11,7 +11,7 @@
 
 #define SLACK 96u /* what one piece may need */
 
-void maker_start(struct maker *m)
+void lay_start(struct maker *m)
 {
 	static const u16 first[PARTS] = { 0x40, 0x1000, 0x2500 };
 	static const u16 end[PARTS] = { 0x800, 0x1a00, 0x2e00 };
@@ -26,7 +26,7 @@ void maker_start(struct maker *m)
 	m->at = m->next[1];
 }
 
-void maker_bytes(struct maker *m, const void *bytes, unsigned len)
+void lay_bytes(struct maker *m, const void *bytes, unsigned len)
 {
 	must(m->at + len <= TEXT_SIZE, "0x%x", m->at);
 	memcpy(m->text + m->at, bytes, len);
@@ -34,26 +34,26 @@ void maker_bytes(struct maker *m, const void *bytes, unsigned len)
 	m->full |= m->at >= m->end[m->part];
 }
 
-void maker_32(struct maker *m, u32 v) { maker_bytes(m, &v, 4); }
+void lay_32(struct maker *m, u32 v) { lay_bytes(m, &v, 4); }
 
-unsigned maker_label(struct maker *m)
+unsigned lay_label(struct maker *m)
 {
 	must(m->labels < LABELS_MAX, "labels");
 	m->label[m->labels] = 0;
 	return m->labels++;
 }
 
-void maker_place(struct maker *m, unsigned label) { m->label[label] = m->at; }
+void lay_place(struct maker *m, unsigned label) { m->label[label] = m->at; }
 
-void maker_rel32(struct maker *m, unsigned label)
+void lay_rel32(struct maker *m, unsigned label)
 {
 	must(m->fixups < FIXUPS_MAX, "fixups");
 	m->fixup[m->fixups].at = m->at;
 	m->fixup[m->fixups++].label = (u16)label;
-	maker_32(m, 0);
+	lay_32(m, 0);
 }
 
-void maker_elsewhere(struct maker *m)
+void lay_elsewhere(struct maker *m)
 {
 	unsigned to = (m->part + 1 + rng_below(&m->r, PARTS - 1)) % PARTS;
 
@@ -71,24 +71,24 @@ static void rex(struct maker *m, bool wide, unsigned reg, unsigned rm)
 	u8 byte = (u8)(0x40 | wide << 3 | reg >> 3 << 2 | rm >> 3);
 
 	if (byte != 0x40)
-		EMIT(m, byte);
+		LAY(m, byte);
 }
 
 static void opcode_bytes(struct maker *m, unsigned opcode)
 {
 	if (opcode > 0xff)
-		EMIT(m, (u8)(opcode >> 8));
-	EMIT(m, (u8)opcode);
+		LAY(m, (u8)(opcode >> 8));
+	LAY(m, (u8)opcode);
 }
 
-void maker_rr(struct maker *m, bool wide, unsigned opcode, unsigned reg, unsigned rm)
+void lay_rr(struct maker *m, bool wide, unsigned opcode, unsigned reg, unsigned rm)
 {
 	rex(m, wide, reg, rm);
 	opcode_bytes(m, opcode);
-	EMIT(m, (u8)(0xc0 | (reg & 7) << 3 | (rm & 7)));
+	LAY(m, (u8)(0xc0 | (reg & 7) << 3 | (rm & 7)));
 }
 
-void maker_rm(struct maker *m, bool wide, unsigned opcode, unsigned reg, u64 target)
+void lay_rm(struct maker *m, bool wide, unsigned opcode, unsigned reg, u64 target)
 {
 	unsigned base = m->pointer + (rng_one_in(&m->r, 2) ? 8 : 0);
 	bool relative = rng_one_in(&m->r, 3);
@@ -96,26 +96,26 @@ void maker_rm(struct maker *m, bool wide, unsigned opcode, unsigned reg, u64 tar
 	rex(m, wide, reg, relative ? 0 : base);
 	opcode_bytes(m, opcode);
 	if (relative) {
-		EMIT(m, (u8)((reg & 7) << 3 | 5));
-		maker_32(m, (u32)(target - (TEXT_AT + m->at + 4)));
+		LAY(m, (u8)((reg & 7) << 3 | 5));
+		lay_32(m, (u32)(target - (TEXT_AT + m->at + 4)));
 	} else {
-		EMIT(m, (u8)(0x80 | (reg & 7) << 3 | (base & 7)));
-		maker_32(m, (u32)(target - m->pointer_start));
+		LAY(m, (u8)(0x80 | (reg & 7) << 3 | (base & 7)));
+		lay_32(m, (u32)(target - m->pointer_start));
 	}
 }
 
-void maker_constant(struct maker *m, unsigned reg, u32 value)
+void lay_constant(struct maker *m, unsigned reg, u32 value)
 {
 	rex(m, false, 0, reg);
-	EMIT(m, (u8)(0xb8 | (reg & 7)));
-	maker_32(m, value);
+	LAY(m, (u8)(0xb8 | (reg & 7)));
+	lay_32(m, value);
 }
 
-void maker_address(struct maker *m, unsigned reg, unsigned label)
+void lay_address(struct maker *m, unsigned reg, unsigned label)
 {
 	rex(m, true, reg, 0);
-	EMIT(m, 0x8d, (u8)((reg & 7) << 3 | 5));
-	maker_rel32(m, label);
+	LAY(m, 0x8d, (u8)((reg & 7) << 3 | 5));
+	lay_rel32(m, label);
 }
 
 /* ---- stores into code ---- */
@@ -147,7 +147,7 @@ static void resolve(struct maker *m, const struct pending *p, const struct site 
 		m->text[p->value_at] = site_value(m, s);
 }
 
-void maker_site(struct maker *m, unsigned at, enum site_kind kind, unsigned len, unsigned reg)
+void lay_site(struct maker *m, unsigned at, enum site_kind kind, unsigned len, unsigned reg)
 {
 	struct site s = { (u16)at, (u8)kind, (u8)len, (u8)(reg & 7) };
 
@@ -163,7 +163,7 @@ void maker_site(struct maker *m, unsigned at, enum site_kind kind, unsigned len,
 	}
 }
 
-void maker_code_disp(struct maker *m, unsigned len, unsigned more, bool chosen)
+void lay_code_disp(struct maker *m, unsigned len, unsigned more, bool chosen)
 {
 	struct pending p = { .disp_at = m->at,
 		.end = (u16)(m->at + 4 + more),
@@ -171,9 +171,9 @@ void maker_code_disp(struct maker *m, unsigned len, unsigned more, bool chosen)
 		.len = (u8)len };
 	unsigned first = rng_below(&m->r, m->sites + 1);
 
-	maker_32(m, 0);
+	lay_32(m, 0);
 	for (unsigned i = 0; i < more; i++)
-		EMIT(m, (u8)rng_next(&m->r));
+		LAY(m, (u8)rng_next(&m->r));
 	/* Code that was emitted before, or else what comes. */
 	for (unsigned i = 0; i < m->sites && rng_one_in(&m->r, 2); i++) {
 		const struct site *s = &m->site[(first + i) % m->sites];
@@ -189,7 +189,7 @@ void maker_code_disp(struct maker *m, unsigned len, unsigned more, bool chosen)
 		put_le32(m->text + p.disp_at, TEXT_DATA - p.end);
 }
 
-void maker_end(struct maker *m)
+void lay_end(struct maker *m)
 {
 	struct trial *t = m->t;
 	unsigned first = TEXT_SIZE, last = 0;
