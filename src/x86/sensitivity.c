@@ -82,10 +82,10 @@ const struct x86_sensitive x86_sensitives[] = {
 	{ "VERR",          CODE(0x0f, 0x00, 0xe0),       NONE, BEHAVE | CLASSIC, "reads a descriptor as the level allows", "x86/descriptor.c" },
 	{ "VERW",          CODE(0x0f, 0x00, 0xe8),       NONE, BEHAVE | CLASSIC, "reads a descriptor as the level allows", "x86/descriptor.c" },
 	{ "PUSH seg",      CODE(0x0f, 0xa0),             NONE, BEHAVE | CLASSIC, "tells the selector, and with it the real level", "cpu/interpret/system.c" },
-	{ "MOV from seg",  CODE(0x8c, 0xc8),             NONE, BEHAVE | CLASSIC, "tells the selector, and with it the real level", "cpu/interpret/system.c" },
+	{ "MOV from seg",  CODE(0x8c, 0xc8),             NONE, BEHAVE | CLASSIC | INLINE, "tells the selector, and with it the real level", "cpu/interpret/system.c" },
 	{ "CPUID",         CODE(0x0f, 0xa2),             NONE, BEHAVE | EXIT, "tells the real processor", "x86/cpuid.c" },
-	{ "RDTSC",         CODE(0x0f, 0x31),             NONE, BEHAVE, "tells the real time; #GP with CR4.TSD", "x86/control_checks.c" },
-	{ "RDTSCP",        CODE(0x0f, 0x01, 0xf9),       NONE, BEHAVE, "tells the real time and processor; #GP with CR4.TSD", "x86/control_checks.c" },
+	{ "RDTSC",         CODE(0x0f, 0x31),             NONE, BEHAVE | INLINE, "tells the real time; #GP with CR4.TSD", "x86/control_checks.c" },
+	{ "RDTSCP",        CODE(0x0f, 0x01, 0xf9),       NONE, BEHAVE | INLINE, "tells the real time and processor; #GP with CR4.TSD", "x86/control_checks.c" },
 	{ "RDPID",         CODE(0xf3, 0x0f, 0xc7, 0xf8), NONE, BEHAVE, "tells the real processor's number", "cpu/interpret/system.c" },
 	{ "XGETBV",        CODE(0x0f, 0x01, 0xd0),       NONE, BEHAVE, "tells the real XCR0", "cpu/interpret/system.c" },
 };
