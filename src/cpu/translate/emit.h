@@ -28,6 +28,7 @@
 /* What T_AUX holds: nothing, a region's delta, or the delta of a guest register's region. */
 #define AUX_NONE      0xffu
 #define AUX_OF(reg)   (0x10u + (reg))
+#define AUX_STACK     TINSN_AUX_STACK /* general form: host minus linear of the stack's page */
 #define AUX_IS_REG(a) ((a) >= 0x10u && (a) < 0x20u)
 #define AUX_REG(a)    ((a)-0x10u)
 
@@ -62,7 +63,8 @@ struct emit {
 		u32 code;
 	} outs[OUTS_MAX];
 	unsigned out_count;
-	u8 *sti_at; /* where the last STI began, to take it back */
+	unsigned run_left; /* with AUX_STACK: instructions of the run still to come */
+	u8 *sti_at;	   /* where the last STI began, to take it back */
 	unsigned sti_outs;
 };
 

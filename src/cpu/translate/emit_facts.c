@@ -287,7 +287,7 @@ void facts_after(struct emit *e)
 void facts_record(struct emit *e, struct tinsn *next)
 {
 	memset(next->facts, 0, sizeof(next->facts));
-	next->aux = AUX_NONE;
+	next->aux = e->f.aux == AUX_STACK ? AUX_STACK : AUX_NONE;
 	if (!emit_window(e))
 		return;
 	for (unsigned g = 0; g < X86_GPRS; g++)

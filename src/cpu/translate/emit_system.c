@@ -82,6 +82,7 @@ enum emit_result emit_swapgs(struct emit *e)
 {
 	if (!emit_kernel(e))
 		return emit_hand_over(e);
+	e->f.aux = AUX_NONE;
 	asm_load(&e->a, T_ADDR, SLOT(state));
 	asm_load(&e->a, T_AUX, SLOT(gs_base));
 	emit_state(e, OP_MOV_LOAD, ASM_RCX, offsetof(struct x86_state, kernel_gs_base));

@@ -180,6 +180,8 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 		return NULL;
 	if (code_space_window(b->space) && !window_resume(t, b, in + 1))
 		return NULL;
+	if (in[1].aux == TINSN_AUX_STACK && !run_resume(t, b, in + 1))
+		return NULL;
 	return b->code + b->insns[index + 1].host_at;
 }
 

@@ -15,5 +15,6 @@ const struct cpu_engine_option options_table[] = {
 		OPTION_NO_RESUME },
 	{ "no-patched", "translate code anew for each constant that is patched",
 		OPTION_NO_PATCHED },
+	{ "no-runs", "check each push and pop by itself", OPTION_NO_RUNS },
 	{ 0 },
 };

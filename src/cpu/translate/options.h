@@ -14,6 +14,7 @@ enum translate_option {
 	OPTION_WINDOW_ALWAYS = BIT(8),
 	OPTION_NO_RESUME = BIT(9),
 	OPTION_NO_PATCHED = BIT(10),
+	OPTION_NO_RUNS = BIT(11),
 };
 
 extern const struct cpu_engine_option options_table[];

@@ -203,6 +203,9 @@ struct tinsn {
 	u16 facts[WINDOW_REGIONS]; /* guest registers that lie in the region */
 };
 #define NO_OP 0xffu
+/* As tinsn.aux: this push or pop belongs to a run that was checked as a whole (emit_stack.c). */
+#define TINSN_AUX_STACK 0x20u
+#define NO_RUNS		256u
 
 struct tblock {
 	struct code_unit unit;
@@ -282,15 +285,16 @@ struct translator {
 	struct window window;
 	struct hint *hints;		 /* direct-mapped */
 	struct patched patched[PATCHED]; /* direct-mapped */
-	u8 vector_space;		 /* the space vector mode 1 was entered in */
-	bool interpret_once;		 /* the next block is the interpreter's */
-	struct link *pending;		 /* the exit taken, to be chained to what is found next */
-	bool pending_jump;		 /* the same for a lookup */
-	u32 options;			 /* enum translate_option */
-	unsigned block_ops;		 /* guest instructions a block may have */
-	size_t cache_limit;		 /* bytes of code before everything is dropped */
-	struct translate_stats *stats;	 /* NULL: nobody asked */
-	struct op decoded;		 /* tblock_op's */
+	u64 no_run[NO_RUNS];  /* pushes and pops whose run crosses pages: by gpa, direct-mapped */
+	u8 vector_space;      /* the space vector mode 1 was entered in */
+	bool interpret_once;  /* the next block is the interpreter's */
+	struct link *pending; /* the exit taken, to be chained to what is found next */
+	bool pending_jump;    /* the same for a lookup */
+	u32 options;	      /* enum translate_option */
+	unsigned block_ops;   /* guest instructions a block may have */
+	size_t cache_limit;   /* bytes of code before everything is dropped */
+	struct translate_stats *stats; /* NULL: nobody asked */
+	struct op decoded;	       /* tblock_op's */
 	u64 exits[5], blocks_made, guest_bytes, host_bytes, links_made, fast_fills, clears;
 };
 
@@ -322,6 +326,10 @@ void tcache_killed(void *translator, struct code_unit *u); /* the code map's kil
 void tcache_fill(struct translator *t, u64 at, unsigned size, bool write);
 
 #define EMIT_MAX 8192u /* bytes of host code no block exceeds */
+
+/* ---- emit_stack.c ---- */
+/* The instruction before next[0], part of a run, was the interpreter's: may the rest go on? */
+bool run_resume(struct translator *t, struct tblock *b, const struct tinsn *next);
 
 /* ---- emit_patched.c ---- */
 void patched_note(struct translator *t, const struct tblock *b);
