@@ -152,7 +152,8 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 	in->handed = is_handed(e, before, outs);
 	if (r == EMIT_REFUSED)
 		return r;
-	/* A native stub's operation is kept, too: decoding it again would need room for the stub. */
+	/* A native stub's operation is kept, too: decoding it again would need room for the stub.
+	 */
 	bool native = m->op.exec == op_native || m->op.exec == op_native_mem;
 	if (e->out_count > outs || native || m->gpa2 != CODE_NO_PAGE) {
 		in->op = (u8)m->op_count;
