@@ -15,6 +15,8 @@
  * The handler is HLT and IRETQ: it halts, which leaves run(); we look at everything; and the next
  * run() returns from it.
  *
+ * Now and then it makes the engine forget all code, which must not show.
+ *
  * For the translator kicks.c counts how many posts found the thread in a translated block.
  */
 #include "cpu/interpret/interpret.h"
@@ -222,6 +224,9 @@ static void *post_for_ever(void *arg)
 			spin_a_while(p);
 		else
 			sleep_a_while(p);
+		/* Whatever the engine holds on to is gone, where it is: that must not show. */
+		if (rng_one_in(&p->r, 16))
+			p->v->engine->forget(p->v, gpa(0), 1 * MiB);
 		/* Only while the guest runs: between, every post would come to the same boundary.
 		 */
 		if (atomic_exchange(&p->armed, false)) {

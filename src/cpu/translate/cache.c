@@ -356,6 +356,7 @@ void tcache_dropped(void *translator)
 	t->pool_used = 0;
 	t->block_count = 0;
 	t->cut_block = NULL;
+	t->pending = NULL; /* this may be between its exit and what it leads to */
 	t->dropped = true;
 	t->clears++;
 }

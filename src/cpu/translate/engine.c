@@ -353,12 +353,8 @@ static enum cpu_exit translate_run(struct vcpu *v)
 		bool middle_ring = (unsigned)(x86_cpl(c->s) - 1) < 2;
 		bool interpret = c->code_bits != 64 || middle_ring || t->interpret_once;
 		struct tblock *b = NULL;
-		if (!interpret) {
-			t->dropped = false;
+		if (!interpret)
 			b = tcache_find(t, &interpret);
-			if (t->dropped)
-				t->pending = NULL;
-		}
 		if (!b) {
 			t->pending = NULL;
 			t->pending_jump = false;
