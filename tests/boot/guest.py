@@ -47,6 +47,8 @@ def initramfs(name, files=()):
     path = f"{FOLDER}/{name}.cpio"
     tool("make-initramfs", path)
     more = SourceFileLoader("make_initramfs", f"{ROOT}/tools/make-initramfs").load_module().Newc()
+    for folder in sorted({os.path.dirname(file) for file in files if "/" in file}):
+        more.add(folder, stat.S_IFDIR | 0o755)
     for file, content in dict(files).items():
         more.add(file, stat.S_IFREG | 0o755, content)
     with open(path, "ab") as archive:
@@ -103,8 +105,9 @@ class Guest:
         self.machine.stdin.write(line.encode() + b"\n")
         self.machine.stdin.flush()
 
-    def shell(self, command):
+    def shell(self, command, prompt):
         """(status, output) of a command at a shell's prompt."""
+        self.wait_for(prompt)
         # The echo of what was typed does not match.
         self.type(f"{command}; echo \"=\"\"end $?\"")
         self.wait_for(r'end \$\?"\n')
