@@ -100,7 +100,7 @@ static void moved_counter(void)
 	lapic_write(APIC_TIMER, 0x40040);
 	wrmsr(0x6e0, rdtsc() + far);
 	wrmsr(0x10, rdtsc() + far);
-	let_pass();
+	CHECK(wait_for(&count, 1));
 	CHECK_EQ(count, 1);
 
 	wrmsr(0x6e0, rdtsc() + 20000000);
@@ -109,7 +109,7 @@ static void moved_counter(void)
 	CHECK_EQ(count, 1);
 	if (cpuid(7, 0).b & 2) { /* TSC_ADJUST moves it, too */
 		wrmsr(0x3b, rdmsr(0x3b) + far);
-		let_pass();
+		CHECK(wait_for(&count, 2));
 		CHECK_EQ(count, 2);
 	}
 	wrmsr(0x6e0, 0);
