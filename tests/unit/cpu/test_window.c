@@ -83,12 +83,14 @@ static bool writable(const struct fixture *f, u64 va)
 
 /* ---- safety ---- */
 
-/* Whatever is in a guest register, the sum that code would use is in the window or not canonical. */
+/* Whatever is in a guest register, the sum that code would use is in the window or not canonical.
+ */
 static void window_sums_never_leave_the_window(void **state)
 {
 	static const u64 uppers[] = { 0, 1, 2, 0x1fff, 0x2000, 0x3fc0, 0x3ffe, 0x3fff };
 	static const u64 lows[] = { 0, 1, 0x1234567890, WINDOW_SIZE / 2, WINDOW_SIZE - 1 };
-	static const s64 disps[] = { 0, 1, -1, INT32_MAX, INT32_MIN, (s64)(4 * GiB), -(s64)(4 * GiB) };
+	static const s64 disps[] = { 0, 1, -1, INT32_MAX, INT32_MIN, (s64)(4 * GiB),
+		-(s64)(4 * GiB) };
 	const struct fixture *f = *state;
 	u64 base = (u64)(uintptr_t)f->w.base;
 	unsigned inside = 0;
@@ -97,7 +99,8 @@ static void window_sums_never_leave_the_window(void **state)
 		for (unsigned u = 0; u < ARRAY_LEN(uppers); u++)
 			for (unsigned l = 0; l < ARRAY_LEN(lows); l++)
 				for (unsigned d = 0; d < ARRAY_LEN(disps); d++) {
-					u64 value = uppers[u] << 50 | (u64)bits << WINDOW_SHIFT | lows[l];
+					u64 value = uppers[u] << 50 | (u64)bits << WINDOW_SHIFT |
+						    lows[l];
 					u64 sum = value + window_delta(&f->w, bits) + (u64)disps[d];
 					bool canonical = (u64)((s64)(sum << 16) >> 16) == sum;
 
@@ -224,14 +227,17 @@ static void window_is_lost_by_a_storm_of_faults_and_comes_back(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(window_sums_never_leave_the_window, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			window_sums_never_leave_the_window, setup, teardown),
 		cmocka_unit_test(window_regions_are_those_of_their_addresses),
-		cmocka_unit_test_setup_teardown(window_page_is_reachable_while_shown, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			window_page_is_reachable_while_shown, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			window_protect_takes_only_the_right_to_write, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			window_table_survives_hiding_in_any_order, setup, teardown),
-		cmocka_unit_test_setup_teardown(window_goes_to_who_runs_at_two_ticks, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			window_goes_to_who_runs_at_two_ticks, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			window_is_lost_by_a_storm_of_faults_and_comes_back, setup, teardown),
 	};
