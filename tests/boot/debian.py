@@ -16,6 +16,7 @@ PROMPT = r"^root@strata:~# "
 KNOWN = [
     r"PCI: Fatal: No config space access function found",  # the machine has no PCI
     r"PCI: System does not support PCI",
+    r"mce: Unable to init MCE device",  # nor machine-check banks
     r"device-mapper: core: CONFIG_IMA_DISABLE_HTABLE is disabled",  # how Debian configures its kernel
     r"could not read from '/sys/module/\w+/initstate': No such device",  # two load what refuses this machine: one fails, one looks
     r"-- No entries --",
