@@ -90,7 +90,7 @@ static bool put_legacy(struct asm_buf *a, const struct build *d, const u8 *bytes
 	const ZydisDecodedInstruction *i = &d->insn;
 	bool old_rex = i->attributes & ZYDIS_ATTRIB_HAS_REX, modrm = has_modrm(d);
 	bool moffs = mem && !modrm; /* MOV between the accumulator and [imm64]: SDM 2, MOV, A0-A3 */
-	u8 rex = old_rex ? (u8)(i->raw.rex.W << 3) : 0;
+	u8 rex = (u8)(old_rex ? i->raw.rex.W << 3 : 0);
 
 	if (moffs && (i->opcode < 0xa0 || i->opcode > 0xa3))
 		return false;
