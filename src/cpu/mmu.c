@@ -137,7 +137,7 @@ void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at, unsigned pcid)
 	}
 	for (unsigned space = 0; space < MMU_SPACES; space++) {
 		struct mmu_entry *e =
-			&m->table[space][at >> 63][(at >> PAGE_SHIFT) & (MMU_ENTRIES - 1)];
+			&m->table[space][at >> 63][mmu_index(at)];
 		memset(e->tag, 0, sizeof(e->tag));
 	}
 }
@@ -174,7 +174,7 @@ static int lookup(struct mmu *m, u64 at, unsigned access, struct target *t)
 	enum mmu_space space = space_of(m, access);
 	enum mmu_kind kind = kind_of(access);
 	unsigned half = (unsigned)(at >> 63);
-	struct mmu_entry *e = &m->table[space][half][(at >> PAGE_SHIFT) & (MMU_ENTRIES - 1)];
+	struct mmu_entry *e = &m->table[space][half][mmu_index(at)];
 	u64 tag = (at & ~PAGE_MASK) | m->generation[half];
 
 	if (e->tag[kind] == tag) {

@@ -74,12 +74,21 @@ void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at, unsigned pcid);
  * whole gigabyte's. */
 bool mmu_large(struct mmu *m, u64 at);
 
+/* Kernels keep what they use together in areas that are far apart and start alike: all of an address
+ * counts. */
+ALWAYS_INLINE unsigned mmu_index(u64 at)
+{
+	u64 page = at >> PAGE_SHIFT;
+
+	return (unsigned)(page ^ page >> 9 ^ page >> 18 ^ page >> 27) & (MMU_ENTRIES - 1);
+}
+
 /* The entry that allows this access to all its bytes at once, or NULL: then take a slow function.
  */
 ALWAYS_INLINE struct mmu_entry *mmu_find(struct mmu *m, u64 at, unsigned size, enum mmu_kind kind)
 {
 	unsigned half = (unsigned)(at >> 63);
-	struct mmu_entry *e = &m->table[m->space][half][(at >> PAGE_SHIFT) & (MMU_ENTRIES - 1)];
+	struct mmu_entry *e = &m->table[m->space][half][mmu_index(at)];
 
 	if (unlikely(e->tag[kind] != ((at & ~PAGE_MASK) | m->generation[half]) ||
 		     (at & PAGE_MASK) + size > PAGE_SIZE))

@@ -86,13 +86,45 @@ static void fast_drop(struct translator *t, unsigned half)
 	t->fill_count[half] = 0;
 }
 
-static unsigned fast_index(u64 at) { return (unsigned)(at >> PAGE_SHIFT) & (FAST_ENTRIES - 1); }
+/* As PEXT in the code does it. */
+static unsigned fast_index(const struct translator *t, u64 at)
+{
+	u64 mask = t->ctx->index_mask;
+	unsigned index = 0;
+
+	for (unsigned n = 0; mask; mask &= mask - 1, n++)
+		index |= (unsigned)(at >> __builtin_ctzll(mask) & 1) << n;
+	return index;
+}
+
+/*
+ * Two pages that are used in turn and share an entry would miss at every access. Which bits of an
+ * address are its index is free, and not known to the code: when an entry changes hands again and
+ * again, a bit in which its two pages differ takes the place of the highest one. Low bits stay, so
+ * that an area's pages lie side by side.
+ */
+static void settle_dispute(struct translator *t, unsigned index, u64 page, u64 other)
+{
+	struct dispute *d = &t->disputes[index & (DISPUTES - 1)];
+	u64 mask = t->ctx->index_mask, differ = (page ^ other) & ADDRESS_BITS & ~PAGE_MASK;
+
+	if (d->index != index || d->fills != t->fast_fills / DISPUTE_FILLS)
+		*d = (struct dispute){ .index = index, .fills = t->fast_fills / DISPUTE_FILLS };
+	u64 run_end = mask + BIT64(PAGE_SHIFT); /* the carry ends where the low run does */
+	unsigned highest = (unsigned)__builtin_ctzll(run_end & ~mask) - 1;
+	if (++d->count < DISPUTE_LIMIT || !differ || highest < PAGE_SHIFT + FAST_LOW_BITS)
+		return;
+	fast_drop(t, 0);
+	fast_drop(t, 1);
+	t->ctx->index_mask = (mask & ~BIT64(highest)) | (differ & -differ);
+	d->count = 0;
+}
 
 void tcache_fill(struct translator *t, u64 at, unsigned size, bool write)
 {
 	struct mmu *m = &t->c->mmu;
 	struct mmu_entry *e = mmu_find(m, at, size, write ? MMU_WRITE : MMU_READ);
-	unsigned half = (unsigned)(at >> 63), i = fast_index(at);
+	unsigned half = (unsigned)(at >> 63), i = fast_index(t, at);
 
 	if (!e || (t->options & OPTION_NO_FAST_TLB))
 		return;
@@ -105,10 +137,12 @@ void tcache_fill(struct translator *t, u64 at, unsigned size, bool write)
 	t->fills[half][t->fill_count[half]].kind = write;
 	t->fill_count[half]++;
 	struct fast_table *f = &t->ctx->fast[m->space][write];
-	u64 page = at & ~PAGE_MASK;
+	u64 page = at & ~PAGE_MASK, before = -f->neg[i];
 	f->neg[i] = -page;
 	f->add[i] = (u64)(uintptr_t)e->host - page;
 	t->fast_fills++;
+	if (before && before != -FAST_INVALID && before != page)
+		settle_dispute(t, i, page, before);
 }
 
 static void drop_page_stores(struct translator *t, const u8 *host_page)
@@ -289,7 +323,7 @@ void tcache_flushed(void *translator, enum x86_flush kind, u64 at, unsigned pcid
 	if (kind == X86_FLUSH_PAGE || kind == X86_FLUSH_PCID_PAGE) {
 		for (unsigned space = 0; space < MMU_SPACES; space++)
 			for (unsigned w = 0; w < 2; w++)
-				t->ctx->fast[space][w].neg[fast_index(at)] = FAST_INVALID;
+				t->ctx->fast[space][w].neg[fast_index(t, at)] = FAST_INVALID;
 		if (mmu_large(&t->c->mmu, at))
 			fast_drop(t, half);
 		if (filter_has(t, at))

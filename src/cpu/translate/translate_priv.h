@@ -239,6 +239,17 @@ struct hint {
 	u8 hint, misses;
 };
 
+/* An entry of the fast TLB that several pages want (settle_dispute). */
+#define DISPUTES      64u
+#define DISPUTE_LIMIT 64u    /* so many changes of hands ... */
+#define DISPUTE_FILLS 16384u /* ... within so many fills */
+#define FAST_LOW_BITS 10u    /* of the index are always the lowest of the page number */
+#define ADDRESS_BITS  (BIT64(48) - 1)
+struct dispute {
+	u32 index, count;
+	u64 fills;
+};
+
 /* How often a store has changed the constant of an instruction, and with it killed its block. */
 #define PATCHED 256u
 struct patched {
@@ -265,6 +276,7 @@ struct translator {
 		u8 space, kind;
 	} fills[2][FILL_LOG];
 	unsigned fill_count[2]; /* by half */
+	struct dispute disputes[DISPUTES];
 	struct {
 		u32 index;
 		u8 space, vector;
