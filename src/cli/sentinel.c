@@ -3,7 +3,6 @@
 #include "os/fd.h"
 #include "os/thread.h"
 #include "os/tty.h"
-#include <poll.h>
 #include <stdatomic.h>
 #include <time.h>
 #include <unistd.h>
@@ -14,7 +13,8 @@
 #define END_NS	700000000l
 
 static struct {
-	int signals, timer, news;
+	sigset_t signals;
+	int news;
 	u64 deadline; /* on the monotonic clock; ~0: none */
 	_Atomic int asked;
 	_Atomic bool heard; /* the main thread knows */
@@ -32,44 +32,31 @@ int sentinel_asked(void)
 
 bool sentinel_resumed(void) { return atomic_exchange(&sentinel.resumed, false); }
 
-/* A timer may fire early (fd.c): it is armed again until the time is really up. */
-static bool time_is_up(void)
+/* How long to wait for a signal. */
+static u64 time_left(void)
 {
 	u64 now = fd_monotonic_ns();
 
-	fd_timer_clear(sentinel.timer);
-	if (now >= sentinel.deadline)
-		return true;
-	fd_timer_set(sentinel.timer, sentinel.deadline == ~0ull ? ~0ull : sentinel.deadline - now);
-	return false;
-}
-
-/* Why to end, or 0. */
-static int look(void)
-{
-	int sig, asked = 0;
-
-	while (!asked && (sig = fd_signal_next(sentinel.signals))) {
-		if (sig == SIGCONT)
-			atomic_store(&sentinel.resumed, true);
-		else
-			asked = sig;
-	}
-	return !asked && time_is_up() ? SENTINEL_TIME : asked;
+	if (sentinel.deadline == ~0ull)
+		return ~0ull;
+	return now < sentinel.deadline ? sentinel.deadline - now : 0;
 }
 
 static void *watch(void *ctx)
 {
-	struct pollfd p[] = {
-		{ .fd = sentinel.signals, .events = POLLIN },
-		{ .fd = sentinel.timer, .events = POLLIN },
-	};
 	const struct timespec hear = { .tv_nsec = HEAR_NS }, end = { .tv_nsec = END_NS };
 	int asked = 0;
 
 	while (!asked) {
-		poll(p, ARRAY_LEN(p), -1);
-		asked = look();
+		int sig = thread_signal_next(&sentinel.signals, time_left());
+		if (sig == SIGCONT)
+			atomic_store(&sentinel.resumed, true);
+		else if (sig)
+			asked = sig;
+		else if (!time_left())
+			asked = SENTINEL_TIME;
+		else
+			continue;
 		atomic_store(&sentinel.asked, asked);
 		fd_event_set(sentinel.news);
 	}
@@ -93,15 +80,12 @@ static int start(struct err *err)
 int sentinel_open(u64 timeout_ns, struct err *err)
 {
 	static const int wanted[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCONT };
-	sigset_t set;
 
-	sigemptyset(&set);
+	sigemptyset(&sentinel.signals);
 	for (unsigned i = 0; i < ARRAY_LEN(wanted); i++)
-		sigaddset(&set, wanted[i]);
-	if ((sentinel.news = fd_event(err)) < 0 || (sentinel.timer = fd_timer(err)) < 0 ||
-		(sentinel.signals = fd_signals(&set, err)) < 0)
+		sigaddset(&sentinel.signals, wanted[i]);
+	if ((sentinel.news = fd_event(err)) < 0 || thread_signals_block(&sentinel.signals, err) < 0)
 		return err->code;
 	sentinel.deadline = timeout_ns ? fd_monotonic_ns() + timeout_ns : ~0ull;
-	time_is_up();
 	return start(err);
 }

@@ -136,8 +136,7 @@ void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at, unsigned pcid)
 		return;
 	}
 	for (unsigned space = 0; space < MMU_SPACES; space++) {
-		struct mmu_entry *e =
-			&m->table[space][at >> 63][mmu_index(at)];
+		struct mmu_entry *e = &m->table[space][at >> 63][mmu_index(at)];
 		memset(e->tag, 0, sizeof(e->tag));
 	}
 }

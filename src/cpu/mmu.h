@@ -74,8 +74,8 @@ void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at, unsigned pcid);
  * whole gigabyte's. */
 bool mmu_large(struct mmu *m, u64 at);
 
-/* Kernels keep what they use together in areas that are far apart and start alike: all of an address
- * counts. */
+/* Kernels keep what they use together in areas that are far apart and start alike: all of an
+ * address counts. */
 ALWAYS_INLINE unsigned mmu_index(u64 at)
 {
 	u64 page = at >> PAGE_SHIFT;

@@ -64,22 +64,6 @@ void fd_timer_set(int fd, u64 ns)
 
 void fd_timer_clear(int fd) { drain_counter(fd); }
 
-int fd_signals(const sigset_t *set, struct err *err)
-{
-	int rc = pthread_sigmask(SIG_BLOCK, set, NULL);
-
-	if (rc)
-		return err_set(err, -rc, "blocking signals: %s", strerror(rc));
-	return opened(signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK), "signalfd", err);
-}
-
-int fd_signal_next(int fd)
-{
-	struct signalfd_siginfo info;
-
-	return read(fd, &info, sizeof(info)) == sizeof(info) ? (int)info.ssi_signo : 0;
-}
-
 u64 fd_monotonic_ns(void)
 {
 	struct timespec t;

@@ -17,10 +17,5 @@ NODISCARD int fd_timer(struct err *err);
 void fd_timer_set(int fd, u64 ns);
 void fd_timer_clear(int fd);
 
-/* Blocks the signals in the calling thread (threads it makes inherit that) and delivers them
- * through the descriptor. */
-NODISCARD int fd_signals(const sigset_t *set, struct err *err);
-int fd_signal_next(int fd); /* its number, or 0 when none waits */
-
 /* Nanoseconds of the monotonic clock: the time base of all timers here. */
 u64 fd_monotonic_ns(void);

@@ -30,7 +30,7 @@
 
 const struct sandbox_rule sandbox_rules[] = {
 	/* descriptors: those that are open, and no others */
-	ALLOW(read, "console input; events, timers and signals that are descriptors"),
+	ALLOW(read, "console input; events and timers that are descriptors"),
 	ALLOW(write, "console output, messages, traces; setting events"),
 	ALLOW(readv, "the same, as some C libraries do it"),
 	ALLOW(writev, "the same, as some C libraries do it; the C library's last words"),
@@ -72,6 +72,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	/* signals */
 	ALLOW(rt_sigaction, "crash handlers pass a signal on; interrupting threads at the end"),
 	ALLOW(rt_sigprocmask, "the terminal's restoration; raise, abort"),
+	ALLOW(rt_sigtimedwait, "the sentinel, which waits for those that ask the process to end"),
 	ALLOW(rt_sigreturn, "every handler's end"),
 	ALLOW(sigaltstack, "handlers of a thread whose stack pointer is the guest's"),
 	ALLOW(restart_syscall, "the kernel's: a sleep goes on after the process was stopped"),

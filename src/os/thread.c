@@ -1,4 +1,5 @@
 #include "os/thread.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
@@ -9,6 +10,7 @@
  * which nothing can be said about the thread's stack. */
 #define INTERRUPT_SIGNAL (SIGRTMIN + 2)
 #define INTERRUPT_NS	 2000000
+#define NS_PER_S	 1000000000ull
 
 int thread_start(pthread_t *t, const char *name, void *(*run)(void *), void *ctx, struct err *err)
 {
@@ -50,4 +52,22 @@ void thread_stop(pthread_t t)
 		pthread_kill(t, INTERRUPT_SIGNAL);
 		until = soon();
 	} while (pthread_timedjoin_np(t, NULL, &until) == ETIMEDOUT);
+}
+
+int thread_signals_block(const sigset_t *set, struct err *err)
+{
+	int rc = pthread_sigmask(SIG_BLOCK, set, NULL);
+
+	return rc ? err_set(err, -rc, "blocking signals: %s", strerror(rc)) : 0;
+}
+
+int thread_signal_next(const sigset_t *set, u64 timeout_ns)
+{
+	const struct timespec t = {
+		.tv_sec = (time_t)(timeout_ns / NS_PER_S),
+		.tv_nsec = (long)(timeout_ns % NS_PER_S),
+	};
+	int sig = timeout_ns == ~0ull ? sigwaitinfo(set, NULL) : sigtimedwait(set, NULL, &t);
+
+	return sig > 0 ? sig : 0;
 }

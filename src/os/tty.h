@@ -3,7 +3,7 @@
  * handlers of the signals a crash raises (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP,
  * SIGSYS), which restore it and then let the signal do what it would have done. One of them is no
  * crash: when the host has no memory for a page, a line says so, and the process ends with status
- * 1. Signals that ask the process to end are the caller's: it reads them from a signalfd and ends
+ * 1. Signals that ask the process to end are the caller's: it waits for them and ends
  * in the ordinary way.
  *
  * Engines handle some of those signals, too. They come later, keep the previous action and pass on

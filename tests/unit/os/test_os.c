@@ -146,15 +146,13 @@ static void signals_are_read_in_order_of_number(void **state)
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
 	sigaddset(&set, SIGUSR2);
-	int fd = fd_signals(&set, &err);
-	assert_true(fd >= 0);
-	assert_int_equal(fd_signal_next(fd), 0);
+	assert_int_equal(thread_signals_block(&set, &err), 0);
+	assert_int_equal(thread_signal_next(&set, 0), 0);
 	raise(SIGUSR2);
 	raise(SIGUSR1);
-	assert_int_equal(fd_signal_next(fd), SIGUSR1);
-	assert_int_equal(fd_signal_next(fd), SIGUSR2);
-	assert_int_equal(fd_signal_next(fd), 0);
-	close(fd);
+	assert_int_equal(thread_signal_next(&set, ~0ull), SIGUSR1);
+	assert_int_equal(thread_signal_next(&set, 1000000000), SIGUSR2);
+	assert_int_equal(thread_signal_next(&set, 1000), 0);
 }
 
 static void tsc_frequency_fits_the_clock(void **state)
