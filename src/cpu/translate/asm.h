@@ -206,6 +206,15 @@ static inline void asm_jrcxz(struct asm_buf *b, u8 over)
 	asm_bytes(b, code, sizeof(code));
 }
 
+/* lea reg, [rip + what leads to `to`], in the writable view */
+static inline void asm_lea_rip(struct asm_buf *b, unsigned reg, const u8 *to)
+{
+	u8 head[] = { (u8)(0x48 | (reg >= 8 ? 4 : 0)), 0x8d, (u8)((reg & 7) << 3 | 5) };
+
+	asm_bytes(b, head, sizeof(head));
+	asm_u32(b, (u32)(to - (b->at + 4)));
+}
+
 /* jmp [slot] */
 static inline void asm_jmp_slot(struct asm_buf *b, u32 slot)
 {

@@ -19,15 +19,16 @@ struct making {
 	const struct code_bytes *src;
 	unsigned count, at; /* instructions, bytes */
 	unsigned op_count;
+	size_t outs_before;
 	u64 gpa2; /* of the second page, or CODE_NO_PAGE */
 	struct op op;
 	u8 straddling[INSN_MAX]; /* the bytes of an instruction on two pages */
 	struct op ops[TBLOCK_OPS];
 };
 
-u32 tblock_hash(u64 gpa, u64 rip, unsigned space, unsigned vector)
+u32 tblock_hash(u64 gpa, u64 rip, unsigned space)
 {
-	u64 h = (gpa ^ rip << 20 ^ (space * 2 + vector)) * 0x9e3779b97f4a7c15ull;
+	u64 h = (gpa ^ rip << 20 ^ (u64)space) * 0x9e3779b97f4a7c15ull;
 
 	return (u32)(h >> 32) & (TBLOCK_HASH - 1);
 }
@@ -38,7 +39,7 @@ static bool pool_has_room(const struct translator *t)
 		      (TBLOCK_OPS + 1) * sizeof(struct op);
 
 	return t->pool_used + most <= POOL_SIZE &&
-	       t->used + EMIT_MAX + OUT_SIZE * OUTS_MAX <= t->outs_at &&
+	       t->used + EMIT_MAX + FETCH_SIZE * OUTS_MAX <= t->outs_at &&
 	       t->block_count < TBLOCKS_MAX && !natives_full(t->c->natives);
 }
 
@@ -150,8 +151,6 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 	e->hint = in->hint = emit_window(e) ? window_hint_of(m->t, e->gpa) : (u8)HINT_GENERAL;
 	enum emit_result r = emit_insn(e);
 	in->handed = is_handed(e, before, outs);
-	if (r == EMIT_REFUSED)
-		return r;
 	/* A native stub's operation is kept, too: decoding it again would need room for the stub.
 	 */
 	bool native = m->op.exec == op_native || m->op.exec == op_native_mem;
@@ -181,8 +180,7 @@ static bool emit_block(struct making *m)
 	enum emit_result r = EMIT_NEXT;
 	struct build d UNINITIALIZED;
 
-	while (m->count < m->t->block_ops && m->at < page_left && r != EMIT_END &&
-		r != EMIT_REFUSED) {
+	while (m->count < m->t->block_ops && m->at < page_left && r != EMIT_END) {
 		if (!decode_next(m, &d)) {
 			if (!m->count)
 				return false;
@@ -199,12 +197,7 @@ static bool emit_block(struct making *m)
 		r = EMIT_END;
 	}
 	end_offsets(m);
-	if (!m->count) {
-		/* Vector code in mode 0: this block only changes the mode. */
-		emit_out(&m->e, 0xff, EXIT_CODE(EXIT_VECTOR, m->b->id, 0));
-		m->at = 1;
-		m->gpa2 = CODE_NO_PAGE;
-	} else if (r != EMIT_END) {
+	if (r != EMIT_END) {
 		emit_fall_through(&m->e, m->b->rip + m->at);
 	}
 	emit_finish(&m->e);
@@ -237,12 +230,12 @@ static void commit(struct making *m)
 	memcpy(b->ops, m->ops, m->op_count * sizeof(struct op));
 	t->pool_used += m->op_count * sizeof(struct op);
 	t->by_id[t->block_count++] = b;
-	struct tblock **h = &t->hash[tblock_hash(b->unit.gpa, b->rip, b->space, b->vector)];
+	struct tblock **h = &t->hash[tblock_hash(b->unit.gpa, b->rip, b->space)];
 	b->hash_next = *h;
 	*h = b;
 	t->blocks_made++;
 	t->guest_bytes += m->at;
-	t->host_bytes += b->code_size + OUT_SIZE * m->e.out_count;
+	t->host_bytes += b->code_size + m->outs_before - t->outs_at;
 }
 
 struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, bool *interpret)
@@ -257,13 +250,14 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 	*b = (struct tblock){ .rip = t->c->s->rip,
 		.host = src->host,
 		.space = t->code_space,
-		.vector = t->vector,
+		.vector_from = NO_VECTORS,
 		.id = t->block_count,
 		.code = (u8 *)(uintptr_t)t->mem.rx + t->used };
 	m.t = t;
 	m.b = b;
 	m.src = src;
 	m.count = m.at = m.op_count = 0;
+	m.outs_before = t->outs_at;
 	m.gpa2 = CODE_NO_PAGE;
 	m.e.t = t;
 	m.e.b = b;

@@ -55,8 +55,7 @@ int tcache_open(struct translator *t, struct err *err)
 	t->ctx->bit_mask64 = 63;
 	emit_stubs(t);
 	for (unsigned space = 0; space < CODE_SPACES; space++)
-		for (unsigned v = 0; v < VECTOR_MODES; v++)
-			t->ctx->jump[space][v].code[0] = (u64)(uintptr_t)t->lookup_miss;
+		t->ctx->jump[space].code[0] = (u64)(uintptr_t)t->lookup_miss;
 	t->stubs_end = t->used;
 	t->block_ops = t->options & OPTION_SINGLE ? 1 : TBLOCK_OPS;
 	t->cache_limit = t->options & OPTION_SMALL_CACHE ? SMALL_SIZE : t->mem.size;
@@ -257,15 +256,15 @@ void tcache_link(struct translator *t, struct link *l, struct tblock *to)
 	l->to = to;
 	l->next_in = to->incoming;
 	to->incoming = l;
-	asm_patch(l->site, codemem_rw(&t->mem, to->code));
+	bool skip = l->vectors && !to->vector_from;
+	asm_patch(l->site, codemem_rw(&t->mem, to->code + (skip ? VECTOR_LOOK : 0)));
 	t->links_made++;
 }
 
 static void jumps_drop(struct translator *t, unsigned half)
 {
 	for (unsigned i = 0; i < t->jump_count[half]; i++) {
-		struct jump_table *j =
-			&t->ctx->jump[t->jumps[half][i].space][t->jumps[half][i].vector];
+		struct jump_table *j = &t->ctx->jump[t->jumps[half][i].space];
 
 		j->neg[t->jumps[half][i].index] = 0;
 		j->code[t->jumps[half][i].index] = (u64)(uintptr_t)t->lookup_miss;
@@ -282,8 +281,7 @@ void tcache_jump(struct translator *t, struct tblock *to)
 	n = t->jump_count[half]++;
 	t->jumps[half][n].index = i;
 	t->jumps[half][n].space = to->space;
-	t->jumps[half][n].vector = to->vector;
-	struct jump_table *j = &t->ctx->jump[to->space][to->vector];
+	struct jump_table *j = &t->ctx->jump[to->space];
 	j->neg[i] = -to->rip;
 	j->code[i] = (u64)(uintptr_t)to->code;
 	filter_add(t, to->rip);
@@ -348,13 +346,13 @@ void tcache_killed(void *translator, struct code_unit *u)
 	patched_note(t, b);
 	while (b->incoming)
 		unlink_one(t, b->incoming);
-	struct jump_table *j = &t->ctx->jump[b->space][b->vector];
+	struct jump_table *j = &t->ctx->jump[b->space];
 	unsigned i = b->rip & (JUMP_ENTRIES - 1);
 	if (j->code[i] == (u64)(uintptr_t)b->code) {
 		j->neg[i] = 0;
 		j->code[i] = (u64)(uintptr_t)t->lookup_miss;
 	}
-	for (struct tblock **p = &t->hash[tblock_hash(u->gpa, b->rip, b->space, b->vector)]; *p;
+	for (struct tblock **p = &t->hash[tblock_hash(u->gpa, b->rip, b->space)]; *p;
 		p = &(*p)->hash_next) {
 		if (*p == b) {
 			*p = b->hash_next;
@@ -447,10 +445,10 @@ struct tblock *tcache_find(struct translator *t, bool *interpret)
 		*interpret = true;
 		return NULL;
 	}
-	struct tblock *b = t->hash[tblock_hash(src.gpa, rip, t->code_space, t->vector)];
+	struct tblock *b = t->hash[tblock_hash(src.gpa, rip, t->code_space)];
 	for (; b; b = b->hash_next)
 		if (b->unit.gpa == src.gpa && b->rip == rip && b->space == t->code_space &&
-			b->vector == t->vector && second_page_matches(t, b))
+			second_page_matches(t, b))
 			return b;
 	u64 since = stats_now(t);
 	b = tblock_make(t, &src, interpret);

@@ -34,7 +34,10 @@ void emit_link(struct emit *e, u8 cc, u64 target)
 	unsigned i = e->b->links[0].site ? 1 : 0;
 	struct link *l = &e->b->links[i];
 
-	*l = (struct link){ .target = target, .owner = e->b, .space = e->b->space };
+	*l = (struct link){ .target = target,
+		.owner = e->b,
+		.space = e->b->space,
+		.vectors = e->b->vector_from != NO_VECTORS };
 	emit_out(e, cc, EXIT_CODE(EXIT_LINK, e->b->id, i));
 	l->site = e->outs[e->out_count - 1].site;
 }
@@ -62,8 +65,8 @@ void emit_fall_through(struct emit *e, u64 target)
 	emit_link(e, 0xff, target);
 }
 
-/* Each exit's stub: mov ecx, code; jmp to what all exits share. They lie apart from the blocks,
- * which are what the processor's caches are to hold. */
+/* Each exit's stub: mov ecx, code; jmp to what all exits share, or to what fetches the vectors and
+ * comes back. They lie apart from the blocks, which are what the processor's caches are to hold. */
 void emit_finish(struct emit *e)
 {
 	struct translator *t = e->t;
@@ -72,8 +75,12 @@ void emit_finish(struct emit *e)
 	if (e->a.full)
 		return;
 	for (unsigned i = 0; i < e->out_count; i++) {
-		t->outs_at -= OUT_SIZE;
-		struct asm_buf a = { .at = t->mem.rw + t->outs_at, .end = t->mem.rw + t->mem.size };
+		u8 *back = e->outs[i].site + 4; /* behind the jump */
+		bool fetch = EXIT_KIND(e->outs[i].code) == EXIT_VECTOR;
+
+		t->outs_at -= fetch ? FETCH_SIZE : OUT_SIZE;
+		struct asm_buf a =
+			asm_buf_for(t, t->mem.rw + t->outs_at, fetch ? FETCH_SIZE : OUT_SIZE);
 		const u8 *stub = a.at;
 
 		asm_patch(e->outs[i].site, stub);
@@ -82,8 +89,36 @@ void emit_finish(struct emit *e)
 				e->b->links[k].out = codemem_rx(&t->mem, stub);
 		asm_u8(&a, 0xb8 | ASM_RCX);
 		asm_u32(&a, e->outs[i].code);
-		asm_patch(asm_jump(&a, 0xff), shared);
+		if (fetch) {
+			asm_lea_rip(&a, T_ADDR, back);
+			asm_jmp_slot(&a, SLOT(vector_fetch));
+		} else {
+			asm_patch(asm_jump(&a, 0xff), shared);
+		}
 	}
+}
+
+/*
+ * Before a block's first vector instruction:
+ *
+ *     mov ecx, [vectors_away]
+ *     jrcxz over
+ *     jmp fetch them and come back
+ *   over:
+ */
+static void emit_need_vectors(struct emit *e)
+{
+	const u8 *from = e->a.at;
+
+	if (e->b->vector_from != NO_VECTORS)
+		return;
+	asm_at_slot(&e->a, OP_MOV_LOAD, ASM_RCX, SLOT(vectors_away), false);
+	asm_jrcxz(&e->a, 5);
+	emit_out(e, 0xff, EXIT_CODE(EXIT_VECTOR, e->b->id, e->index));
+	must(e->a.full || e->a.at - from == VECTOR_LOOK, "the look takes %d bytes",
+		(int)(e->a.at - from));
+	e->b->vector_from = (u8)e->index;
+	e->f.aux = AUX_NONE;
 }
 
 /* ---- handing over ---- */
@@ -159,7 +194,7 @@ static bool copyable(ZydisMnemonic m)
 	}
 }
 
-/* A stub's instruction that can be copied: how it uses vectors decides the mode. */
+/* A stub's instruction that can be copied: does it use vectors?. */
 static bool native_copyable(const struct build *d, bool *vector)
 {
 	const struct native *n = d->op->aux;
@@ -245,8 +280,9 @@ enum emit_result emit_insn(struct emit *e)
 		copy = vector = true;
 	if (!copy || (d->insn.attributes & ZYDIS_ATTRIB_HAS_REP))
 		return emit_hand_over(e);
-	/* Availability (CR0, CR4, XCR0) was checked when the mode was entered; see engine.c. */
-	if (vector && !e->b->vector)
-		return EMIT_REFUSED;
+	/* Whether they are available (CR0, CR4, XCR0) is looked at when they are fetched; see
+	 * engine.c. */
+	if (vector)
+		emit_need_vectors(e);
 	return mem ? emit_memory(e, mem) : emit_registers(e);
 }

@@ -43,8 +43,9 @@ struct facts {
 	u64 value[X86_GPRS];
 };
 
-#define OUTS_MAX (6u * TBLOCK_OPS)
-#define OUT_SIZE 10u /* bytes of an exit's stub */
+#define OUTS_MAX   (6u * TBLOCK_OPS)
+#define OUT_SIZE   10u /* bytes of an exit's stub ... */
+#define FETCH_SIZE 18u /* ... and of one that leads to the vectors */
 
 struct emit {
 	struct translator *t;
@@ -75,11 +76,10 @@ static inline struct asm_buf asm_buf_for(const struct translator *t, u8 *at, siz
 	};
 }
 
-enum emit_result { EMIT_NEXT, EMIT_STI, EMIT_END, EMIT_REFUSED };
+enum emit_result { EMIT_NEXT, EMIT_STI, EMIT_END };
 
 /* ---- emit.c ---- */
-/* Emits one decoded instruction; EMIT_END: it ended the block with all exits in place.
- * EMIT_REFUSED: vector code in mode 0. */
+/* Emits one decoded instruction; EMIT_END: it ended the block with all exits in place. */
 enum emit_result emit_insn(struct emit *e);
 void emit_finish(struct emit *e);
 /* A jump (cc 0xff: always) to an exit stub. */

@@ -61,11 +61,11 @@ static void leave_state(struct translator *t)
 	if (unlikely(ac)) {
 		mmu_refresh(&t->c->mmu);
 		t->code_space = (u8)t->c->mmu.space;
-		t->vector_space = t->code_space;
 	}
 }
 
-static void enter(struct translator *t, const u8 *code)
+/* vectors: the code relies on their being in the host's registers. */
+static void enter(struct translator *t, const u8 *code, bool vectors)
 {
 	struct tctx *x = t->ctx;
 	struct x86_state *s = t->c->s;
@@ -83,8 +83,10 @@ static void enter(struct translator *t, const u8 *code)
 	if (code_space_window(t->code_space))
 		window_enter(t);
 	x->code = (u64)(uintptr_t)code;
-	x->enter = t->vector ? (u64)(uintptr_t)t->vector_enter : x->code;
-	x->leave = t->vector ? (u64)(uintptr_t)t->vector_leave : x->leave_plain;
+	x->enter = vectors ? (u64)(uintptr_t)t->vector_enter : x->code;
+	x->leave = vectors ? (u64)(uintptr_t)t->vector_leave : x->leave_plain;
+	x->vectors_away = !vectors;
+	x->vector_fetch = (u64)(uintptr_t)(vectors_allowed(t) ? t->vector_fetch : t->exit_stub);
 	translate_enter();
 	leave_state(t);
 }
@@ -185,7 +187,6 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 	return b->code + b->insns[index + 1].host_at;
 }
 
-/* Modes follow the privilege level: vectors are loaded when user code first needs them. */
 static void settle_modes(struct translator *t)
 {
 	if (unlikely((t->c->s->cr4 & BAKED_CR4) != t->baked)) {
@@ -194,8 +195,6 @@ static void settle_modes(struct translator *t)
 		t->pending_jump = false;
 		tcache_clear(t);
 	}
-	if (t->vector && (t->c->mmu.space != t->vector_space || !vectors_allowed(t)))
-		t->vector = false;
 	if ((t->options & OPTION_WINDOW_ALWAYS) && t->c->mmu.space == MMU_USER)
 		window_give(&t->window, t->c->s->cr3);
 	t->code_space = window_code_space(t);
@@ -233,7 +232,7 @@ static const u8 *resume(struct translator *t)
 		t->options & (OPTION_NO_LOOKUP | OPTION_NO_RESUME))
 		return NULL;
 	settle_modes(t);
-	const struct jump_table *j = &t->ctx->jump[t->code_space][t->vector];
+	const struct jump_table *j = &t->ctx->jump[t->code_space];
 	unsigned i = rip & (JUMP_ENTRIES - 1);
 	if (j->neg[i] == -rip)
 		return (const u8 *)(uintptr_t)j->code[i];
@@ -245,7 +244,7 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 {
 	struct interp *c = t->c;
 	const u8 *code = b->code;
-	bool stop = false;
+	bool stop = false, vectors = false;
 
 	while (code) {
 		/* Order: announce, then look; vcpu_post() and tcache_claimed() do the reverse. */
@@ -261,9 +260,10 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 				return true; /* RIP is exact: it was set before */
 			continue;
 		}
-		enter(t, code);
+		enter(t, code, vectors);
 		atomic_store(&t->in_code, false);
 		code = NULL;
+		vectors = false;
 
 		u32 exit = t->ctx->exit_code, arg = EXIT_ARG(exit);
 		enum exit_kind kind = EXIT_KIND(exit);
@@ -290,20 +290,16 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 			t->pending_jump = true;
 			break;
 		case EXIT_VECTOR:
-			c->s->rip = from->rip;
-			if (vectors_allowed(t)) {
-				t->vector = true;
-				t->vector_space = (u8)c->mmu.space;
-				code = resume(t);
-			} else {
-				t->interpret_once = true;
-			}
+			/* They are not available; or a kick came while they were fetched. */
+			c->s->rip = from->rip + from->insns[arg].guest_at;
+			t->interpret_once = !vectors_allowed(t);
 			break;
 		case EXIT_OP:
 			t->dropped = false;
 			if (unlikely(t->stats))
 				stats_op(t, &from->insns[arg]);
 			code = hand_over(t, from, arg, &stop);
+			vectors = code && from->vector_from <= arg;
 			if (!code && !stop)
 				code = resume(t);
 			break;
@@ -366,7 +362,7 @@ static enum cpu_exit translate_run(struct vcpu *v)
 			continue;
 		}
 		if (t->pending && t->pending->target == b->rip && t->pending->space == b->space &&
-			t->pending->owner->vector == b->vector && !(t->options & OPTION_NO_CHAIN))
+			!(t->options & OPTION_NO_CHAIN))
 			tcache_link(t, t->pending, b);
 		if (t->pending_jump && !(t->options & OPTION_NO_LOOKUP))
 			tcache_jump(t, b);

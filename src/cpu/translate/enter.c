@@ -2,8 +2,8 @@
  * Crossing between C and translated code, and the signals that arrive while in it.
  *
  * translate_enter saves what C expects to keep, loads guest flags and registers from the context
- * and jumps; every exit ends in translate_leave, which does the reverse. Vector mode puts one more
- * stub on each way (emit_stubs).
+ * and jumps; every exit ends in translate_leave, which does the reverse. When vectors are in use
+ * one more stub is on each way (emit_stubs).
  *
  * Signals in translated code:
  * - SIGFPE, SIGSEGV, SIGBUS, SIGILL: the guest's instruction did it (divide error, SIMD exception,
@@ -30,12 +30,12 @@
 #define O_FLAGS	   "128"
 #define O_HOST_RSP "144"
 #define O_ENTER	   "152"
-#define O_KICKED   "244"
-#define O_AUX	   "296"
+#define O_KICKED   "260"
+#define O_AUX	   "312"
 
 _Static_assert(offsetof(struct tctx, flags) == 128 && offsetof(struct tctx, host_rsp) == 144 &&
 		       offsetof(struct tctx, enter) == 152 &&
-		       offsetof(struct tctx, kicked) == 244 && offsetof(struct tctx, aux) == 296,
+		       offsetof(struct tctx, kicked) == 260 && offsetof(struct tctx, aux) == 312,
 	"the assembly below knows these offsets");
 
 /* One instruction a line. */
@@ -188,6 +188,7 @@ static void on_kick(int sig, siginfo_t *info, void *context)
 		return;
 	atomic_store(&t->kick_sent, false); /* before we act: who kicks after this is heard again */
 	t->ctx->kicked = 1;
+	t->ctx->vector_fetch = (u64)(uintptr_t)t->exit_stub; /* who goes there is on the way out */
 	bool entering =
 		(pc >= (const u8 *)translate_enter && pc < (const u8 *)translate_enter_end) ||
 		(pc >= t->vector_enter && pc < t->vector_enter_end);
@@ -198,6 +199,10 @@ static void on_kick(int sig, siginfo_t *info, void *context)
 		t->ctx->exit_code = EXIT_CODE(EXIT_ATTENTION, 0, 0);
 		t->ctx->enter = (u64)(uintptr_t)translate_abort;
 		t->ctx->code = (u64)(uintptr_t)t->vector_leave;
+		return;
+	}
+	if (pc >= t->vector_fetch && pc < t->vector_fetch_end) {
+		regs[REG_RIP] = (greg_t)t->vector_fetch_abort;
 		return;
 	}
 	struct tblock *b = codemem_has(&t->mem, pc) ? tcache_by_code(t, pc) : NULL;

@@ -118,7 +118,7 @@ static ZyanStatus print_host_address(
 		return append(buffer, text);
 	case EXIT_LOOKUP: return append(buffer, "<lookup in C>");
 	case EXIT_OP: return append(buffer, "<interpreter>");
-	case EXIT_VECTOR: return append(buffer, "<load vector state>");
+	case EXIT_VECTOR: return append(buffer, "<fetch vectors>");
 	case EXIT_ATTENTION: break;
 	}
 	return append(buffer, "<exit>");
@@ -148,6 +148,7 @@ static const struct slot {
 	{ SLOT(save_rdi), "saved_rdi" },
 	{ SLOT(status_mask), "status_mask" },
 	{ SLOT(fs_window), "fs_window" },
+	{ SLOT(vectors_away), "vectors_away" },
 };
 
 static const char *slot_name(u32 at)
@@ -165,7 +166,7 @@ static const char *slot_name(u32 at)
 		if (in == offsetof(struct fast_table, add))
 			return write ? "write_hosts" : "read_hosts";
 	}
-	if (at >= SLOT(jump) && at < SLOT(jump) + CODE_SPACES * VECTOR_MODES * jump) {
+	if (at >= SLOT(jump) && at < SLOT(jump) + CODE_SPACES * jump) {
 		u32 in = (at - SLOT(jump)) % jump;
 
 		if (in == offsetof(struct jump_table, neg))
@@ -374,19 +375,11 @@ static int tell_interpreted(struct explainer *x, unsigned *length)
 	return 0;
 }
 
-/* Translates at RIP, in the vector mode that the code wants; NULL: interpreted, or a fault. */
+/* Translates at RIP; NULL: interpreted, or a fault. */
 static struct tblock *block_at_rip(struct translator *t, bool *interpret)
 {
-	t->vector = false;
 	t->code_space = (u8)t->c->mmu.space;
-	struct tblock *b = tcache_find(t, interpret);
-
-	if (b && !b->count) {
-		t->vector = true;
-		b = tcache_find(t, interpret);
-		t->vector = false;
-	}
-	return b;
+	return tcache_find(t, interpret);
 }
 
 int translate_explain(struct vcpu *v, u64 from, u64 end, unsigned count,

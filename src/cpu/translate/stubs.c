@@ -1,7 +1,8 @@
 /*
- * The stubs that all blocks share, at the start of the cache: the miss of a lookup, and the ways in
- * and out that load and save the vector registers. Between C and a block in vector mode 1 all of
- * XMM/YMM/ZMM, the mask registers and MXCSR change hands.
+ * The stubs that all blocks share, at the start of the cache: the miss of a lookup, and what loads
+ * and saves the vector registers: XMM/YMM/ZMM, the mask registers and MXCSR. Between C and code
+ * they change hands on the way in (vector_enter) or when code first needs them (vector_fetch), and
+ * on the way out (vector_leave).
  */
 #include "base/must.h"
 #include "cpu/translate/emit.h"
@@ -78,6 +79,39 @@ static void move_mxcsr(struct asm_buf *b, bool store)
 	encode(b, &req);
 }
 
+static void load_host_mxcsr(struct asm_buf *b)
+{
+	static const u8 ldmxcsr_gs[] = { 0x65, 0x0f, 0xae, 0x14, 0x25 };
+
+	asm_bytes(b, ldmxcsr_gs, sizeof(ldmxcsr_gs));
+	asm_u32(b, SLOT(mxcsr_host));
+}
+
+/*
+ * T_ADDR: where to go on; ECX: the exit, should there be none. The slots that say that the vectors
+ * are here change last: until then this can be given up (vector_fetch_abort).
+ */
+static void emit_vector_fetch(struct translator *t, struct asm_buf *b)
+{
+	static const u8 jmp_addr[] = { 0x41, 0xff, 0xe3 }; /* jmp r11 */
+
+	t->vector_fetch = codemem_rx(&t->mem, b->at);
+	asm_load(b, ASM_R15, SLOT(state));
+	move_mxcsr(b, false);
+	move_vectors(b, false);
+	asm_lea_rip(b, ASM_R15, codemem_rw(&t->mem, t->vector_leave));
+	asm_store(b, SLOT(leave), ASM_R15);
+	asm_store_imm32(b, SLOT(vectors_away), 0);
+	asm_bytes(b, jmp_addr, sizeof(jmp_addr));
+	t->vector_fetch_end = codemem_rx(&t->mem, b->at);
+
+	t->vector_fetch_abort = t->vector_fetch_end;
+	load_host_mxcsr(b);
+	asm_load(b, ASM_R15, SLOT(leave_plain));
+	asm_store(b, SLOT(leave), ASM_R15);
+	asm_patch(asm_jump(b, 0xff), codemem_rw(&t->mem, t->exit_stub));
+}
+
 void emit_stubs(struct translator *t)
 {
 	struct asm_buf b = asm_buf_for(t, t->mem.rw, 8192);
@@ -103,14 +137,14 @@ void emit_stubs(struct translator *t)
 	asm_load(&b, ASM_R15, SLOT(state));
 	move_vectors(&b, true);
 	move_mxcsr(&b, true);
-	static const u8 ldmxcsr_gs[] = { 0x65, 0x0f, 0xae, 0x14, 0x25 };
-	asm_bytes(&b, ldmxcsr_gs, sizeof(ldmxcsr_gs));
-	asm_u32(&b, SLOT(mxcsr_host));
+	load_host_mxcsr(&b);
 	if (__builtin_cpu_supports("avx")) {
 		static const u8 vzeroupper[] = { 0xc5, 0xf8, 0x77 };
 		asm_bytes(&b, vzeroupper, sizeof(vzeroupper));
 	}
 	asm_jmp_slot(&b, SLOT(leave_plain));
+
+	emit_vector_fetch(t, &b);
 	must(!b.full, "shared stubs need more room");
 	t->used = align_up((u64)(b.at - t->mem.rw), 64);
 }

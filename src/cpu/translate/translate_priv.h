@@ -42,12 +42,11 @@
  * write entry further implies that the page is dirty and holds no code, so a store needs no
  * follow-up. mmu_flush() and the claiming of code pages remove entries through hooks.
  *
- * Blocks are keyed by (linear RIP, physical address, space, vector mode). Exits are
+ * Blocks are keyed by (linear RIP, physical address, space). Exits are
  * - links: direct jumps, patched to the target's code once that exists. Within a page they live as
  * long as both blocks; across pages they are cut when translations of that half of the address
  * space are flushed;
- * - lookups: indirect jumps, through a table per (space, vector mode) keyed by RIP, emptied by the
- * same flushes.
+ * - lookups: indirect jumps, through a table per space keyed by RIP, emptied by the same flushes.
  *
  * Attention. Translated code never polls. vcpu_post() sends the thread a signal; the handler points
  * every exit of the block it interrupted at the way out, so one signal is enough wherever it comes.
@@ -57,9 +56,10 @@
  * right only for the CR4.SMAP they were made under: a change of what is baked into code (BAKED_CR4)
  * drops all of it.
  *
- * Vector mode. In mode 0 the guest's vector registers are in x86_state; in mode 1 they are in the
- * host's registers, and every exit to C saves them first. Blocks that use vector instructions exist
- * in mode 1 only.
+ * Vectors. The guest's vector registers are in x86_state until code needs them: the first vector
+ * instruction of a block is preceded by a look whether they are in the host's registers, and a stub
+ * that fetches them if not. Once they are, every exit to C saves them first. A link from code that
+ * has them skips the look at the start of the next block.
  *
  * Threads: context, cache and blocks belong to the vcpu's thread.
  */
@@ -79,7 +79,6 @@
 #define JUMP_ENTRIES 262144u   /* indexed by the low 18 bits of RIP */
 #define JUMP_LOG     131072u
 #define FILL_LOG     32768u
-#define VECTOR_MODES 2
 
 /* What a block was made for: one of mmu.h's spaces, or user code with the window, whose stack is in
  * the high region (as nearly all are) or anywhere. */
@@ -121,14 +120,17 @@ struct tctx {
 	u64 host_rsp;
 	u64 enter; /* where translate_enter jumps */
 	u64 code;  /* where the vector entry jumps */
-	u64 leave; /* the way out for the current vector mode */
+	u64 leave; /* the way out: leave_plain, or what saves the vectors first */
 	u64 leave_plain;
-	u64 state; /* struct x86_state */
-	u64 save;  /* a value held across a second memory check */
+	u64 vector_fetch; /* where code goes for the vectors: to the stub, or out */
+	u64 state;	  /* struct x86_state */
+	u64 save;	  /* a value held across a second memory check */
 	u64 index_mask, page_mask;
 	u64 fs_base, gs_base; /* the guest's */
 	u32 exit_code, unused;
 	u32 mxcsr_host;
+	u32 vectors_away; /* 0: the guest's vectors are in the host's registers */
+	u32 unused2;
 	u32 kicked; /* a signal came between the last look at attention and translate_enter */
 	u64 vif;    /* the guest's IF, as FLAG_IF or 0 */
 	u64 rest;   /* the guest's RFLAGS but for status flags, IF, DF, AC and RF */
@@ -150,7 +152,7 @@ struct tctx {
 	u64 bit_mask32, bit_mask64; /* of a bit's number, in a word of so many bits */
 	u64 overwritten;	    /* by the return address of the last indirect call */
 	struct fast_table fast[MMU_SPACES][2];
-	struct jump_table jump[CODE_SPACES][VECTOR_MODES];
+	struct jump_table jump[CODE_SPACES];
 };
 
 #define SLOT(member) ((u32)offsetof(struct tctx, member))
@@ -161,6 +163,7 @@ struct link {
 	const u8 *out;	   /* where it points when not chained, running view */
 	u64 target;	   /* guest RIP */
 	u8 space;	   /* where the target runs */
+	bool vectors;	   /* they are in the host's registers when it is taken */
 	struct tblock *to; /* chained to, or NULL */
 	struct tblock *owner;
 	struct link *next_in; /* in to->incoming */
@@ -210,8 +213,9 @@ struct tinsn {
 struct tblock {
 	struct code_unit unit;
 	u64 rip;
-	const u8 *host;	  /* of its first byte in guest memory */
-	u8 space, vector; /* space: see CODE_WINDOW */
+	const u8 *host; /* of its first byte in guest memory */
+	u8 space;	/* see CODE_WINDOW */
+	u8 vector_from; /* the instruction from which on vectors are in host registers ... */
 	u16 count;
 	u32 id;
 	u8 *code; /* running view */
@@ -225,6 +229,9 @@ struct tblock {
 	struct op *ops;	      /* of the instructions that leave translated code by themselves */
 	struct tinsn insns[]; /* count + 1: the last only ends the offsets */
 };
+
+#define NO_VECTORS  0xffu /* ... or no such instruction */
+#define VECTOR_LOOK 13u	  /* bytes of code that see to that */
 
 #define TBLOCK_HASH 262144u
 #define TBLOCKS_MAX (512u * 1024)
@@ -264,6 +271,7 @@ struct translator {
 	size_t used, stubs_end; /* blocks grow upwards from the shared stubs ... */
 	size_t outs_at;		/* ... their exits downwards from the end, out of the way */
 	const u8 *vector_enter, *vector_enter_end, *vector_leave, *lookup_miss, *exit_stub;
+	const u8 *vector_fetch, *vector_fetch_end, *vector_fetch_abort;
 	u8 *pool;
 	size_t pool_used;
 	struct tblock *hash[TBLOCK_HASH];
@@ -279,10 +287,9 @@ struct translator {
 	struct dispute disputes[DISPUTES];
 	struct {
 		u32 index;
-		u8 space, vector;
+		u8 space;
 	} jumps[2][JUMP_LOG];
 	unsigned jump_count[2];
-	bool vector;
 	u8 code_space; /* of the blocks to run now */
 	u64 baked;     /* CR4's bits that code was made for */
 	u64 tick;      /* when the window's clock ticked last, by the host's TSC */
@@ -298,7 +305,6 @@ struct translator {
 	struct hint *hints;		 /* direct-mapped */
 	struct patched patched[PATCHED]; /* direct-mapped */
 	u64 no_run[NO_RUNS];  /* pushes and pops whose run crosses pages: by gpa, direct-mapped */
-	u8 vector_space;      /* the space vector mode 1 was entered in */
 	bool interpret_once;  /* the next block is the interpreter's */
 	struct link *pending; /* the exit taken, to be chained to what is found next */
 	bool pending_jump;    /* the same for a lookup */
@@ -316,7 +322,7 @@ struct translator {
 struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, bool *interpret);
 /* A decoded instruction of the block; valid until the next call. */
 const struct op *tblock_op(struct translator *t, const struct tblock *b, unsigned index);
-u32 tblock_hash(u64 gpa, u64 rip, unsigned space, unsigned vector);
+u32 tblock_hash(u64 gpa, u64 rip, unsigned space);
 
 /* ---- cache.c ---- */
 int tcache_open(struct translator *t, struct err *err);
