@@ -148,7 +148,8 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 	e->index = m->count;
 	e->rip = m->b->rip + m->at;
 	e->gpa = m->src->gpa + m->at;
-	e->hint = in->hint = emit_window(e) ? window_hint_of(m->t, e->gpa) : (u8)HINT_GENERAL;
+	e->hint = in->hint =
+		emit_window(e) ? window_hint_of(m->t, m->b->space, e->gpa) : (u8)HINT_GENERAL;
 	enum emit_result r = emit_insn(e);
 	in->handed = is_handed(e, before, outs);
 	/* A native stub's operation is kept, too: decoding it again would need room for the stub.
@@ -198,7 +199,7 @@ static bool emit_block(struct making *m)
 	}
 	end_offsets(m);
 	if (r != EMIT_END) {
-		emit_fall_through(&m->e, m->b->rip + m->at);
+		emit_link(&m->e, 0xff, m->b->rip + m->at);
 	}
 	emit_finish(&m->e);
 	must(!m->e.a.full, "block at 0x%llx needs more than %u bytes",

@@ -164,6 +164,7 @@ void tcache_purge(struct translator *t)
 	fast_drop(t, 0);
 	fast_drop(t, 1);
 	window_hide_all(&t->window);
+	kernel_window_hide_all(&t->kernel);
 }
 
 /*
@@ -179,6 +180,7 @@ void tcache_claimed(void *translator, const u8 *host_page)
 	if (translate_current == t) {
 		drop_page_stores(t, host_page);
 		window_protect(&t->window, host_page);
+		kernel_window_hide_page(&t->kernel, host_page);
 		return;
 	}
 	atomic_store(&t->purge, true);
@@ -304,6 +306,7 @@ void tcache_switched(void *translator)
 {
 	struct translator *t = translator;
 
+	kernel_window_switched(t);
 	fast_drop(t, 0);
 	exec_drop(t, 0);
 	if (t->c->mmu.upper_nonglobal) {
@@ -318,6 +321,7 @@ void tcache_flushed(void *translator, enum x86_flush kind, u64 at, unsigned pcid
 	unsigned half = (unsigned)(at >> 63);
 
 	window_flushed(t, kind, at, pcid);
+	kernel_window_flushed(t, kind, at);
 	if (kind == X86_FLUSH_PAGE || kind == X86_FLUSH_PCID_PAGE) {
 		for (unsigned space = 0; space < MMU_SPACES; space++)
 			for (unsigned w = 0; w < 2; w++)

@@ -36,33 +36,19 @@ void emit_link(struct emit *e, u8 cc, u64 target)
 
 	*l = (struct link){ .target = target,
 		.owner = e->b,
-		.space = e->b->space,
+		.space = (u8)facts_next_space(e),
 		.vectors = e->b->vector_from != NO_VECTORS };
 	emit_out(e, cc, EXIT_CODE(EXIT_LINK, e->b->id, i));
 	l->site = e->outs[e->out_count - 1].site;
 }
 
 /* Always taken, and the code there runs in another space. */
-void emit_link_to_space(struct emit *e, u64 target, enum mmu_space space)
+void emit_link_to_space(struct emit *e, u64 target, unsigned code_space)
 {
 	unsigned i = e->b->links[0].site ? 1 : 0;
 
 	emit_link(e, 0xff, target);
-	e->b->links[i].space = (u8)space;
-}
-
-/*
- * The block was cut off by its length. The stack's check cannot trap here, there is no instruction
- * of the block left that could be handed over: it leaves by the link's own exit.
- */
-void emit_fall_through(struct emit *e, u64 target)
-{
-	if (e->b->space == CODE_WINDOW && e->f.slop > STACK_SLOP) {
-		emit_region_bits(e, ASM_RSP, WINDOW_HIGH);
-		asm_jrcxz(&e->a, 5);
-		emit_out(e, 0xff, EXIT_CODE(EXIT_LINK, e->b->id, e->b->links[0].site ? 1 : 0));
-	}
-	emit_link(e, 0xff, target);
+	e->b->links[i].space = (u8)code_space;
 }
 
 /* Each exit's stub: mov ecx, code; jmp to what all exits share, or to what fetches the vectors and

@@ -7,9 +7,9 @@
  * enters a block in the middle (run_blocks(), behind an instruction that the interpreter executed)
  * checks the facts recorded there.
  *
- * The guest's stack pointer is known to lie in the high region at the start of every window block,
- * give or take STACK_SLOP; so every block leaves it so: a successful access near RSP proves it,
- * else a check is emitted.
+ * The guest's stack pointer is known to lie in the region of stacks at the start of every window
+ * block that is not loose (stack_region_of()), give or take STACK_SLOP; so whoever goes there has
+ * proven it, by a successful access near RSP or by a check, or goes to a loose block instead.
  */
 #pragma once
 #include "cpu/translate/recode.h"
@@ -37,9 +37,9 @@ struct facts {
 	u64 drift[X86_GPRS]; /* at most so far from the value that was checked */
 	u8 aux;
 	u64 aux_drift; /* of its register since then */
-	u8 stack;      /* the region that RSP is checked for: the high one, but in a loose block */
-	u64 slop;      /* RSP's distance from that region, at most */
-	u32 known;     /* guest registers whose present value is in value[]: for guesses only */
+	u8 stack;  /* the region that RSP is checked for: where stacks are, but in a loose block */
+	u64 slop;  /* RSP's distance from that region, at most */
+	u32 known; /* guest registers whose present value is in value[]: for guesses only */
 	u64 value[X86_GPRS];
 };
 
@@ -85,12 +85,15 @@ void emit_finish(struct emit *e);
 /* A jump (cc 0xff: always) to an exit stub. */
 void emit_out(struct emit *e, u8 cc, u32 code);
 void emit_link(struct emit *e, u8 cc, u64 target);
-void emit_link_to_space(struct emit *e, u64 target, enum mmu_space space);
-void emit_fall_through(struct emit *e, u64 target);
+void emit_link_to_space(struct emit *e, u64 target, unsigned code_space);
 enum emit_result emit_hand_over(struct emit *e);
 /* The kernel's spaces run at CPL 0 here: CPL 1 and 2 are interpreted. */
 bool emit_kernel(const struct emit *e);
 static inline bool emit_window(const struct emit *e) { return code_space_window(e->b->space); }
+static inline bool emit_kernel_window(const struct emit *e)
+{
+	return code_space_kernel_window(e->b->space);
+}
 
 /* To take back what was emitted. */
 struct emit_mark {
@@ -172,11 +175,17 @@ void facts_after(struct emit *e);
 void facts_record(struct emit *e, struct tinsn *next);
 /* The operand's address if the registers have known values. */
 bool facts_guess(const struct emit *e, const struct op *op, u64 *at);
-/* Before the block is left: RSP is where the next one expects it. */
+/* Where code goes on behind this block: that which relies on where RSP is if this has been proven,
+ * else a loose one. */
+unsigned facts_next_space(const struct emit *e);
+/* Before the block is left: a check of where RSP is, if it is likely to be where stacks are. */
 void facts_settle_stack(struct emit *e);
+/* RSP is about to be checked: what for? */
+void facts_guess_stack(struct emit *e);
 /* The stack pointer was accessed at [RSP + disp]: it is in its region. */
 void facts_stack_touched(struct emit *e, s32 disp);
-/* RCX: zero exactly if the host register's bits 42 to 49 say the region. */
+/* RCX: zero exactly if the value in the host register is in the region (but for bits 50 to 63,
+ * which trap). */
 void emit_region_bits(struct emit *e, unsigned host, unsigned region);
 /* Leaves by a trap unless they do. Clobbers RCX. */
 void emit_region_check(struct emit *e, unsigned host, unsigned region);

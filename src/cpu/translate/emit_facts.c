@@ -21,10 +21,14 @@ void facts_start(struct emit *e)
 	f->known = 0;
 	if (!emit_window(e))
 		return;
-	if (e->b->space == CODE_LOOSE) {
-		unsigned region = window_region_of(e->t->c->s->gpr[RSP], 1);
+	f->stack = (u8)stack_region_of(e->t, e->b->space);
+	if (f->stack == WINDOW_NOWHERE) {
+		unsigned region = region_of(e->t, e->b->space, e->t->c->s->gpr[RSP]);
 
-		f->stack = region == WINDOW_NOWHERE ? WINDOW_HIGH : (u8)region;
+		/* Anything will do if there is none: the check traps, and the hint says so. */
+		f->stack = region != WINDOW_NOWHERE ? (u8)region
+			   : emit_kernel_window(e)  ? WINDOW_REGIONS
+						    : WINDOW_HIGH;
 		f->slop = SLOP_LOST;
 	}
 	f->known = BIT(X86_GPRS) - 1;
@@ -76,6 +80,16 @@ static bool peek(const struct emit *e, u64 at, u64 *value)
 
 /* ---- proof ---- */
 
+void facts_guess_stack(struct emit *e)
+{
+	unsigned region = stack_region_of(e->t, e->b->space);
+
+	if (region == WINDOW_NOWHERE && known(&e->f, RSP))
+		region = region_of(e->t, e->b->space, e->f.value[RSP]);
+	if (region != WINDOW_NOWHERE)
+		e->f.stack = (u8)region;
+}
+
 void facts_stack_touched(struct emit *e, s32 disp)
 {
 	e->f.slop = min_u64(e->f.slop, distance(disp) + 16);
@@ -85,6 +99,19 @@ void emit_region_bits(struct emit *e, unsigned host, unsigned region)
 {
 	const u8 lea_ecx[] = { 0x8d, 0x49, (u8)-window_bits(region) }; /* lea ecx, [rcx - bits] */
 
+	if (region >= WINDOW_REGIONS) {
+		/* all bits from 39 on, less those that addresses of the piece have */
+		u64 piece = e->t->kernel.piece[region - WINDOW_REGIONS];
+		u32 bits = (u32)(piece | (piece & KERNEL_PIECES / 2 ? ~0u << 9 : 0)) & 0x1ffffff;
+		static const u8 lea_ecx_wide[] = { 0x8d, 0x89 };
+
+		asm_bits(&e->a, ASM_PEXT, ASM_RCX, host, SLOT(kernel_mask));
+		if (bits) {
+			asm_bytes(&e->a, lea_ecx_wide, sizeof(lea_ecx_wide));
+			asm_u32(&e->a, -bits);
+		}
+		return;
+	}
 	asm_rorx(&e->a, ASM_RCX, host, WINDOW_SHIFT);
 	asm_movzx(&e->a, ASM_RCX, ASM_RCX, 8);
 	if (window_bits(region))
@@ -100,12 +127,35 @@ void emit_region_check(struct emit *e, unsigned host, unsigned region)
 	asm_u8(&e->a, hlt);
 }
 
+static unsigned loose_space(unsigned space)
+{
+	return space == CODE_WINDOW ? CODE_LOOSE : space == CODE_KERNEL ? CODE_KERNEL_LOOSE : space;
+}
+
+unsigned facts_next_space(const struct emit *e)
+{
+	static const u8 firm[] = { CODE_WINDOW, CODE_KERNEL };
+	const struct facts *f = &e->f;
+	bool near = f->slop <= STACK_SLOP;
+
+	for (unsigned i = 0; i < ARRAY_LEN(firm); i++)
+		if (loose_space(e->b->space) == loose_space(firm[i]))
+			return near && f->stack == stack_region_of(e->t, firm[i])
+				       ? firm[i]
+				       : loose_space(firm[i]);
+	return e->b->space;
+}
+
 void facts_settle_stack(struct emit *e)
 {
-	if (e->b->space != CODE_WINDOW || e->f.slop <= STACK_SLOP)
+	struct facts *f = &e->f;
+	unsigned region = stack_region_of(e->t, e->b->space);
+
+	if (region == WINDOW_NOWHERE || f->slop <= STACK_SLOP || e->hint != HINT_GUESS ||
+		(known(f, RSP) && region_of(e->t, e->b->space, f->value[RSP]) != region))
 		return;
-	emit_region_check(e, ASM_RSP, WINDOW_HIGH);
-	e->f.slop = 0;
+	emit_region_check(e, ASM_RSP, region);
+	f->slop = 0;
 }
 
 /* ---- effects of an instruction ---- */
@@ -286,14 +336,17 @@ void facts_after(struct emit *e)
 
 void facts_record(struct emit *e, struct tinsn *next)
 {
-	memset(next->facts, 0, sizeof(next->facts));
+	next->facts = FACTS_NONE;
 	next->aux = e->f.aux == AUX_STACK ? AUX_STACK : AUX_NONE;
 	if (!emit_window(e))
 		return;
-	for (unsigned g = 0; g < X86_GPRS; g++)
-		if (e->f.region[g] != WINDOW_NOWHERE)
-			next->facts[e->f.region[g]] |= (u16)BIT(g);
-	if (e->f.slop <= FACT_REACH)
-		next->facts[e->f.stack] |= BIT(RSP);
+	for (unsigned g = 0; g < X86_GPRS; g++) {
+		unsigned region = g != RSP		    ? e->f.region[g]
+				  : e->f.slop <= FACT_REACH ? e->f.stack
+							    : WINDOW_NOWHERE;
+
+		if (region != WINDOW_NOWHERE)
+			next->facts ^= (u64)(region ^ FACTS_NOWHERE) << (4 * g);
+	}
 	next->aux = e->f.aux;
 }

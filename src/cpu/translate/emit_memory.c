@@ -97,28 +97,55 @@ static void load_aux(struct emit *e, unsigned region)
 
 void emit_look_up_delta(struct emit *e, unsigned host)
 {
+	if (emit_kernel_window(e)) {
+		asm_bits(&e->a, ASM_PEXT, ASM_RCX, host, SLOT(kernel_piece_mask));
+		asm_gs_index(&e->a, OP_MOV_LOAD, T_AUX, ASM_RCX, 3, SLOT(kernel_deltas));
+		return;
+	}
 	asm_rorx(&e->a, ASM_RCX, host, WINDOW_SHIFT);
 	asm_movzx(&e->a, ASM_RCX, ASM_RCX, 8);
 	asm_gs_index(&e->a, OP_MOV_LOAD, T_AUX, ASM_RCX, 3, SLOT(deltas));
 }
 
+/* The region that all of an access lies in, or WINDOW_NOWHERE. */
+static unsigned region_with(struct emit *e, u64 at, unsigned size)
+{
+	unsigned region;
+
+	if (!emit_kernel_window(e))
+		return window_region_of(at, size);
+	kernel_window_expect(e->t, at);
+	region = region_of(e->t, e->b->space, at);
+	return region_of(e->t, e->b->space, at + size - 1) == region ? region : WINDOW_NOWHERE;
+}
+
 /* The region to ask for, or WINDOW_NOWHERE: look it up. */
-static unsigned guessed_region(const struct emit *e, const struct op *op, unsigned size)
+static unsigned guessed_region(struct emit *e, const struct op *op, unsigned size)
 {
 	u64 at;
 
 	if (e->hint != HINT_GUESS || !facts_guess(e, op, &at))
 		return WINDOW_NOWHERE;
-	return window_region_of(at, size);
+	return region_with(e, at, size);
+}
+
+/* Kernel code that reaches for what no window shows (the user's memory, devices) will do so again.
+ */
+static bool hopeless(struct emit *e, const struct op *op, unsigned size)
+{
+	u64 at;
+
+	return emit_kernel_window(e) && e->hint == HINT_GUESS && facts_guess(e, op, &at) &&
+	       region_with(e, at, size) == WINDOW_NOWHERE;
 }
 
 static bool constant_operand(struct emit *e, u64 at, unsigned size, struct host_operand *out)
 {
-	unsigned region = window_region_of(at, size);
+	unsigned region = region_with(e, at, size);
 
 	if (region == WINDOW_NOWHERE)
 		return false;
-	if (at <= 0x7fffffff) {
+	if ((u64)(s64)(s32)at == at) {
 		load_aux(e, region);
 		*out = (struct host_operand){ T_AUX, ASM_NONE, (s32)at };
 	} else {
@@ -148,7 +175,7 @@ static void based_operand(
 	if (f->aux == AUX_OF(g))
 		return;
 	region = guessed_region(e, op, size);
-	if (region != WINDOW_NOWHERE && window_region_of(f->value[g], 1) == region) {
+	if (region != WINDOW_NOWHERE && region_of(e->t, e->b->space, f->value[g]) == region) {
 		emit_region_check(e, host, region);
 		f->region[g] = (u8)region;
 		f->drift[g] = 0;
@@ -167,12 +194,25 @@ static bool window_operand(struct emit *e, const struct op *op, unsigned size, b
 	unsigned region;
 
 	*free_hosts = BIT(ASM_RCX) | BIT(T_ADDR);
+	if (emit_kernel_window(e) && op->seg == X86_GS && op->index == REG_NONE && op->asize == 8 &&
+		(op->base == REG_NONE || op->base == BASE_RIP)) {
+		u64 at = (u64)op->disp + (op->base == BASE_RIP ? e->rip : 0);
+
+		if ((u64)(s64)(s32)at != at)
+			return false;
+		asm_load(&e->a, T_ADDR, SLOT(gs_window));
+		*out = (struct host_operand){ T_ADDR, ASM_NONE, (s32)at };
+		*free_hosts = BIT(ASM_RCX);
+		return true;
+	}
+	if (hopeless(e, op, size))
+		return false;
 	if (op->asize == 8 && op->seg < X86_FS && op->base == BASE_RIP)
 		return constant_operand(e, e->rip + (u64)op->disp, size, out);
 	if (op->asize == 8 && op->seg < X86_FS && op->base == REG_NONE && op->index == REG_NONE)
 		return constant_operand(e, (u64)op->disp, size, out);
 	if (op->asize == 8 && op->seg == X86_FS && op->base == REG_NONE && op->index == REG_NONE &&
-		near) {
+		near && !emit_kernel_window(e)) {
 		asm_load(&e->a, T_ADDR, SLOT(fs_window));
 		*out = (struct host_operand){ T_ADDR, ASM_NONE, (s32)op->disp };
 		*free_hosts = BIT(ASM_RCX);
@@ -209,7 +249,17 @@ void emit_stack_operand(
 	struct emit *e, s32 disp, unsigned size, bool write, struct host_operand *out)
 {
 	if (emit_window(e) && e->hint != HINT_GENERAL) {
+		if (e->f.slop > FACT_REACH && e->hint == HINT_LOOKUP) {
+			if (e->f.aux != AUX_OF(RSP)) {
+				emit_look_up_delta(e, ASM_RSP);
+				e->f.aux = (u8)AUX_OF(RSP);
+				e->f.aux_drift = 0;
+			}
+			*out = (struct host_operand){ ASM_RSP, T_AUX, disp };
+			return;
+		}
 		if (e->f.slop > FACT_REACH) {
+			facts_guess_stack(e);
 			emit_region_check(e, ASM_RSP, e->f.stack);
 			e->f.slop = 0;
 		}

@@ -10,10 +10,7 @@ static void emit_state(struct emit *e, u8 opcode, unsigned reg, size_t offset)
 	asm_mem(&e->a, opcode, reg, &m);
 }
 
-bool emit_kernel(const struct emit *e)
-{
-	return e->b->space == MMU_SYSTEM || e->b->space == MMU_OPEN;
-}
+bool emit_kernel(const struct emit *e) { return code_space_mmu(e->b->space) != MMU_USER; }
 
 enum emit_result emit_cli(struct emit *e)
 {
@@ -89,6 +86,12 @@ enum emit_result emit_swapgs(struct emit *e)
 	emit_state(e, OP_MOV_STORE, T_AUX, offsetof(struct x86_state, kernel_gs_base));
 	emit_state(e, OP_MOV_STORE, ASM_RCX, offsetof(struct x86_state, seg[X86_GS].base));
 	asm_store(&e->a, SLOT(gs_base), ASM_RCX);
+	if (emit_kernel_window(e)) {
+		asm_bits(&e->a, ASM_PEXT, T_AUX, ASM_RCX, SLOT(kernel_piece_mask));
+		asm_gs_index(&e->a, OP_MOV_LOAD, T_AUX, T_AUX, 3, SLOT(kernel_deltas));
+		asm_lea(&e->a, T_AUX, T_AUX, ASM_RCX, 0, 0);
+		asm_store(&e->a, SLOT(gs_window), T_AUX);
+	}
 	return EMIT_NEXT;
 }
 
@@ -101,13 +104,26 @@ enum emit_result emit_direction(struct emit *e, bool down)
 /* STAC and CLAC: with SMAP, code behind them runs in the other space. */
 enum emit_result emit_user_access(struct emit *e, bool open)
 {
-	enum mmu_space space = open ? MMU_OPEN : MMU_SYSTEM;
+	unsigned space = open ? MMU_OPEN : MMU_SYSTEM;
 
 	if (!emit_kernel(e))
 		return emit_hand_over(e);
 	asm_store_imm32(&e->a, SLOT(ac), open ? (u32)FLAG_AC : 0);
-	if (!(e->t->c->s->cr4 & CR4_SMAP) || e->b->space == space)
+	if (!(e->t->c->s->cr4 & CR4_SMAP) || code_space_mmu(e->b->space) == space)
 		return EMIT_NEXT;
+	if (emit_kernel_window(e)) {
+		unsigned region = e->t->stack_region;
+
+		space = open			   ? CODE_KERNEL_OPEN
+			: region == WINDOW_NOWHERE ? CODE_KERNEL_LOOSE
+						   : CODE_KERNEL;
+		/* AC is changed already: the check may not trap, it goes on in the loose space. */
+		if (space == CODE_KERNEL) {
+			emit_region_bits(e, ASM_RSP, region);
+			asm_jrcxz(&e->a, 5);
+			emit_link_to_space(e, e->rip + e->d->op->length, CODE_KERNEL_LOOSE);
+		}
+	}
 	emit_link_to_space(e, e->rip + e->d->op->length, space);
 	return EMIT_END;
 }

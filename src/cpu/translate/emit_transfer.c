@@ -10,7 +10,7 @@
 static void emit_lookup(struct emit *e)
 {
 	static const u8 nop5[] = { 0x0f, 0x1f, 0x44, 0x00, 0x00 };
-	u32 table = SLOT(jump) + (u32)(e->b->space * sizeof(struct jump_table));
+	u32 table = SLOT(jump) + (u32)(facts_next_space(e) * sizeof(struct jump_table));
 
 	e->b->gate = e->a.at;
 	asm_bytes(&e->a, nop5, sizeof(nop5));

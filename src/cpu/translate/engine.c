@@ -60,7 +60,7 @@ static void leave_state(struct translator *t)
 		    x->vif | x->df | x->ac;
 	if (unlikely(ac)) {
 		mmu_refresh(&t->c->mmu);
-		t->code_space = (u8)t->c->mmu.space;
+		t->code_space = window_code_space(t);
 	}
 }
 
@@ -80,7 +80,9 @@ static void enter(struct translator *t, const u8 *code, bool vectors)
 	x->fs_base = s->seg[X86_FS].base;
 	x->gs_base = s->seg[X86_GS].base;
 	x->trap = 0;
-	if (code_space_window(t->code_space))
+	if (code_space_kernel_window(t->code_space))
+		kernel_window_enter(t);
+	else if (code_space_window(t->code_space))
 		window_enter(t);
 	x->code = (u64)(uintptr_t)code;
 	x->enter = vectors ? (u64)(uintptr_t)t->vector_enter : x->code;
@@ -162,7 +164,7 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 	case OP_NEXT: c->s->rip += op->length; break;
 	case OP_JUMP: break;
 	case OP_FAULT:
-		if (code_space_window(b->space) && t->ctx->trap)
+		if (b->space < CODE_KERNEL && code_space_window(b->space) && t->ctx->trap)
 			window_faulted(t);
 		interp_deliver(c);
 		return NULL;
@@ -198,7 +200,7 @@ static void settle_modes(struct translator *t)
 	if ((t->options & OPTION_WINDOW_ALWAYS) && t->c->mmu.space == MMU_USER)
 		window_give(&t->window, t->c->s->cr3);
 	t->code_space = window_code_space(t);
-	if (code_space_window(t->code_space) && t->window.awaited)
+	if (t->window.awaited && t->code_space < CODE_KERNEL && code_space_window(t->code_space))
 		window_returned(t);
 }
 

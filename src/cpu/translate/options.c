@@ -9,6 +9,7 @@ const struct cpu_engine_option options_table[] = {
 	{ "single", "translate one instruction at a time", OPTION_SINGLE },
 	{ "small-cache", "a code cache of 256 KiB, emptied often", OPTION_SMALL_CACHE },
 	{ "no-window", "check each access of user code, too", OPTION_NO_WINDOW },
+	{ "no-kernel-window", "check each access of the kernel's code", OPTION_NO_KERNEL_WINDOW },
 	{ "window-always", "any user code gets the window at once (slow; for tests)",
 		OPTION_WINDOW_ALWAYS },
 	{ "no-resume", "after system calls and faults, find the next code the long way",

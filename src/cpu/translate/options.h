@@ -15,6 +15,7 @@ enum translate_option {
 	OPTION_NO_RESUME = BIT(9),
 	OPTION_NO_PATCHED = BIT(10),
 	OPTION_NO_RUNS = BIT(11),
+	OPTION_NO_KERNEL_WINDOW = BIT(12),
 };
 
 extern const struct cpu_engine_option options_table[];

@@ -67,6 +67,7 @@
 #include "cpu/interpret/blocks.h"
 #include "cpu/interpret/interp.h"
 #include "cpu/translate/asm.h"
+#include "cpu/translate/kernel_window.h"
 #include "cpu/translate/options.h"
 #include "cpu/translate/stats.h"
 #include "cpu/translate/translate.h"
@@ -80,16 +81,38 @@
 #define JUMP_LOG     131072u
 #define FILL_LOG     32768u
 
-/* What a block was made for: one of mmu.h's spaces, or user code with the window, whose stack is in
- * the high region (as nearly all are) or anywhere. */
-#define CODE_WINDOW ((unsigned)MMU_SPACES)
-#define CODE_LOOSE  (CODE_WINDOW + 1)
-#define CODE_SPACES (CODE_WINDOW + 2)
+/*
+ * What a block was made for: one of mmu.h's spaces, where every access is checked; or code with a
+ * window: the user's, whose stack is in the high region (as nearly all are) or anywhere; the
+ * kernel's, whose stack is in the region where its stacks were seen or anywhere; the kernel's with
+ * AC set.
+ */
+#define CODE_WINDOW	  ((unsigned)MMU_SPACES)
+#define CODE_LOOSE	  (CODE_WINDOW + 1)
+#define CODE_KERNEL	  (CODE_WINDOW + 2)
+#define CODE_KERNEL_LOOSE (CODE_WINDOW + 3)
+#define CODE_KERNEL_OPEN  (CODE_WINDOW + 4)
+#define CODE_SPACES	  (CODE_WINDOW + 5)
 static inline bool code_space_window(unsigned code_space) { return code_space >= CODE_WINDOW; }
+static inline bool code_space_kernel_window(unsigned code_space)
+{
+	return code_space >= CODE_KERNEL;
+}
 static inline enum mmu_space code_space_mmu(unsigned code_space)
 {
-	return code_space_window(code_space) ? MMU_USER : (enum mmu_space)code_space;
+	if (code_space < CODE_WINDOW)
+		return (enum mmu_space)code_space;
+	if (code_space < CODE_KERNEL)
+		return MMU_USER;
+	return code_space == CODE_KERNEL_OPEN ? MMU_OPEN : MMU_SYSTEM;
 }
+
+/* Regions of both windows, in one numbering; WINDOW_NOWHERE: none. */
+#define ALL_REGIONS (WINDOW_REGIONS + KERNEL_REGIONS)
+
+/* The regions of sixteen registers, four bits each. */
+#define FACTS_NOWHERE 15u
+#define FACTS_NONE    (~0ull)
 
 enum exit_kind { EXIT_LINK, EXIT_LOOKUP, EXIT_OP, EXIT_VECTOR, EXIT_ATTENTION };
 /* An exit says in one number what it is, of which block, and which link or instruction. */
@@ -142,9 +165,12 @@ struct tctx {
 	u64 fs_window; /* the guest's FS base in the window; an address that faults if it is not
 			  there */
 	u64 trap;      /* the host's exception that left the code, plus 1; 0: none did */
-	u64 window_delta[WINDOW_REGIONS];
-	u64 deltas[WINDOW_DELTAS]; /* by bits 42 to 49 of an address: see window.h */
-	u64 ac;			   /* FLAG_AC or 0 */
+	u64 window_delta[ALL_REGIONS];
+	u64 deltas[WINDOW_DELTAS];	    /* by bits 42 to 49 of an address: see window.h */
+	u64 kernel_deltas[KERNEL_PIECES];   /* by bits 39 to 47: see kernel_window.h */
+	u64 kernel_piece_mask, kernel_mask; /* these bits; and all from bit 39 */
+	u64 gs_window;			    /* as fs_window, for kernel code's GS */
+	u64 ac;				    /* FLAG_AC or 0 */
 	u64 tsc_offset;
 	u64 jump_mask;
 	u64 string_delta[2]; /* host minus guest address of the source and destination of a string
@@ -203,7 +229,7 @@ struct tinsn {
 	u8 rep_at; /* where a string instruction of the window itself is, behind host_at; 0: none */
 	/* What the code from here on relies on (emit.h, Facts). */
 	u8 aux;
-	u16 facts[WINDOW_REGIONS]; /* guest registers that lie in the region */
+	u64 facts; /* the region that each guest register lies in, or FACTS_NOWHERE */
 };
 #define NO_OP 0xffu
 /* As tinsn.aux: this push or pop belongs to a run that was checked as a whole (emit_stack.c). */
@@ -240,9 +266,10 @@ struct tblock {
 
 /* What was learnt about an instruction's accesses to the window; also names its form. */
 enum window_hint { HINT_GUESS, HINT_LOOKUP, HINT_GENERAL };
-#define HINTS 8192u
+#define HINTS	   16384u
+#define HINT_LOOSE BIT64(63)
 struct hint {
-	u64 gpa; /* of the instruction */
+	u64 key; /* the instruction's physical address; HINT_LOOSE: in the kernel's loose blocks */
 	u8 hint, misses;
 };
 
@@ -302,6 +329,10 @@ struct translator {
 	bool bound; /* thread and signal stack are set */
 	void *signal_stack;
 	struct window window;
+	struct kernel_window kernel;
+	u8 stack_region; /* of the kernel's stacks, or WINDOW_NOWHERE: not known yet */
+	u8 stack_seen;	 /* another one was seen at the last stack_votes ticks */
+	unsigned stack_votes;
 	struct hint *hints;		 /* direct-mapped */
 	struct patched patched[PATCHED]; /* direct-mapped */
 	u64 no_run[NO_RUNS];  /* pushes and pops whose run crosses pages: by gpa, direct-mapped */
@@ -352,6 +383,21 @@ bool run_resume(struct translator *t, struct tblock *b, const struct tinsn *next
 /* ---- emit_patched.c ---- */
 void patched_note(struct translator *t, const struct tblock *b);
 
+/* ---- kernel_window_use.c ---- */
+void kernel_window_use(struct translator *t);
+void kernel_window_enter(struct translator *t);
+u8 kernel_code_space(const struct translator *t);
+/* The region of either window, as code of this space reaches the address. */
+unsigned region_of(const struct translator *t, unsigned code_space, u64 at);
+/* The region that RSP lies in wherever code of this space begins, or WINDOW_NOWHERE. */
+unsigned stack_region_of(const struct translator *t, unsigned code_space);
+/* An address that code is about to be made for: its piece gets a region, if it is memory. */
+void kernel_window_expect(struct translator *t, u64 at);
+bool kernel_window_reveal(struct translator *t, u64 at, bool write);
+void kernel_window_flushed(struct translator *t, enum x86_flush kind, u64 at);
+void kernel_window_switched(struct translator *t);
+void kernel_window_clock(struct translator *t);
+
 /* ---- window_use.c ---- */
 int window_use(struct translator *t, struct err *err);
 void window_unuse(struct translator *t);
@@ -368,7 +414,7 @@ void window_faulted(struct translator *t);
 void window_returned(struct translator *t);
 /* May code of b that relies on next->facts be entered? Sets ctx->aux. */
 bool window_resume(struct translator *t, const struct tblock *b, const struct tinsn *next);
-u8 window_hint_of(const struct translator *t, u64 gpa);
+u8 window_hint_of(const struct translator *t, unsigned code_space, u64 gpa);
 void window_flushed(struct translator *t, enum x86_flush kind, u64 at, unsigned pcid);
 /* From time to time while guest code runs. */
 void window_clock(struct translator *t);

@@ -21,6 +21,7 @@ int window_use(struct translator *t, struct err *err)
 	/* Without room in the address space everything runs in the general form. */
 	if (!(t->options & (OPTION_NO_WINDOW | OPTION_NO_FAST_TLB)))
 		window_open(&t->window, t->c->v->memory);
+	kernel_window_use(t);
 	for (unsigned r = 0; r < WINDOW_REGIONS; r++)
 		t->ctx->window_delta[r] = t->window.delta[r];
 	for (unsigned bits = 0; bits < WINDOW_DELTAS; bits++)
@@ -31,6 +32,7 @@ int window_use(struct translator *t, struct err *err)
 void window_unuse(struct translator *t)
 {
 	window_close(&t->window);
+	kernel_window_close(&t->kernel);
 	free(t->hints);
 }
 
@@ -38,8 +40,9 @@ u8 window_code_space(const struct translator *t)
 {
 	const struct x86_state *s = t->c->s;
 
-	if (!t->window.base || t->c->mmu.space != MMU_USER || s->cr3 != t->window.owner ||
-		t->c->mmu.watch)
+	if (t->c->mmu.space != MMU_USER)
+		return kernel_code_space(t);
+	if (!t->window.base || s->cr3 != t->window.owner || t->c->mmu.watch)
 		return (u8)t->c->mmu.space;
 	return window_region_of(s->gpr[RSP], 1) == WINDOW_HIGH ? CODE_WINDOW : CODE_LOOSE;
 }
@@ -53,18 +56,34 @@ void window_enter(struct translator *t)
 		region == WINDOW_NOWHERE ? BIT64(48) | BIT64(45) : fs + t->window.delta[region];
 }
 
+/* Does the window that b was made for still belong to what is running? */
+static bool still_window(const struct translator *t, const struct tblock *b)
+{
+	unsigned now = window_code_space(t);
+
+	return code_space_window(now) && code_space_mmu(now) == code_space_mmu(b->space);
+}
+
 bool window_resume(struct translator *t, const struct tblock *b, const struct tinsn *next)
 {
 	const u64 *gpr = t->c->s->gpr;
 
-	if (window_code_space(t) != b->space)
+	if (!still_window(t, b))
 		return false;
-	for (unsigned r = 0; r < WINDOW_REGIONS; r++)
-		for (unsigned g = 0; g < X86_GPRS; g++)
-			if (next->facts[r] & BIT(g) && window_region_of(gpr[g], 1) != r)
-				return false;
-	if (next->aux < WINDOW_REGIONS)
-		t->ctx->aux = t->window.delta[next->aux];
+	if (stack_region_of(t, b->space) != WINDOW_NOWHERE && window_code_space(t) != b->space)
+		return false;
+	for (u64 facts = ~next->facts; facts;) {
+		unsigned g = (unsigned)__builtin_ctzll(facts) / 4;
+		unsigned region = next->facts >> (4 * g) & 15;
+
+		if (region_of(t, b->space, gpr[g]) != region)
+			return false;
+		facts &= ~(15ull << (4 * g));
+	}
+	if (next->aux < ALL_REGIONS)
+		t->ctx->aux = t->ctx->window_delta[next->aux];
+	else if (AUX_IS_REG(next->aux) && code_space_kernel_window(b->space))
+		t->ctx->aux = t->ctx->kernel_deltas[kernel_piece(gpr[AUX_REG(next->aux)])];
 	else if (AUX_IS_REG(next->aux))
 		t->ctx->aux = t->ctx->deltas[gpr[AUX_REG(next->aux)] >> WINDOW_SHIFT &
 					     (WINDOW_DELTAS - 1)];
@@ -73,27 +92,33 @@ bool window_resume(struct translator *t, const struct tblock *b, const struct ti
 
 /* ---- hints ---- */
 
-static struct hint *hint_at(const struct translator *t, u64 gpa)
+static struct hint *hint_at(const struct translator *t, u64 key)
 {
-	return &t->hints[(gpa ^ (gpa >> 13)) & (HINTS - 1)];
+	return &t->hints[(key ^ (key >> 13)) & (HINTS - 1)];
 }
 
-u8 window_hint_of(const struct translator *t, u64 gpa)
+static u64 hint_key(unsigned code_space, u64 gpa)
 {
-	const struct hint *h = hint_at(t, gpa);
+	return gpa | (code_space == CODE_KERNEL_LOOSE ? HINT_LOOSE : 0);
+}
 
-	return h->gpa == gpa ? h->hint : HINT_GUESS;
+u8 window_hint_of(const struct translator *t, unsigned code_space, u64 gpa)
+{
+	u64 key = hint_key(code_space, gpa);
+	const struct hint *h = hint_at(t, key);
+
+	return h->key == key ? h->hint : HINT_GUESS;
 }
 
 /* The form that the instruction has in this block does not serve: after so many misses, another.
  * Other blocks with the same instruction follow when they miss. */
 static void learn(struct translator *t, struct tblock *b, unsigned index, u8 to, unsigned misses)
 {
-	u64 gpa = b->unit.gpa + b->insns[index].guest_at;
-	struct hint *h = hint_at(t, gpa);
+	u64 key = hint_key(b->space, b->unit.gpa + b->insns[index].guest_at);
+	struct hint *h = hint_at(t, key);
 
-	if (h->gpa != gpa)
-		*h = (struct hint){ .gpa = gpa };
+	if (h->key != key)
+		*h = (struct hint){ .key = key };
 	if (h->hint <= b->insns[index].hint && ++h->misses < misses)
 		return;
 	if (h->hint < to && h->hint <= b->insns[index].hint) {
@@ -186,18 +211,25 @@ bool window_missed(struct translator *t, struct tblock *b, unsigned index, u64 a
 	const struct tinsn *in = &b->insns[index];
 	u64 last = at + in->bytes - 1;
 
-	if (window_code_space(t) != b->space)
+	if (!still_window(t, b))
 		return false;
-	t->window.faults++;
-	t->window.fault_count++;
+	bool kernel = code_space_kernel_window(b->space);
+	if (kernel) {
+		t->kernel.faults++;
+	} else {
+		t->window.faults++;
+		t->window.fault_count++;
+	}
 	if (t->ctx->trap - 1 != X86_PF) {
 		learn(t, b, index, in->hint == HINT_GUESS ? HINT_LOOKUP : HINT_GENERAL,
 			in->hint == HINT_GUESS ? 1 : LOOKUP_MISSES);
 		return false;
 	}
-	bool ok = show(t, at, write);
+	bool (*reveal)(struct translator * t, u64 at, bool write) =
+		kernel ? kernel_window_reveal : show;
+	bool ok = reveal(t, at, write);
 	if ((at ^ last) & ~PAGE_MASK)
-		ok = show(t, last, write) && ok;
+		ok = reveal(t, last, write) && ok;
 	if (!ok)
 		learn(t, b, index, HINT_GENERAL, SHOW_MISSES);
 	return ok;
@@ -245,4 +277,5 @@ void window_clock(struct translator *t)
 		return;
 	t->tick = now;
 	window_tick(&t->window, t->c->s->cr3);
+	kernel_window_clock(t);
 }

@@ -1,0 +1,207 @@
+/* See kernel_window.h. */
+#include "cpu/translate/kernel_window.h"
+#include "base/bits.h"
+#include "base/must.h"
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define POPULATE_PAGES 16u /* larger runs are for the host to fill in as they are touched */
+
+static size_t reserved(void)
+{
+	return KERNEL_REGIONS * (KERNEL_PIECE + WINDOW_GUARD) + WINDOW_GUARD;
+}
+
+static void *reserve(void *at, u64 size)
+{
+	return mmap(at, size, PROT_NONE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (at ? MAP_FIXED : 0), -1, 0);
+}
+
+int kernel_window_open(struct kernel_window *w, struct memory *m)
+{
+	*w = (struct kernel_window){ .memory = m };
+	memset(w->region, WINDOW_NOWHERE, sizeof(w->region));
+	u8 *base = reserve(NULL, reserved());
+	if (base == MAP_FAILED)
+		return -ENOMEM;
+	w->base = base;
+	return 0;
+}
+
+void kernel_window_close(struct kernel_window *w)
+{
+	if (w->base)
+		munmap(w->base, reserved());
+	w->base = NULL;
+}
+
+/* ---- regions ---- */
+
+static u8 *region_base(const struct kernel_window *w, unsigned region)
+{
+	return w->base + WINDOW_GUARD + region * (KERNEL_PIECE + WINDOW_GUARD);
+}
+
+/* The canonical address a piece begins at. */
+static u64 piece_base(unsigned piece)
+{
+	return (u64)((s64)((u64)piece << (KERNEL_SHIFT + 16)) >> 16);
+}
+
+unsigned kernel_region_for(struct kernel_window *w, u64 at)
+{
+	unsigned piece = kernel_piece(at);
+	bool low = piece < KERNEL_PIECES / 2;
+
+	if (!w->base || (u64)((s64)(at << 16) >> 16) != at)
+		return WINDOW_NOWHERE;
+	if (w->region[piece] != WINDOW_NOWHERE)
+		return w->region[piece];
+	if (w->used == KERNEL_REGIONS || (low && w->used_low == KERNEL_LOW_REGIONS))
+		return WINDOW_NOWHERE;
+	w->used_low += low;
+	w->piece[w->used] = (u16)piece;
+	return w->region[piece] = (u8)w->used++;
+}
+
+u64 kernel_delta(const struct kernel_window *w, unsigned piece)
+{
+	unsigned r = w->region[piece];
+
+	if (r == WINDOW_NOWHERE)
+		return BIT64(47) + BIT64(46) - ((u64)piece << KERNEL_SHIFT);
+	return (u64)(uintptr_t)region_base(w, r) - piece_base(piece);
+}
+
+static u8 *host_of(const struct kernel_window *w, u64 va)
+{
+	return (u8 *)(uintptr_t)(va + kernel_delta(w, kernel_piece(va)));
+}
+
+/* ---- extents ---- */
+
+static bool touches(const struct kernel_extent *x, u64 va, const u8 *host, u64 pages)
+{
+	u64 end = x->va + (x->pages << PAGE_SHIFT);
+
+	return x->host - x->va == host - va && va <= end &&
+	       x->va <= va + (pages << PAGE_SHIFT) && kernel_piece(x->va) == kernel_piece(va);
+}
+
+/* False: too many. */
+static bool add_extent(struct kernel_window *w, u64 va, u8 *host, u64 pages)
+{
+	for (unsigned i = 0; i < w->count; i++) {
+		struct kernel_extent *x = &w->extents[i];
+
+		if (!touches(x, va, host, pages))
+			continue;
+		u64 end = max_u64(x->va + (x->pages << PAGE_SHIFT), va + (pages << PAGE_SHIFT));
+		if (va < x->va) {
+			x->va = va;
+			x->host = host;
+		}
+		x->pages = (end - x->va) >> PAGE_SHIFT;
+		return true;
+	}
+	if (w->count == KERNEL_EXTENTS)
+		return false;
+	w->extents[w->count++] = (struct kernel_extent){ va, host, pages };
+	return true;
+}
+
+/* ---- showing and hiding ---- */
+
+static const struct memory_region *region_with(const struct memory *m, const u8 *host)
+{
+	for (unsigned i = 0; i < m->region_count; i++)
+		if ((size_t)(host - m->regions[i].host) < m->regions[i].size)
+			return &m->regions[i];
+	return NULL;
+}
+
+bool kernel_window_show(struct kernel_window *w, u64 va, u8 *host, u64 pages, bool writable)
+{
+	const struct memory_region *m = region_with(w->memory, host);
+
+	if (!m)
+		return false;
+	if (!add_extent(w, va, host, pages)) {
+		kernel_window_hide_all(w);
+		add_extent(w, va, host, pages);
+	}
+	if (mmap(host_of(w, va), pages << PAGE_SHIFT, PROT_READ | (writable ? PROT_WRITE : 0),
+		    MAP_SHARED | MAP_FIXED | (pages <= POPULATE_PAGES ? MAP_POPULATE : 0), m->fd,
+		    (off_t)(host - m->host)) == MAP_FAILED) {
+		kernel_window_hide_all(w); /* too many mappings */
+		return false;
+	}
+	w->shown += pages;
+	return true;
+}
+
+static void hide_region(struct kernel_window *w, unsigned r)
+{
+	must(reserve(region_base(w, r), KERNEL_PIECE) != MAP_FAILED, "hiding a region: errno %d",
+		errno);
+}
+
+static void hide_pieces(struct kernel_window *w, unsigned from, unsigned end)
+{
+	u64 regions = 0;
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < w->count; i++) {
+		unsigned piece = kernel_piece(w->extents[i].va);
+
+		if (piece >= from && piece < end)
+			regions |= BIT64(w->region[piece]);
+		else
+			w->extents[kept++] = w->extents[i];
+	}
+	w->drops += !!regions;
+	w->count = kept;
+	for (unsigned r = 0; r < KERNEL_REGIONS; r++)
+		if (regions & BIT64(r))
+			hide_region(w, r);
+}
+
+void kernel_window_hide_all(struct kernel_window *w)
+{
+	hide_pieces(w, 0, KERNEL_PIECES);
+	w->holes = 0;
+}
+
+void kernel_window_hide_low(struct kernel_window *w) { hide_pieces(w, 0, KERNEL_PIECES / 2); }
+
+/* A page of an extent. A hole takes mappings from the host, which has not enough for any number. */
+static void hide_one(struct kernel_window *w, u64 va)
+{
+	if (++w->holes > KERNEL_HOLES || reserve(host_of(w, va), PAGE_SIZE) == MAP_FAILED)
+		kernel_window_hide_all(w);
+}
+
+void kernel_window_hide(struct kernel_window *w, u64 va)
+{
+	va &= ~PAGE_MASK;
+	for (unsigned i = 0; i < w->count; i++) {
+		const struct kernel_extent *x = &w->extents[i];
+
+		if (va - x->va < x->pages << PAGE_SHIFT) {
+			hide_one(w, va);
+			return;
+		}
+	}
+}
+
+void kernel_window_hide_page(struct kernel_window *w, const u8 *host)
+{
+	for (unsigned i = 0; i < w->count; i++) {
+		const struct kernel_extent *x = &w->extents[i];
+
+		if ((u64)(host - x->host) < x->pages << PAGE_SHIFT)
+			hide_one(w, x->va + (u64)(host - x->host));
+	}
+}
