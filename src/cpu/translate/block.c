@@ -36,7 +36,7 @@ u32 tblock_hash(u64 gpa, u64 rip, unsigned space)
 static bool pool_has_room(const struct translator *t)
 {
 	size_t most = sizeof(struct tblock) + (TBLOCK_OPS + 1) * sizeof(struct tinsn) +
-		      (TBLOCK_OPS + 1) * sizeof(struct op);
+		      BLOCK_LINKS * sizeof(struct link) + (TBLOCK_OPS + 1) * sizeof(struct op);
 
 	return t->pool_used + most <= POOL_SIZE &&
 	       t->used + EMIT_MAX + FETCH_SIZE * OUTS_MAX <= t->outs_at &&
@@ -135,7 +135,7 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 	struct emit *e = &m->e;
 	struct tinsn *in = &m->b->insns[m->count];
 	const u8 *before = e->a.at;
-	unsigned outs = e->out_count;
+	unsigned outs = e->out_count, links = e->link_count;
 
 	in->host_at = (u16)(before - e->start);
 	in->guest_at = (u16)m->at;
@@ -155,7 +155,7 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 	/* A native stub's operation is kept, too: decoding it again would need room for the stub.
 	 */
 	bool native = m->op.exec == op_native || m->op.exec == op_native_mem;
-	if (e->out_count > outs || native || m->gpa2 != CODE_NO_PAGE) {
+	if (e->out_count - outs > e->link_count - links || native || m->gpa2 != CODE_NO_PAGE) {
 		in->op = (u8)m->op_count;
 		m->ops[m->op_count++] = m->op;
 	}
@@ -209,6 +209,15 @@ static bool emit_block(struct making *m)
 
 /* ---- the result ---- */
 
+static void *pooled(struct translator *t, const void *from, size_t size)
+{
+	void *to = t->pool + t->pool_used;
+
+	memcpy(to, from, size);
+	t->pool_used += size;
+	return to;
+}
+
 static void commit(struct making *m)
 {
 	struct translator *t = m->t;
@@ -227,9 +236,9 @@ static void commit(struct making *m)
 	code_map_add(&t->c->code, &b->unit);
 	t->used += align_up(b->code_size, 4);
 	t->pool_used += align_up(sizeof(struct tblock) + (m->count + 1) * sizeof(struct tinsn), 16);
-	b->ops = (struct op *)(void *)(t->pool + t->pool_used);
-	memcpy(b->ops, m->ops, m->op_count * sizeof(struct op));
-	t->pool_used += m->op_count * sizeof(struct op);
+	b->ops = pooled(t, m->ops, m->op_count * sizeof(struct op));
+	b->links = pooled(t, m->e.links, m->e.link_count * sizeof(struct link));
+	b->link_count = m->e.link_count;
 	t->by_id[t->block_count++] = b;
 	struct tblock **h = &t->hash[tblock_hash(b->unit.gpa, b->rip, b->space)];
 	b->hash_next = *h;
@@ -249,6 +258,7 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 	u8 *at = t->mem.rw + t->used;
 	struct tblock *b = (struct tblock *)(void *)(t->pool + t->pool_used);
 	*b = (struct tblock){ .rip = t->c->s->rip,
+		.unit.gpa = src->gpa,
 		.host = src->host,
 		.space = t->code_space,
 		.vector_from = NO_VECTORS,
@@ -264,7 +274,7 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 	m.e.b = b;
 	m.e.start = at;
 	m.e.a = asm_buf_for(t, at, EMIT_MAX);
-	m.e.out_count = 0;
+	m.e.out_count = m.e.link_count = 0;
 	facts_start(&m.e);
 	if (!emit_block(&m)) {
 		*interpret = true;

@@ -210,7 +210,7 @@ void tcache_unlink_out(struct translator *t, struct tblock *b)
 {
 	static const u8 nop5[5] = { 0x0f, 0x1f, 0x44, 0x00, 0x00 };
 
-	for (unsigned i = 0; i < BLOCK_LINKS; i++)
+	for (unsigned i = 0; i < b->link_count; i++)
 		unlink_one(t, &b->links[i]);
 	if (b->gate)
 		memcpy(b->gate, nop5, sizeof(nop5));
@@ -420,6 +420,20 @@ struct tblock *tcache_by_code(struct translator *t, const u8 *pc)
 		return NULL;
 	struct tblock *b = t->by_id[lo - 1];
 	return (size_t)(pc - b->code) < b->code_size ? b : NULL;
+}
+
+/* Is there a block like b that begins at rip, in b's first page? */
+bool tcache_has(const struct translator *t, const struct tblock *b, u64 rip)
+{
+	u64 gpa = b->unit.gpa + (rip - b->rip);
+	const struct tblock *p;
+
+	if ((b->unit.gpa ^ gpa) & ~PAGE_MASK)
+		return false;
+	for (p = t->hash[tblock_hash(gpa, rip, b->space)]; p; p = p->hash_next)
+		if (p->unit.gpa == gpa && p->rip == rip && p->space == b->space)
+			return true;
+	return false;
 }
 
 static bool second_page_matches(struct translator *t, const struct tblock *b)

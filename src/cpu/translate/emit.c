@@ -31,9 +31,10 @@ void emit_out(struct emit *e, u8 cc, u32 code)
 /* A chainable jump to a guest address; its exit stub is emitted by emit_finish. */
 void emit_link(struct emit *e, u8 cc, u64 target)
 {
-	unsigned i = e->b->links[0].site ? 1 : 0;
-	struct link *l = &e->b->links[i];
+	unsigned i = e->link_count++;
+	struct link *l = &e->links[i];
 
+	must(i < BLOCK_LINKS, "more links than a block has");
 	*l = (struct link){ .target = target,
 		.owner = e->b,
 		.space = (u8)facts_next_space(e),
@@ -45,10 +46,8 @@ void emit_link(struct emit *e, u8 cc, u64 target)
 /* Always taken, and the code there runs in another space. */
 void emit_link_to_space(struct emit *e, u64 target, unsigned code_space)
 {
-	unsigned i = e->b->links[0].site ? 1 : 0;
-
 	emit_link(e, 0xff, target);
-	e->b->links[i].space = (u8)code_space;
+	e->links[e->link_count - 1].space = (u8)code_space;
 }
 
 /* Each exit's stub: mov ecx, code; jmp to what all exits share, or to what fetches the vectors and
@@ -70,9 +69,8 @@ void emit_finish(struct emit *e)
 		const u8 *stub = a.at;
 
 		asm_patch(e->outs[i].site, stub);
-		for (unsigned k = 0; k < BLOCK_LINKS; k++)
-			if (e->b->links[k].site == e->outs[i].site)
-				e->b->links[k].out = codemem_rx(&t->mem, stub);
+		if (EXIT_KIND(e->outs[i].code) == EXIT_LINK)
+			e->links[EXIT_ARG(e->outs[i].code)].out = codemem_rx(&t->mem, stub);
 		asm_u8(&a, 0xb8 | ASM_RCX);
 		asm_u32(&a, e->outs[i].code);
 		if (fetch) {

@@ -64,6 +64,8 @@ struct emit {
 		u32 code;
 	} outs[OUTS_MAX];
 	unsigned out_count;
+	struct link links[BLOCK_LINKS]; /* to be the block's */
+	unsigned link_count;
 	unsigned run_left; /* with AUX_STACK: instructions of the run still to come */
 	u8 *sti_at;	   /* where the last STI began, to take it back */
 	unsigned sti_outs;
@@ -98,17 +100,18 @@ static inline bool emit_kernel_window(const struct emit *e)
 /* To take back what was emitted. */
 struct emit_mark {
 	u8 *at;
-	unsigned outs;
+	unsigned outs, links;
 	struct facts f;
 };
 static inline struct emit_mark emit_mark(const struct emit *e)
 {
-	return (struct emit_mark){ e->a.at, e->out_count, e->f };
+	return (struct emit_mark){ e->a.at, e->out_count, e->link_count, e->f };
 }
 static inline void emit_back(struct emit *e, const struct emit_mark *m)
 {
 	e->a.at = m->at;
 	e->out_count = m->outs;
+	e->link_count = m->links;
 	e->f = m->f;
 }
 

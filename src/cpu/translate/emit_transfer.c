@@ -6,6 +6,8 @@
 #include "cpu/interpret/branch.h"
 #include "cpu/translate/emit.h"
 
+#define LAST_LINKS 2u /* what the instruction that ends a block may need */
+
 /* Jumps to the guest address in T_ADDR. */
 static void emit_lookup(struct emit *e)
 {
@@ -28,6 +30,16 @@ static void emit_lookup(struct emit *e)
 	emit_out(e, 0xff, EXIT_CODE(EXIT_LOOKUP, e->b->id, e->index));
 }
 
+/*
+ * Does the block go on behind a conditional branch? Not behind one that leads back: it is likely to
+ * be taken. Nor where code begins that was translated before.
+ */
+static bool goes_on(const struct emit *e, u64 target, u64 next)
+{
+	return target > next && e->link_count + LAST_LINKS < BLOCK_LINKS &&
+	       !(e->t->options & OPTION_NO_SUPERBLOCKS) && !tcache_has(e->t, e->b, next);
+}
+
 static enum emit_result emit_direct(struct emit *e, u64 next)
 {
 	const struct op *op = e->d->op;
@@ -39,12 +51,16 @@ static enum emit_result emit_direct(struct emit *e, u64 next)
 		emit_push_value(e, next);
 	else
 		facts_settle_stack(e);
-	if (op->exec == op_jcc) {
-		emit_link(e, op->extra, target);
-		emit_link(e, 0xff, next);
-	} else {
+	if (op->exec != op_jcc) {
 		emit_link(e, 0xff, target);
+		return EMIT_END;
 	}
+	emit_link(e, op->extra, target);
+	if (goes_on(e, target, next)) {
+		e->t->side_exits++;
+		return EMIT_NEXT;
+	}
+	emit_link(e, 0xff, next);
 	return EMIT_END;
 }
 

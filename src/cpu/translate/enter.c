@@ -160,9 +160,8 @@ static void cut(struct translator *t, struct tblock *b)
 {
 	static const u8 jmp = 0xe9;
 
-	for (unsigned i = 0; i < BLOCK_LINKS; i++)
-		if (b->links[i].site)
-			asm_patch(b->links[i].site, codemem_rw(&t->mem, b->links[i].out));
+	for (unsigned i = 0; i < b->link_count; i++)
+		asm_patch(b->links[i].site, codemem_rw(&t->mem, b->links[i].out));
 	if (b->gate) {
 		asm_patch(b->gate + 1, codemem_rw(&t->mem, b->gate_out));
 		*(volatile u8 *)b->gate = jmp;

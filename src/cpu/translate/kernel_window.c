@@ -86,8 +86,8 @@ static bool touches(const struct kernel_extent *x, u64 va, const u8 *host, u64 p
 {
 	u64 end = x->va + (x->pages << PAGE_SHIFT);
 
-	return x->host - x->va == host - va && va <= end &&
-	       x->va <= va + (pages << PAGE_SHIFT) && kernel_piece(x->va) == kernel_piece(va);
+	return x->host - x->va == host - va && va <= end && x->va <= va + (pages << PAGE_SHIFT) &&
+	       kernel_piece(x->va) == kernel_piece(va);
 }
 
 /* False: too many. */

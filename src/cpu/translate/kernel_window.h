@@ -1,6 +1,6 @@
 /*
- * The kernel's window: pages of the supervisor, mapped into the monitor where translated kernel code
- * reaches them with one addition, like window.h does for user code.
+ * The kernel's window: pages of the supervisor, mapped into the monitor where translated kernel
+ * code reaches them with one addition, like window.h does for user code.
  *
  * Regions. A kernel has its memory in a few of the 512 pieces of 512 GiB that make up the linear
  * address space (the entries of a PML4): the direct map of RAM, stacks, page descriptors, its text.
@@ -13,14 +13,14 @@
  * bits 46 and 47: such a sum is not canonical, or an address of the host's kernel.
  *
  * Exactness. As in window.h a page is shown with rights that the page walk grants a supervisor's
- * access without EFLAGS.AC, with its accessed bit set, and writable only if the dirty bit is set and
- * no code is claimed from it. There is no owner: all address spaces share the kernel's half. What
- * differs between them (pieces of the lower half, pages that are not global) is hidden when CR3
- * changes.
+ * access without EFLAGS.AC, with its accessed bit set, and writable only if the dirty bit is set
+ * and no code is claimed from it. There is no owner: all address spaces share the kernel's half.
+ * What differs between them (pieces of the lower half, pages that are not global) is hidden when
+ * CR3 changes.
  *
  * What is shown is kept as extents: runs of pages side by side in linear and in host memory. They
- * may contain pages that are hidden again, so hiding never has to look; and one that is hidden comes
- * back by a miss.
+ * may contain pages that are hidden again, so hiding never has to look; and one that is hidden
+ * comes back by a miss.
  *
  * Threads: one per vcpu, its thread only.
  */
@@ -71,8 +71,8 @@ unsigned kernel_region_for(struct kernel_window *w, u64 at);
 /* What is added to an address of the piece; see Safety. */
 u64 kernel_delta(const struct kernel_window *w, unsigned piece);
 
-/* Shows `pages` pages from the one at `va`, all in a piece that has a region, whose bytes are RAM at
- * `host`. False: the host refused, and nothing is shown any more. */
+/* Shows `pages` pages from the one at `va`, all in a piece that has a region, whose bytes are RAM
+ * at `host`. False: the host refused, and nothing is shown any more. */
 bool kernel_window_show(struct kernel_window *w, u64 va, u8 *host, u64 pages, bool writable);
 void kernel_window_hide(struct kernel_window *w, u64 va);
 void kernel_window_hide_all(struct kernel_window *w);

@@ -4,8 +4,8 @@
 
 #define SMALL_GROUP 16u	 /* pages looked at around one that is shown ... */
 #define LARGE_GROUP 512u /* ... and within one large page */
-/* A page that is stored to for the first time: so many, aligned, are taken to be dirty with it. A page
- * counted dirty too early is only copied once more than it must be. */
+/* A page that is stored to for the first time: so many, aligned, are taken to be dirty with it. A
+ * page counted dirty too early is only copied once more than it must be. */
 #define DIRTY_GROUP 64u
 
 #define STACK_VOTES 4u /* ticks until another region is believed to have the stacks */
@@ -63,7 +63,8 @@ static unsigned assign(struct translator *t, u64 at)
 	unsigned before = t->kernel.used, r = kernel_region_for(&t->kernel, at);
 
 	if (t->kernel.used != before) {
-		t->ctx->kernel_deltas[kernel_piece(at)] = kernel_delta(&t->kernel, kernel_piece(at));
+		t->ctx->kernel_deltas[kernel_piece(at)] =
+			kernel_delta(&t->kernel, kernel_piece(at));
 		t->ctx->window_delta[WINDOW_REGIONS + r] = t->ctx->kernel_deltas[kernel_piece(at)];
 	}
 	return r;
@@ -93,8 +94,8 @@ static bool continues(struct translator *t, const struct run *r, s64 by, bool di
 
 	if (p.host != r->host + by * (s64)PAGE_SIZE || p.rom)
 		return false;
-	if (dirty_with_it && !(atomic_load_explicit(p.flags, memory_order_relaxed) &
-				     (MEM_DIRTY | MEM_CODE)))
+	if (dirty_with_it &&
+		!(atomic_load_explicit(p.flags, memory_order_relaxed) & (MEM_DIRTY | MEM_CODE)))
 		atomic_fetch_or(p.flags, MEM_DIRTY);
 	return (r->may_write && memory_quiet(p.flags)) == r->writable;
 }
@@ -144,8 +145,8 @@ bool kernel_window_reveal(struct translator *t, u64 at, bool write)
 		return false;
 	struct run r = { .host = p.host,
 		.gpa = gpa(x.gpa.v & ~PAGE_MASK),
-		.may_write = x.dirty &&
-			     !x86_check_rights(&cpu->s, &x, ACCESS_WRITE | ACCESS_SYSTEM) };
+		.may_write =
+			x.dirty && !x86_check_rights(&cpu->s, &x, ACCESS_WRITE | ACCESS_SYSTEM) };
 	r.writable = r.may_write && memory_quiet(p.flags);
 	if (write && !r.writable)
 		return false;
@@ -191,10 +192,14 @@ void kernel_window_clock(struct translator *t)
 {
 	unsigned r;
 
-	if (!t->kernel.base || t->c->code_bits != 64 || t->c->mmu.space == MMU_USER)
+	/* With interrupts off it may be on its way in or out, on a stack for that only. */
+	if (!t->kernel.base || t->c->code_bits != 64 || t->c->mmu.space == MMU_USER ||
+		!x86_irq_enabled(t->c->s))
 		return;
 	r = region_of(t, CODE_KERNEL, t->c->s->gpr[RSP]);
 	/* In the top piece there is text, and the stack of a kernel that boots. */
+	if (r == t->stack_region)
+		t->stack_votes = 0;
 	if (r == WINDOW_NOWHERE || r == t->stack_region ||
 		t->kernel.piece[r - WINDOW_REGIONS] == KERNEL_PIECES - 1)
 		return;

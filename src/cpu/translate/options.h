@@ -16,6 +16,7 @@ enum translate_option {
 	OPTION_NO_PATCHED = BIT(10),
 	OPTION_NO_RUNS = BIT(11),
 	OPTION_NO_KERNEL_WINDOW = BIT(12),
+	OPTION_NO_SUPERBLOCKS = BIT(13),
 };
 
 extern const struct cpu_engine_option options_table[];

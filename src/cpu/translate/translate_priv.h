@@ -42,6 +42,10 @@
  * write entry further implies that the page is dirty and holds no code, so a store needs no
  * follow-up. mmu_flush() and the claiming of code pages remove entries through hooks.
  *
+ * A block is a run of guest code with one entry: it goes on behind conditional branches, which
+ * leave it when they are taken, if they lead forwards. What is known about registers (emit.h,
+ * Facts) lives as long as the block.
+ *
  * Blocks are keyed by (linear RIP, physical address, space). Exits are
  * - links: direct jumps, patched to the target's code once that exists. Within a page they live as
  * long as both blocks; across pages they are cut when translations of that half of the address
@@ -196,7 +200,7 @@ struct link {
 	struct link *next_cross;
 };
 
-#define BLOCK_LINKS 2u
+#define BLOCK_LINKS 8u /* at most */
 #define TBLOCK_OPS  32u
 
 /* How an instruction reaches memory: what to fill after a miss. */
@@ -249,7 +253,8 @@ struct tblock {
 	u8 *gate;	    /* 5-byte NOP before a lookup, writable view; NULL: none */
 	const u8 *gate_out; /* where the gate points when cut, running view */
 	bool cut;	    /* the signal handler pointed the exits outwards */
-	struct link links[BLOCK_LINKS];
+	struct link *links;
+	unsigned link_count;
 	struct link *incoming;
 	struct tblock *hash_next;
 	struct op *ops;	      /* of the instructions that leave translated code by themselves */
@@ -344,7 +349,8 @@ struct translator {
 	size_t cache_limit;   /* bytes of code before everything is dropped */
 	struct translate_stats *stats; /* NULL: nobody asked */
 	struct op decoded;	       /* tblock_op's */
-	u64 exits[5], blocks_made, guest_bytes, host_bytes, links_made, fast_fills, clears;
+	u64 exits[5], blocks_made, guest_bytes, host_bytes, side_exits, links_made, fast_fills,
+		clears;
 };
 
 /* ---- block.c ---- */
@@ -361,6 +367,7 @@ void tcache_close(struct translator *t);
 void tcache_clear(struct translator *t);
 /* The block at the current RIP and modes; NULL with a fault prepared, or *interpret set. */
 struct tblock *tcache_find(struct translator *t, bool *interpret);
+bool tcache_has(const struct translator *t, const struct tblock *b, u64 rip);
 void tcache_link(struct translator *t, struct link *l, struct tblock *to);
 void tcache_jump(struct translator *t, struct tblock *to);
 void tcache_unlink_out(struct translator *t, struct tblock *b);
