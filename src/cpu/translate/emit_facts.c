@@ -18,7 +18,7 @@ void facts_start(struct emit *e)
 	f->aux = AUX_NONE;
 	f->stack = WINDOW_HIGH;
 	f->slop = STACK_SLOP;
-	f->known = 0;
+	f->known = f->narrow = 0;
 	if (!emit_window(e))
 		return;
 	f->stack = (u8)stack_region_of(e->t, e->b->space);
@@ -68,14 +68,123 @@ bool facts_guess(const struct emit *e, const struct op *op, u64 *at)
 }
 
 /* What is in guest memory there now, if that costs nothing to find out. */
-static bool peek(const struct emit *e, u64 at, u64 *value)
+static bool peek(const struct emit *e, u64 at, unsigned size, u64 *value)
 {
-	struct mmu_entry *entry = mmu_find(&e->t->c->mmu, at, 8, MMU_READ);
+	struct mmu_entry *entry = mmu_find(&e->t->c->mmu, at, size, MMU_READ);
 
 	if (!entry)
 		return false;
-	*value = get_le64(entry->host + (at & PAGE_MASK));
+	const u8 *p = entry->host + (at & PAGE_MASK);
+	switch (size) {
+	case 1: *value = *p; return true;
+	case 2: *value = get_le16(p); return true;
+	case 4: *value = get_le32(p); return true;
+	case 8: *value = get_le64(p); return true;
+	default: return false;
+	}
+}
+
+static u64 low_bits(u64 value, unsigned bits) { return bits < 64 ? value & (BIT64(bits) - 1) : value; }
+
+/* The value of a source operand. */
+static bool value_of(const struct emit *e, const ZydisDecodedOperand *o, u64 *value)
+{
+	const struct facts *f = &e->f;
+	u64 at;
+
+	switch (o->type) {
+	case ZYDIS_OPERAND_TYPE_IMMEDIATE: *value = o->imm.value.u; return true;
+	case ZYDIS_OPERAND_TYPE_MEMORY:
+		return o->size <= 64 && facts_guess(e, e->d->op, &at) &&
+		       peek(e, at, o->size / 8, value);
+	case ZYDIS_OPERAND_TYPE_REGISTER:
+		if (!recode_is_gpr(o->reg.value) ||
+			(o->reg.value >= ZYDIS_REGISTER_AH && o->reg.value <= ZYDIS_REGISTER_BH) ||
+			!known(f, recode_gpr_id(o->reg.value)))
+			return false;
+		*value = low_bits(f->value[recode_gpr_id(o->reg.value)], o->size);
+		return true;
+	default: return false;
+	}
+}
+
+/* What the instruction, whose first operand is a register of 32 or 64 bits, leaves there. */
+static bool result_of(const struct emit *e, u64 *value)
+{
+	const struct build *d = e->d;
+	const ZydisDecodedOperand *o = d->o;
+	u64 a = 0, b = 0;
+
+	if (d->insn.operand_count_visible != 2)
+		return false;
+	if (d->insn.mnemonic == ZYDIS_MNEMONIC_XOR && o[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		o[0].reg.value == o[1].reg.value) {
+		*value = 0;
+		return true;
+	}
+	if (!value_of(e, &o[1], &b))
+		return false;
+	switch (d->insn.mnemonic) {
+	case ZYDIS_MNEMONIC_MOV:
+	case ZYDIS_MNEMONIC_MOVZX: *value = b; break;
+	case ZYDIS_MNEMONIC_MOVSX:
+	case ZYDIS_MNEMONIC_MOVSXD:
+		*value = (u64)((s64)(b << (64 - o[1].size)) >> (64 - o[1].size));
+		break;
+	default:
+		if (!value_of(e, &o[0], &a))
+			return false;
+		switch (d->insn.mnemonic) {
+		case ZYDIS_MNEMONIC_ADD: *value = a + b; break;
+		case ZYDIS_MNEMONIC_SUB: *value = a - b; break;
+		case ZYDIS_MNEMONIC_AND: *value = a & b; break;
+		case ZYDIS_MNEMONIC_OR: *value = a | b; break;
+		case ZYDIS_MNEMONIC_XOR: *value = a ^ b; break;
+		case ZYDIS_MNEMONIC_SHL: *value = a << (b & (o[0].size - 1u)); break;
+		case ZYDIS_MNEMONIC_SHR: *value = a >> (b & (o[0].size - 1u)); break;
+		default: return false;
+		}
+	}
+	*value = low_bits(*value, o[0].size);
 	return true;
+}
+
+/*
+ * Does the instruction give all of its first operand, a general register of 32 or 64 bits, an extended
+ * value of at most 32? A list of those that do, whatever their operands hold: some others leave their
+ * destination alone at times, and then all 64 bits of it.
+ */
+static bool narrows(const struct build *d)
+{
+	const ZydisDecodedOperand *o = d->o;
+
+	switch (d->insn.mnemonic) {
+	case ZYDIS_MNEMONIC_MOVZX:
+	case ZYDIS_MNEMONIC_MOVSX:
+	case ZYDIS_MNEMONIC_MOVSXD: return true;
+	case ZYDIS_MNEMONIC_MOV:
+		return o[0].size == 32 || (o[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
+						  (u64)(s64)(s32)o[1].imm.value.u == o[1].imm.value.u);
+	case ZYDIS_MNEMONIC_ADD:
+	case ZYDIS_MNEMONIC_SUB:
+	case ZYDIS_MNEMONIC_AND:
+	case ZYDIS_MNEMONIC_OR:
+	case ZYDIS_MNEMONIC_XOR:
+	case ZYDIS_MNEMONIC_NEG:
+	case ZYDIS_MNEMONIC_NOT:
+	case ZYDIS_MNEMONIC_INC:
+	case ZYDIS_MNEMONIC_DEC:
+	case ZYDIS_MNEMONIC_LEA:
+	case ZYDIS_MNEMONIC_POPCNT:
+	case ZYDIS_MNEMONIC_TZCNT:
+	case ZYDIS_MNEMONIC_LZCNT: return o[0].size == 32;
+	case ZYDIS_MNEMONIC_SHL:
+	case ZYDIS_MNEMONIC_SHR:
+	case ZYDIS_MNEMONIC_SAR:
+		return o[0].size == 32 && o[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
+		       (o[1].imm.value.u & 31);
+	default: return false;
+	}
 }
 
 /* ---- proof ---- */
@@ -169,6 +278,7 @@ static void moved(struct facts *f, unsigned reg, s64 by)
 		if (f->drift[reg] > FACT_REACH)
 			f->region[reg] = WINDOW_NOWHERE;
 	}
+	f->narrow &= ~BIT(reg);
 	if (f->aux == AUX_OF(reg)) {
 		f->aux_drift += distance(by);
 		if (f->aux_drift > FACT_REACH)
@@ -182,6 +292,7 @@ static void lost(struct facts *f, unsigned reg)
 {
 	f->region[reg] = WINDOW_NOWHERE;
 	f->known &= ~BIT(reg);
+	f->narrow &= ~BIT(reg);
 	if (reg == RSP)
 		f->slop = SLOP_LOST;
 	if (f->aux == AUX_OF(reg))
@@ -195,6 +306,8 @@ static void copied(struct facts *f, unsigned to, unsigned from, s64 by)
 	lost(f, to);
 	if (known(&before, from))
 		set_value(f, to, before.value[from] + (u64)by);
+	if (before.narrow & BIT(from) && !by)
+		f->narrow |= BIT(to);
 	if (from == RSP && before.slop <= FACT_REACH && to != RSP) {
 		f->region[to] = f->stack;
 		f->drift[to] = before.slop + distance(by);
@@ -265,14 +378,6 @@ static bool copies(const struct build *d, unsigned *to, unsigned *from, s64 *by)
 	return true;
 }
 
-static void loaded(struct emit *e, unsigned reg, bool guessed, u64 at)
-{
-	u64 value;
-
-	if (guessed && peek(e, at, &value))
-		set_value(&e->f, reg, value);
-}
-
 void facts_after(struct emit *e)
 {
 	struct facts *f = &e->f;
@@ -293,13 +398,14 @@ void facts_after(struct emit *e)
 	case ZYDIS_MNEMONIC_POP:
 		if (op->size == 8 && d->o[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
 			recode_is_gpr(d->o[0].reg.value)) {
-			u64 at = f->value[RSP];
-			bool guessed = known(f, RSP);
+			u64 value = 0;
+			bool guessed = known(f, RSP) && peek(e, f->value[RSP], 8, &value);
 
 			reg = recode_gpr_id(d->o[0].reg.value);
 			moved(f, RSP, 8);
 			lost(f, reg);
-			loaded(e, reg, guessed && reg != RSP, at);
+			if (guessed && reg != RSP)
+				set_value(f, reg, value);
 			return;
 		}
 		break;
@@ -316,11 +422,13 @@ void facts_after(struct emit *e)
 			copied(f, reg, from, by);
 		return;
 	}
-	u64 at = 0;
-	bool load = d->insn.mnemonic == ZYDIS_MNEMONIC_MOV && op->size == 8 &&
-		    d->insn.operand_count_visible == 2 && is_gpr64(&d->o[0]);
-	bool constant = load && d->o[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
-	bool guessed = load && d->o[1].type == ZYDIS_OPERAND_TYPE_MEMORY && facts_guess(e, op, &at);
+	bool plain = d->insn.operand_count_visible &&
+		     d->o[0].type == ZYDIS_OPERAND_TYPE_REGISTER && d->o[0].size >= 32 &&
+		     recode_is_gpr(d->o[0].reg.value) &&
+		     (d->o[0].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
+	u64 value = 0;
+	bool guessed = plain && result_of(e, &value);
+
 	for (unsigned i = 0; i < d->insn.operand_count; i++)
 		if (d->o[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
 			recode_is_gpr(d->o[i].reg.value) &&
@@ -328,10 +436,13 @@ void facts_after(struct emit *e)
 			lost(f, recode_gpr_id(d->o[i].reg.value));
 	if (d->insn.mnemonic == ZYDIS_MNEMONIC_LEAVE)
 		lost(f, RSP);
-	if (load)
-		loaded(e, recode_gpr_id(d->o[0].reg.value), guessed, at);
-	if (constant)
-		set_value(f, recode_gpr_id(d->o[0].reg.value), d->o[1].imm.value.u);
+	if (!plain)
+		return;
+	reg = recode_gpr_id(d->o[0].reg.value);
+	if (guessed)
+		set_value(f, reg, value);
+	if (narrows(d))
+		f->narrow |= BIT(reg);
 }
 
 void facts_record(struct emit *e, struct tinsn *next)

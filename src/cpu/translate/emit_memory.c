@@ -129,6 +129,20 @@ static unsigned guessed_region(struct emit *e, const struct op *op, unsigned siz
 	return region_with(e, at, size);
 }
 
+/* The same; where not all of the address is known, its base says it. */
+static unsigned likely_region(struct emit *e, const struct op *op, unsigned size)
+{
+	const struct facts *f = &e->f;
+	unsigned g = op->base;
+	u64 at;
+
+	if (e->hint != HINT_GUESS || facts_guess(e, op, &at) || g >= X86_GPRS || op->seg >= X86_FS)
+		return guessed_region(e, op, size);
+	if (g != RSP && f->region[g] != WINDOW_NOWHERE)
+		return f->region[g];
+	return f->known & BIT(g) ? region_of(e->t, e->b->space, f->value[g]) : WINDOW_NOWHERE;
+}
+
 /* Kernel code that reaches for what no window shows (the user's memory, devices) will do so again.
  */
 static bool hopeless(struct emit *e, const struct op *op, unsigned size)
@@ -155,27 +169,22 @@ static bool constant_operand(struct emit *e, u64 at, unsigned size, struct host_
 	return true;
 }
 
-/* [base + disp]: the base alone is checked, since the guards are wider than any displacement. */
-static void based_operand(
-	struct emit *e, const struct op *op, unsigned size, struct host_operand *out)
+/* T_AUX: the delta of the region that the base register lies in; it alone is checked, since the guards
+ * are wider than what is added to it. `host`: where its value is. */
+static void base_delta(struct emit *e, const struct op *op, unsigned size, unsigned host)
 {
 	struct facts *f = &e->f;
-	struct places p = places_home();
-	unsigned g = op->base, host = p.host[g], region;
+	unsigned g = op->base, region;
 
-	if (host == ASM_NONE) {
-		host = T_ADDR;
-		asm_load(&e->a, T_ADDR, SLOT(gpr) + 8 * g);
-	}
-	*out = (struct host_operand){ T_AUX, (u8)host, (s32)op->disp };
 	if (f->region[g] != WINDOW_NOWHERE) {
 		load_aux(e, f->region[g]);
 		return;
 	}
 	if (f->aux == AUX_OF(g))
 		return;
-	region = guessed_region(e, op, size);
-	if (region != WINDOW_NOWHERE && region_of(e->t, e->b->space, f->value[g]) == region) {
+	region = likely_region(e, op, size);
+	if (region != WINDOW_NOWHERE && f->known & BIT(g) &&
+		region_of(e->t, e->b->space, f->value[g]) == region) {
 		emit_region_check(e, host, region);
 		f->region[g] = (u8)region;
 		f->drift[g] = 0;
@@ -185,6 +194,55 @@ static void based_operand(
 		f->aux = (u8)AUX_OF(g);
 		f->aux_drift = 0;
 	}
+}
+
+/* The base register, loaded to T_ADDR if it has no home. */
+static unsigned base_host(struct emit *e, unsigned g)
+{
+	struct places p = places_home();
+
+	if (p.host[g] != ASM_NONE)
+		return p.host[g];
+	asm_load(&e->a, T_ADDR, SLOT(gpr) + 8 * g);
+	return T_ADDR;
+}
+
+/* [base + disp] */
+static void based_operand(
+	struct emit *e, const struct op *op, unsigned size, struct host_operand *out)
+{
+	unsigned host = base_host(e, op->base);
+
+	base_delta(e, op, size, host);
+	*out = (struct host_operand){ T_AUX, (u8)host, (s32)op->disp };
+}
+
+/* [base + index * scale + disp] or without a base, with an index of 32 bits: the same serves. False:
+ * more is to be checked. */
+static bool indexed_operand(
+	struct emit *e, const struct op *op, unsigned size, struct host_operand *out)
+{
+	struct facts *f = &e->f;
+
+	if (!facts_narrow(e, op->index))
+		return false;
+	if (op->base == REG_NONE) {
+		unsigned region = region_with(e, (u64)op->disp, size);
+
+		if (region == WINDOW_NOWHERE)
+			return false;
+		load_aux(e, region);
+	} else if (op->base == RSP) {
+		if (f->slop > FACT_REACH)
+			return false;
+		load_aux(e, f->stack);
+	} else {
+		base_delta(e, op, size, base_host(e, op->base));
+	}
+	if (!emit_address(e, op))
+		return false;
+	*out = (struct host_operand){ T_AUX, T_ADDR, 0 };
+	return true;
 }
 
 static bool window_operand(struct emit *e, const struct op *op, unsigned size, bool write,
@@ -230,7 +288,12 @@ static bool window_operand(struct emit *e, const struct op *op, unsigned size, b
 			*free_hosts = BIT(ASM_RCX);
 		return true;
 	}
-	region = guessed_region(e, op, size);
+	if (op->asize == 8 && op->seg < X86_FS && op->base != BASE_RIP && op->index != REG_NONE &&
+		(near || op->base == REG_NONE) && indexed_operand(e, op, size, out)) {
+		*free_hosts = BIT(ASM_RCX);
+		return true;
+	}
+	region = likely_region(e, op, size);
 	if (!emit_address(e, op))
 		return false;
 	if (region != WINDOW_NOWHERE) {

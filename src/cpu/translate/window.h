@@ -10,8 +10,9 @@
  * Safety. Host addresses are formed from guest values by adding a region's delta, so the value
  * must be known to lie in that region: bits 42 to 49 are compared or select the delta from
  * `deltas[]`; whatever is in bits 50 to 63 must be zero for the sum to be canonical. An entry of
- * `deltas[]` that belongs to no region makes every sum non-canonical. What else a displacement can
- * add, up to 4 GiB either way, ends in the region or in its guards. So translated code can reach
+ * `deltas[]` that belongs to no region makes every sum non-canonical. What else a
+ * displacement and a scaled index of 32 bits can add, up to 36 GiB either way, ends in the region or
+ * in its guards. So translated code can reach
  * pages of the window and nothing else, whatever the guest's registers hold.
  *
  * Exactness. A page is shown only with rights that an access has already been granted by the page
@@ -36,7 +37,7 @@
 
 #define WINDOW_SHIFT   42u
 #define WINDOW_SIZE    BIT64(WINDOW_SHIFT)
-#define WINDOW_GUARD   (8ull * GiB)
+#define WINDOW_GUARD   (64ull * GiB)
 #define WINDOW_DELTAS  256u
 #define WINDOW_PAGES   32768u /* shown at once; the host allows 65530 mappings */
 #define WINDOW_NOWHERE 0xffu
