@@ -55,7 +55,6 @@ static void leave_state(struct translator *t)
 	struct x86_state *s = t->c->s;
 	u64 ac = (s->rflags ^ x->ac) & FLAG_AC;
 
-	memcpy(s->gpr, x->gpr, sizeof(x->gpr));
 	s->rflags = (s->rflags & ~(FLAGS_STATUS | FLAGS_SLOTS)) | (x->flags & FLAGS_STATUS) |
 		    x->vif | x->df | x->ac;
 	if (unlikely(ac)) {
@@ -70,7 +69,6 @@ static void enter(struct translator *t, const u8 *code, bool vectors)
 	struct tctx *x = t->ctx;
 	struct x86_state *s = t->c->s;
 
-	memcpy(x->gpr, s->gpr, sizeof(x->gpr));
 	x->flags = (s->rflags & FLAGS_STATUS) | FLAG_ONE | FLAG_IF;
 	x->vif = s->rflags & FLAG_IF;
 	x->df = s->rflags & FLAG_DF;
@@ -263,7 +261,7 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 			continue;
 		}
 		enter(t, code, vectors);
-		atomic_store(&t->in_code, false);
+		atomic_store_explicit(&t->in_code, false, memory_order_release);
 		code = NULL;
 		vectors = false;
 

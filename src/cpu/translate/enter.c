@@ -1,8 +1,8 @@
 /*
  * Crossing between C and translated code, and the signals that arrive while in it.
  *
- * translate_enter saves what C expects to keep, loads guest flags and registers from the context
- * and jumps; every exit ends in translate_leave, which does the reverse. When vectors are in use
+ * translate_enter saves what C expects to keep, loads guest flags from the context and registers from
+ * the state and jumps; every exit ends in translate_leave, which does the reverse. When vectors are in use
  * one more stub is on each way (emit_stubs).
  *
  * Signals in translated code:
@@ -26,16 +26,18 @@
 
 #define STR_(x)	   #x
 #define STR(x)	   STR_(x)
-#define O_GPR(n)   STR(n) "*8"
+#define O_GPR(n)   STR(n) "*8" /* in the context and in the state */
 #define O_FLAGS	   "128"
 #define O_HOST_RSP "144"
 #define O_ENTER	   "152"
+#define O_STATE	   "192"
 #define O_KICKED   "260"
 #define O_AUX	   "312"
 
 _Static_assert(offsetof(struct tctx, flags) == 128 && offsetof(struct tctx, host_rsp) == 144 &&
-		       offsetof(struct tctx, enter) == 152 &&
-		       offsetof(struct tctx, kicked) == 260 && offsetof(struct tctx, aux) == 312,
+		       offsetof(struct tctx, enter) == 152 && offsetof(struct tctx, state) == 192 &&
+		       offsetof(struct tctx, kicked) == 260 && offsetof(struct tctx, aux) == 312 &&
+		       offsetof(struct x86_state, gpr) == 0,
 	"the assembly below knows these offsets");
 
 /* One instruction a line. */
@@ -51,40 +53,48 @@ __asm__(".text\n"
 	"	jne translate_abort\n"
 	"	pushq %gs:" O_FLAGS "\n"
 	"	popfq\n"
-	"	mov %gs:" O_GPR(0) ", %rax\n"
-	"	mov %gs:" O_GPR(1) ", %r10\n" /* guest RCX */
-	"	mov %gs:" O_GPR(2) ", %rdx\n"
-	"	mov %gs:" O_GPR(3) ", %rbx\n"
-	"	mov %gs:" O_GPR(5) ", %rbp\n"
-	"	mov %gs:" O_GPR(6) ", %rsi\n"
-	"	mov %gs:" O_GPR(7) ", %rdi\n"
-	"	mov %gs:" O_GPR(8) ", %r8\n"
-	"	mov %gs:" O_GPR(9) ", %r9\n"
-	"	mov %gs:" O_GPR(12) ", %r12\n"
-	"	mov %gs:" O_GPR(13) ", %r13\n"
-	"	mov %gs:" O_GPR(14) ", %r14\n"
+	"	mov %gs:" O_STATE ", %r15\n"
+	"	mov " O_GPR(10) "(%r15), %rax; mov %rax, %gs:" O_GPR(10) "\n" /* those without a home */
+	"	mov " O_GPR(11) "(%r15), %rcx; mov %rcx, %gs:" O_GPR(11) "\n"
+	"	mov " O_GPR(15) "(%r15), %rdx; mov %rdx, %gs:" O_GPR(15) "\n"
+	"	mov " O_GPR(0) "(%r15), %rax\n"
+	"	mov " O_GPR(1) "(%r15), %r10\n" /* guest RCX */
+	"	mov " O_GPR(2) "(%r15), %rdx\n"
+	"	mov " O_GPR(3) "(%r15), %rbx\n"
+	"	mov " O_GPR(5) "(%r15), %rbp\n"
+	"	mov " O_GPR(6) "(%r15), %rsi\n"
+	"	mov " O_GPR(7) "(%r15), %rdi\n"
+	"	mov " O_GPR(8) "(%r15), %r8\n"
+	"	mov " O_GPR(9) "(%r15), %r9\n"
+	"	mov " O_GPR(12) "(%r15), %r12\n"
+	"	mov " O_GPR(13) "(%r15), %r13\n"
+	"	mov " O_GPR(14) "(%r15), %r14\n"
+	"	mov " O_GPR(4) "(%r15), %rsp\n"
 	"	mov %gs:" O_AUX ", %r15\n"
-	"	mov %gs:" O_GPR(4) ", %rsp\n"
 	"	jmp *%gs:" O_ENTER "\n"
 	"translate_enter_end:\n"
 	"translate_leave:\n"
-	"	mov %rax, %gs:" O_GPR(0) "\n"
-	"	mov %r10, %gs:" O_GPR(1) "\n"
-	"	mov %rdx, %gs:" O_GPR(2) "\n"
-	"	mov %rbx, %gs:" O_GPR(3) "\n"
-	"	mov %rsp, %gs:" O_GPR(4) "\n"
-	"	mov %rbp, %gs:" O_GPR(5) "\n"
-	"	mov %rsi, %gs:" O_GPR(6) "\n"
-	"	mov %rdi, %gs:" O_GPR(7) "\n"
-	"	mov %r8, %gs:" O_GPR(8) "\n"
-	"	mov %r9, %gs:" O_GPR(9) "\n"
-	"	mov %r12, %gs:" O_GPR(12) "\n"
-	"	mov %r13, %gs:" O_GPR(13) "\n"
-	"	mov %r14, %gs:" O_GPR(14) "\n"
+	"	mov %gs:" O_STATE ", %rcx\n"
+	"	mov %rax, " O_GPR(0) "(%rcx)\n"
+	"	mov %r10, " O_GPR(1) "(%rcx)\n"
+	"	mov %rdx, " O_GPR(2) "(%rcx)\n"
+	"	mov %rbx, " O_GPR(3) "(%rcx)\n"
+	"	mov %rsp, " O_GPR(4) "(%rcx)\n"
+	"	mov %rbp, " O_GPR(5) "(%rcx)\n"
+	"	mov %rsi, " O_GPR(6) "(%rcx)\n"
+	"	mov %rdi, " O_GPR(7) "(%rcx)\n"
+	"	mov %r8, " O_GPR(8) "(%rcx)\n"
+	"	mov %r9, " O_GPR(9) "(%rcx)\n"
+	"	mov %r12, " O_GPR(12) "(%rcx)\n"
+	"	mov %r13, " O_GPR(13) "(%rcx)\n"
+	"	mov %r14, " O_GPR(14) "(%rcx)\n"
+	"	mov %gs:" O_GPR(10) ", %rax; mov %rax, " O_GPR(10) "(%rcx)\n"
+	"	mov %gs:" O_GPR(11) ", %rax; mov %rax, " O_GPR(11) "(%rcx)\n"
+	"	mov %gs:" O_GPR(15) ", %rax; mov %rax, " O_GPR(15) "(%rcx)\n"
 	"	mov %gs:" O_HOST_RSP ", %rsp\n"
 	"	pushfq\n"
 	"	popq %gs:" O_FLAGS "\n"
-	"translate_abort:\n" /* nothing has run yet: the context is still the truth */
+	"translate_abort:\n" /* nothing has run yet: the state is still the truth */
 	"	mov %gs:" O_HOST_RSP ", %rsp\n"
 	"	pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
 	"	ret\n"
