@@ -55,6 +55,7 @@ bench: build
 	@tools/deps build run bench
 	@bench/boot --engines $(ENGINES) --json build/bench-boot.json
 	@bench/workloads --engines $(ENGINES) --json build/bench-workloads.json
+	@bench/workloads --gains
 
 bench-quick: build
 	@tools/deps build run

@@ -69,5 +69,5 @@ int engine_options_parse(
 void engine_options_help(const char *owner, FILE *to)
 {
 	for (const struct cpu_engine_option *o = table_of(owner); o->name; o++)
-		fprintf(to, "          %-12s %s\n", o->name, o->doc);
+		fprintf(to, "          %-16s %s\n", o->name, o->doc);
 }

@@ -37,8 +37,8 @@ struct facts {
 	u64 drift[X86_GPRS]; /* at most so far from the value that was checked */
 	u8 aux;
 	u64 aux_drift; /* of its register since then */
-	u8 stack;  /* the region that RSP is checked for: where stacks are, but in a loose block */
-	u64 slop;  /* RSP's distance from that region, at most */
+	u8 stack;   /* the region that RSP is checked for: where stacks are, but in a loose block */
+	u64 slop;   /* RSP's distance from that region, at most */
 	u32 narrow; /* guest registers whose value is one of 32 bits, extended either way */
 	u32 known;  /* guest registers whose present value is in value[]: for guesses only */
 	u64 value[X86_GPRS];
@@ -186,7 +186,10 @@ unsigned facts_next_space(const struct emit *e);
 void facts_settle_stack(struct emit *e);
 /* RSP is about to be checked: what for? */
 void facts_guess_stack(struct emit *e);
-static inline bool facts_narrow(const struct emit *e, unsigned reg) { return e->f.narrow & BIT(reg); }
+static inline bool facts_narrow(const struct emit *e, unsigned reg)
+{
+	return e->f.narrow & BIT(reg);
+}
 /* The stack pointer was accessed at [RSP + disp]: it is in its region. */
 void facts_stack_touched(struct emit *e, s32 disp);
 /* RCX: zero exactly if the value in the host register is in the region (but for bits 50 to 63,

@@ -84,7 +84,10 @@ static bool peek(const struct emit *e, u64 at, unsigned size, u64 *value)
 	}
 }
 
-static u64 low_bits(u64 value, unsigned bits) { return bits < 64 ? value & (BIT64(bits) - 1) : value; }
+static u64 low_bits(u64 value, unsigned bits)
+{
+	return bits < 64 ? value & (BIT64(bits) - 1) : value;
+}
 
 /* The value of a source operand. */
 static bool value_of(const struct emit *e, const ZydisDecodedOperand *o, u64 *value)
@@ -150,9 +153,9 @@ static bool result_of(const struct emit *e, u64 *value)
 }
 
 /*
- * Does the instruction give all of its first operand, a general register of 32 or 64 bits, an extended
- * value of at most 32? A list of those that do, whatever their operands hold: some others leave their
- * destination alone at times, and then all 64 bits of it.
+ * Does the instruction give all of its first operand, a general register of 32 or 64 bits, an
+ * extended value of at most 32? A list of those that do, whatever their operands hold: some others
+ * leave their destination alone at times, and then all 64 bits of it.
  */
 static bool narrows(const struct build *d)
 {
@@ -163,8 +166,9 @@ static bool narrows(const struct build *d)
 	case ZYDIS_MNEMONIC_MOVSX:
 	case ZYDIS_MNEMONIC_MOVSXD: return true;
 	case ZYDIS_MNEMONIC_MOV:
-		return o[0].size == 32 || (o[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
-						  (u64)(s64)(s32)o[1].imm.value.u == o[1].imm.value.u);
+		return o[0].size == 32 ||
+		       (o[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
+			       (u64)(s64)(s32)o[1].imm.value.u == o[1].imm.value.u);
 	case ZYDIS_MNEMONIC_ADD:
 	case ZYDIS_MNEMONIC_SUB:
 	case ZYDIS_MNEMONIC_AND:
@@ -422,9 +426,8 @@ void facts_after(struct emit *e)
 			copied(f, reg, from, by);
 		return;
 	}
-	bool plain = d->insn.operand_count_visible &&
-		     d->o[0].type == ZYDIS_OPERAND_TYPE_REGISTER && d->o[0].size >= 32 &&
-		     recode_is_gpr(d->o[0].reg.value) &&
+	bool plain = d->insn.operand_count_visible && d->o[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		     d->o[0].size >= 32 && recode_is_gpr(d->o[0].reg.value) &&
 		     (d->o[0].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
 	u64 value = 0;
 	bool guessed = plain && result_of(e, &value);

@@ -169,8 +169,8 @@ static bool constant_operand(struct emit *e, u64 at, unsigned size, struct host_
 	return true;
 }
 
-/* T_AUX: the delta of the region that the base register lies in; it alone is checked, since the guards
- * are wider than what is added to it. `host`: where its value is. */
+/* T_AUX: the delta of the region that the base register lies in; it alone is checked, since the
+ * guards are wider than what is added to it. `host`: where its value is. */
 static void base_delta(struct emit *e, const struct op *op, unsigned size, unsigned host)
 {
 	struct facts *f = &e->f;
@@ -217,8 +217,8 @@ static void based_operand(
 	*out = (struct host_operand){ T_AUX, (u8)host, (s32)op->disp };
 }
 
-/* [base + index * scale + disp] or without a base, with an index of 32 bits: the same serves. False:
- * more is to be checked. */
+/* [base + index * scale + disp] or without a base, with an index of 32 bits: the same serves.
+ * False: more is to be checked. */
 static bool indexed_operand(
 	struct emit *e, const struct op *op, unsigned size, struct host_operand *out)
 {

@@ -1,9 +1,9 @@
 /*
  * Crossing between C and translated code, and the signals that arrive while in it.
  *
- * translate_enter saves what C expects to keep, loads guest flags from the context and registers from
- * the state and jumps; every exit ends in translate_leave, which does the reverse. When vectors are in use
- * one more stub is on each way (emit_stubs).
+ * translate_enter saves what C expects to keep, loads guest flags from the context and registers
+ * from the state and jumps; every exit ends in translate_leave, which does the reverse. When
+ * vectors are in use one more stub is on each way (emit_stubs).
  *
  * Signals in translated code:
  * - SIGFPE, SIGSEGV, SIGBUS, SIGILL: the guest's instruction did it (divide error, SIMD exception,

@@ -142,8 +142,8 @@ struct jump_table {
 /* What GS addresses. */
 struct tctx {
 	u64 gpr[16]; /* while code runs, those that have no host register */
-	u64 flags; /* host RFLAGS image, status flags only */
-	u64 rip;   /* EXIT_LOOKUP: where to */
+	u64 flags;   /* host RFLAGS image, status flags only */
+	u64 rip;     /* EXIT_LOOKUP: where to */
 	u64 host_rsp;
 	u64 enter; /* where translate_enter jumps */
 	u64 code;  /* where the vector entry jumps */

@@ -11,9 +11,9 @@
  * must be known to lie in that region: bits 42 to 49 are compared or select the delta from
  * `deltas[]`; whatever is in bits 50 to 63 must be zero for the sum to be canonical. An entry of
  * `deltas[]` that belongs to no region makes every sum non-canonical. What else a
- * displacement and a scaled index of 32 bits can add, up to 36 GiB either way, ends in the region or
- * in its guards. So translated code can reach
- * pages of the window and nothing else, whatever the guest's registers hold.
+ * displacement and a scaled index of 32 bits can add, up to 36 GiB either way, ends in the region
+ * or in its guards. So translated code can reach pages of the window and nothing else, whatever the
+ * guest's registers hold.
  *
  * Exactness. A page is shown only with rights that an access has already been granted by the page
  * walk, with the accessed (and for stores the dirty) bit set: the window is a TLB made of host
