@@ -159,8 +159,29 @@ static void drop_page_stores(struct translator *t, const u8 *host_page)
 	}
 }
 
+/* Our own stores to the page are seen from now on. */
+static void see_stores(struct translator *t, const u8 *host_page)
+{
+	drop_page_stores(t, host_page);
+	window_protect(&t->window, host_page);
+	kernel_window_hide_page(&t->kernel, host_page);
+}
+
 void tcache_purge(struct translator *t)
 {
+	const u8 *pages[CLAIMED];
+	unsigned count;
+
+	pthread_mutex_lock(&t->claimed_lock);
+	count = t->claimed_count;
+	memcpy(pages, t->claimed, sizeof(pages));
+	t->claimed_count = 0;
+	pthread_mutex_unlock(&t->claimed_lock);
+	if (count <= CLAIMED) {
+		for (unsigned i = 0; i < count; i++)
+			see_stores(t, pages[i]);
+		return;
+	}
 	fast_drop(t, 0);
 	fast_drop(t, 1);
 	window_hide_all(&t->window);
@@ -169,20 +190,22 @@ void tcache_purge(struct translator *t)
 
 /*
  * A memory_watcher: a page is being claimed by some engine. Our own stores to it are seen once the
- * page's entries are gone; another vcpu's, once it has left its code and will drop its entries
- * before it enters again. Nobody waits while in code, so two that claim at once do not wait for
- * each other.
+ * page's entries are gone; another vcpu's, once it has left its code and will drop them before it
+ * enters again. Nobody waits while in code, so two that claim at once do not wait for each other.
  */
 void tcache_claimed(void *translator, const u8 *host_page)
 {
 	struct translator *t = translator;
 
 	if (translate_current == t) {
-		drop_page_stores(t, host_page);
-		window_protect(&t->window, host_page);
-		kernel_window_hide_page(&t->kernel, host_page);
+		see_stores(t, host_page);
 		return;
 	}
+	pthread_mutex_lock(&t->claimed_lock);
+	if (t->claimed_count < CLAIMED)
+		t->claimed[t->claimed_count] = host_page;
+	t->claimed_count = (unsigned)min_u64(t->claimed_count + 1, CLAIMED + 1);
+	pthread_mutex_unlock(&t->claimed_lock);
 	atomic_store(&t->purge, true);
 	if (atomic_load(&t->in_code))
 		translate_signal(t);

@@ -396,6 +396,7 @@ static void translate_close(struct vcpu *v)
 	interp_free(t->c);
 	window_unuse(t);
 	tcache_close(t);
+	pthread_mutex_destroy(&t->claimed_lock);
 	free(t->signal_stack);
 	free(t->stats);
 	free(t);
@@ -413,6 +414,7 @@ static int translate_open(struct vcpu *v, struct err *err)
 		return err_set(err, -ENOMEM, "translate: no memory for vcpu %u", v->index);
 	v->engine_data = t;
 	t->options = v->engine_options;
+	pthread_mutex_init(&t->claimed_lock, NULL);
 	t->signal_stack = malloc(SIGNAL_STACK);
 	t->c = interp_new(v, err);
 	if (!t->signal_stack || !t->c || tcache_open(t, err) < 0 || window_use(t, err) < 0 ||

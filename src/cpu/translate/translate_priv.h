@@ -289,6 +289,8 @@ struct dispute {
 	u64 fills;
 };
 
+#define CLAIMED 32u
+
 /* How often a store has changed the constant of an instruction, and with it killed its block. */
 #define PATCHED 256u
 struct patched {
@@ -329,7 +331,10 @@ struct translator {
 	struct tblock *cut_block;
 	_Atomic bool in_code;
 	_Atomic bool kick_sent; /* a kick is under way to the thread */
-	_Atomic bool purge; /* drop the fast TLB before entering again: someone claims code pages */
+	_Atomic bool purge;	/* claimed[] is to be seen to before code is entered again */
+	pthread_mutex_t claimed_lock;
+	const u8 *claimed[CLAIMED]; /* pages that others have claimed code from */
+	unsigned claimed_count;	    /* more than CLAIMED: not all of them */
 	pthread_t thread;
 	bool bound; /* thread and signal stack are set */
 	void *signal_stack;

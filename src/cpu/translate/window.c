@@ -88,6 +88,14 @@ static unsigned slot_of(u64 va)
 	return (unsigned)((page * 0x9e3779b97f4a7c15ull) >> 32) & (SLOTS - 1);
 }
 
+/* How many of the pages shown may show this RAM page. */
+static u16 *shows(struct window *w, const u8 *host)
+{
+	u64 page = (u64)(uintptr_t)host >> PAGE_SHIFT;
+
+	return &w->shows[(page ^ page >> 12) & (WINDOW_HOSTS - 1)];
+}
+
 /* The page's entry, or the free one where it belongs. */
 static struct window_page *find(const struct window *w, u64 va)
 {
@@ -144,6 +152,9 @@ void window_show(struct window *w, u64 va, u8 *host, unsigned pages, bool writab
 
 		w->count += !p->va;
 		w->in_region[r] += !p->va;
+		if (p->va)
+			--*shows(w, p->host);
+		++*shows(w, host);
 		*p = (struct window_page){ .va = va | USED | (writable ? WRITABLE : 0),
 			.host = host };
 	}
@@ -179,6 +190,7 @@ void window_hide(struct window *w, u64 va)
 	must(reserve(host_of(w, va), PAGE_SIZE) != MAP_FAILED, "hiding a page: errno %d", errno);
 	w->count--;
 	w->in_region[window_region_of(va, PAGE_SIZE)]--;
+	--*shows(w, p->host);
 	remove_entry(w, p);
 }
 
@@ -194,13 +206,14 @@ void window_hide_all(struct window *w)
 		w->in_region[r] = 0;
 	}
 	memset(w->pages, 0, SLOTS * sizeof(*w->pages));
+	memset(w->shows, 0, sizeof(w->shows));
 	w->count = 0;
 	w->drops++;
 }
 
 void window_protect(struct window *w, const u8 *host)
 {
-	if (!w->count)
+	if (!w->count || !*shows(w, host))
 		return;
 	for (unsigned i = 0; i < SLOTS; i++) {
 		struct window_page *p = &w->pages[i];

@@ -40,6 +40,7 @@
 #define WINDOW_GUARD   (64ull * GiB)
 #define WINDOW_DELTAS  256u
 #define WINDOW_PAGES   32768u /* shown at once; the host allows 65530 mappings */
+#define WINDOW_HOSTS   4096u
 #define WINDOW_NOWHERE 0xffu
 
 enum window_region { WINDOW_LOW, WINDOW_PIE, WINDOW_HIGH, WINDOW_REGIONS };
@@ -63,6 +64,7 @@ struct window {
 	unsigned count, in_region[WINDOW_REGIONS]; /* pages shown */
 	struct memory *memory;
 	struct window_page *pages; /* open addressing */
+	u16 shows[WINDOW_HOSTS];   /* pages shown whose host page hashes to this */
 	u64 shown, drops, fault_count, takeovers;
 };
 
