@@ -89,8 +89,8 @@ static void window_sums_never_leave_the_window(void **state)
 {
 	static const u64 uppers[] = { 0, 1, 2, 0x1fff, 0x2000, 0x3fc0, 0x3ffe, 0x3fff };
 	static const u64 lows[] = { 0, 1, 0x1234567890, WINDOW_SIZE / 2, WINDOW_SIZE - 1 };
-	static const s64 disps[] = { 0, 1, -1, INT32_MAX, INT32_MIN, (s64)(4 * GiB),
-		-(s64)(4 * GiB) };
+	static const s64 disps[] = { 0, 1, -1, INT32_MAX, INT32_MIN, (s64)(36 * GiB),
+		-(s64)(36 * GiB) };
 	const struct fixture *f = *state;
 	u64 base = (u64)(uintptr_t)f->w.base;
 	unsigned inside = 0;
