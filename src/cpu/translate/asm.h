@@ -175,14 +175,24 @@ static inline void asm_rorx(struct asm_buf *b, unsigned dst, unsigned src, u8 by
 	asm_bytes(b, code, sizeof(code));
 }
 
-/* sarx dst, src, by: a register */
-static inline void asm_sarx(struct asm_buf *b, unsigned dst, unsigned src, unsigned by)
+/* sarx or shlx dst, src, by: a register */
+static inline void asm_shift_by(
+	struct asm_buf *b, u8 which, unsigned dst, unsigned src, unsigned by)
 {
-	/* VEX.LZ.F3.0F38.W1 F7 /r: inverted R, X=1, B; vvvv = by inverted */
+	/* VEX.LZ.(F3|66).0F38.W1 F7 /r: inverted R, X=1, B; vvvv = by inverted */
 	u8 code[] = { 0xc4, (u8)((dst < 8 ? 0x80 : 0) | 0x40 | (src < 8 ? 0x20 : 0) | 2),
-		(u8)(0x80 | (~by & 15) << 3 | 2), 0xf7, (u8)(0xc0 | (dst & 7) << 3 | (src & 7)) };
+		(u8)(0x80 | (~by & 15) << 3 | which), 0xf7,
+		(u8)(0xc0 | (dst & 7) << 3 | (src & 7)) };
 
 	asm_bytes(b, code, sizeof(code));
+}
+static inline void asm_sarx(struct asm_buf *b, unsigned dst, unsigned src, unsigned by)
+{
+	asm_shift_by(b, 2, dst, src, by);
+}
+static inline void asm_shlx(struct asm_buf *b, unsigned dst, unsigned src, unsigned by)
+{
+	asm_shift_by(b, 1, dst, src, by);
 }
 
 /* pext or pdep dst, src, [slot] */

@@ -212,6 +212,7 @@ static const struct special {
 	{ op_rdtsc, emit_rdtsc },
 	{ op_rdtscp, emit_rdtsc },
 	{ op_mov_from_seg, emit_from_segment },
+	{ op_fsgsbase, emit_segment_base },
 	{ op_jcxz, emit_count_branch },
 	{ op_loop, emit_count_branch },
 	{ op_cmpxchg8b, emit_cmpxchg_wide },

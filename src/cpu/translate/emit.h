@@ -218,3 +218,4 @@ enum emit_result emit_direction(struct emit *e, bool down);
 enum emit_result emit_user_access(struct emit *e, bool open); /* STAC, CLAC */
 enum emit_result emit_rdtsc(struct emit *e);
 enum emit_result emit_from_segment(struct emit *e);
+enum emit_result emit_segment_base(struct emit *e);

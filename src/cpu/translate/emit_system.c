@@ -75,6 +75,15 @@ enum emit_result emit_pushf(struct emit *e)
 	return EMIT_NEXT;
 }
 
+/* GS has a new base, in RCX: as kernel code with the window reaches it. */
+static void set_gs_window(struct emit *e)
+{
+	asm_bits(&e->a, ASM_PEXT, T_AUX, ASM_RCX, SLOT(kernel_piece_mask));
+	asm_gs_index(&e->a, OP_MOV_LOAD, T_AUX, T_AUX, 3, SLOT(kernel_deltas));
+	asm_lea(&e->a, T_AUX, T_AUX, ASM_RCX, 0, 0);
+	asm_store(&e->a, SLOT(gs_window), T_AUX);
+}
+
 enum emit_result emit_swapgs(struct emit *e)
 {
 	if (!emit_kernel(e))
@@ -86,12 +95,8 @@ enum emit_result emit_swapgs(struct emit *e)
 	emit_state(e, OP_MOV_STORE, T_AUX, offsetof(struct x86_state, kernel_gs_base));
 	emit_state(e, OP_MOV_STORE, ASM_RCX, offsetof(struct x86_state, seg[X86_GS].base));
 	asm_store(&e->a, SLOT(gs_base), ASM_RCX);
-	if (emit_kernel_window(e)) {
-		asm_bits(&e->a, ASM_PEXT, T_AUX, ASM_RCX, SLOT(kernel_piece_mask));
-		asm_gs_index(&e->a, OP_MOV_LOAD, T_AUX, T_AUX, 3, SLOT(kernel_deltas));
-		asm_lea(&e->a, T_AUX, T_AUX, ASM_RCX, 0, 0);
-		asm_store(&e->a, SLOT(gs_window), T_AUX);
-	}
+	if (emit_kernel_window(e))
+		set_gs_window(e);
 	return EMIT_NEXT;
 }
 
@@ -151,25 +156,100 @@ enum emit_result emit_rdtsc(struct emit *e)
 	return EMIT_NEXT;
 }
 
-/* MOV r, sreg */
+/* RCX: the selector of a segment register */
+static void load_selector(struct emit *e, unsigned seg)
+{
+	struct host_operand selector = { ASM_RCX, ASM_NONE,
+		(s32)(offsetof(struct x86_state, seg) + seg * sizeof(struct x86_seg) +
+			offsetof(struct x86_seg, selector)) };
+
+	asm_load(&e->a, ASM_RCX, SLOT(state));
+	asm_mem32(&e->a, OP_MOV_LOAD, ASM_RCX, &selector);
+	asm_movzx(&e->a, ASM_RCX, ASM_RCX, 16);
+}
+
+/* MOV m, sreg; MOV r, sreg */
 enum emit_result emit_from_segment(struct emit *e)
 {
 	const struct op *op = e->d->op;
 	struct places p = places_home();
 	unsigned g = op->dst / 8;
-	struct host_operand selector = { T_ADDR, ASM_NONE,
-		(s32)(offsetof(struct x86_state, seg) + op->extra * sizeof(struct x86_seg) +
-			offsetof(struct x86_seg, selector)) };
 
-	if ((op->flags & OPF_DST_MEM) || op->size == 2)
-		return emit_hand_over(e);
-	asm_load(&e->a, T_ADDR, SLOT(state));
-	asm_mem32(&e->a, OP_MOV_LOAD, ASM_RCX, &selector);
-	if (p.host[g] == ASM_NONE) {
-		asm_movzx(&e->a, ASM_RCX, ASM_RCX, 16);
-		asm_store(&e->a, SLOT(gpr) + 8 * g, ASM_RCX);
-	} else {
-		asm_movzx(&e->a, p.host[g], ASM_RCX, 16);
+	if (op->flags & OPF_DST_MEM) {
+		struct emit_mark mark = emit_mark(e);
+		struct host_operand m;
+		u32 free_hosts;
+
+		if (!emit_operand(e, op, 2, true, &m, &free_hosts)) {
+			emit_back(e, &mark);
+			return emit_hand_over(e);
+		}
+		load_selector(e, op->extra);
+		asm_u8(&e->a, 0x66);
+		asm_mem32(&e->a, OP_MOV_STORE, ASM_RCX, &m);
+		return EMIT_NEXT;
 	}
+	if (op->size == 2 && p.host[g] == ASM_NONE)
+		return emit_hand_over(e);
+	load_selector(e, op->extra);
+	if (p.host[g] == ASM_NONE) {
+		asm_store(&e->a, SLOT(gpr) + 8 * g, ASM_RCX);
+		return EMIT_NEXT;
+	}
+	if (op->size == 2) /* the rest of the register stays */
+		asm_u8(&e->a, 0x66);
+	asm_rr(&e->a, 0x8b, p.host[g], ASM_RCX, op->size == 8);
+	return EMIT_NEXT;
+}
+
+/* RCX: zero exactly if the value in T_ADDR is canonical. */
+static void emit_canonical_bits(struct emit *e)
+{
+	static const u8 mov_aux_16[] = { 0x41, 0xbf, 16, 0, 0, 0 }; /* mov r15d, 16 */
+	static const u8 not_addr[] = { 0x49, 0xf7, 0xd3 };	    /* not r11 */
+
+	asm_bytes(&e->a, mov_aux_16, sizeof(mov_aux_16));
+	asm_shlx(&e->a, ASM_RCX, T_ADDR, T_AUX);
+	asm_sarx(&e->a, ASM_RCX, ASM_RCX, T_AUX);
+	asm_bytes(&e->a, not_addr, sizeof(not_addr));
+	asm_lea(&e->a, ASM_RCX, ASM_RCX, T_ADDR, 0, 1);
+	asm_bytes(&e->a, not_addr, sizeof(not_addr));
+}
+
+/* RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE: op->extra bit 0 is GS, bit 1 a write. Kernels do it at each
+ * switch of tasks; a user's writes, which move its window of FS, are the interpreter's. */
+enum emit_result emit_segment_base(struct emit *e)
+{
+	const struct op *op = e->d->op;
+	bool gs = op->extra & 1, write = op->extra & 2;
+	u32 slot = gs ? SLOT(gs_base) : SLOT(fs_base);
+	struct places p = places_home();
+	unsigned g = op->dst / 8;
+
+	if (op->size != 8 || !(e->t->c->s->cr4 & CR4_FSGSBASE) || (write && !emit_kernel(e)))
+		return emit_hand_over(e);
+	if (!write) {
+		unsigned to = p.host[g] == ASM_NONE ? T_ADDR : p.host[g];
+
+		asm_load(&e->a, to, slot);
+		if (to == T_ADDR)
+			asm_store(&e->a, SLOT(gpr) + 8 * g, T_ADDR);
+		return EMIT_NEXT;
+	}
+	e->f.aux = AUX_NONE;
+	if (p.host[g] == ASM_NONE)
+		asm_load(&e->a, T_ADDR, SLOT(gpr) + 8 * g);
+	else
+		asm_rr(&e->a, 0x8b, T_ADDR, p.host[g], true);
+	emit_canonical_bits(e);
+	emit_out_unless_rcx_zero(e);
+	asm_rr(&e->a, 0x8b, ASM_RCX, T_ADDR, true);
+	asm_store(&e->a, slot, ASM_RCX);
+	asm_load(&e->a, T_ADDR, SLOT(state));
+	emit_state(e, OP_MOV_STORE, ASM_RCX,
+		offsetof(struct x86_state, seg) + (gs ? X86_GS : X86_FS) * sizeof(struct x86_seg) +
+			offsetof(struct x86_seg, base));
+	if (gs && emit_kernel_window(e))
+		set_gs_window(e);
 	return EMIT_NEXT;
 }

@@ -137,7 +137,7 @@ struct jump_table {
 };
 
 /* Of CR4: what code depends on without looking. */
-#define BAKED_CR4 (CR4_SMAP | CR4_TSD)
+#define BAKED_CR4 (CR4_SMAP | CR4_TSD | CR4_FSGSBASE)
 
 /* What GS addresses. */
 struct tctx {
