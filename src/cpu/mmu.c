@@ -210,6 +210,8 @@ static int lookup(struct mmu *m, u64 at, unsigned access, struct target *t)
 		note_large(m, at, x.page_size);
 	if (half && !x.global && x86_paging(&cpu->s))
 		m->upper_nonglobal = true;
+	if (!half && x.global)
+		m->lower_global = true;
 	*e = fresh;
 	t->e = e;
 	return X86_OK;

@@ -54,6 +54,7 @@ struct mmu {
 	u64 generation[2];
 	u64 large[64]; /* 2 MiB and 1 GiB regions that large pages were cached from, hashed */
 	bool upper_nonglobal; /* the upper half caches a non-global entry */
+	bool lower_global;    /* some entry of the lower half was made from a global page; stays */
 	u64 epoch;	      /* counts flushes: caches keyed by linear address compare it */
 	u64 fills, flushes;
 	/* Who caches entries of ours; NULL: nobody. `flushed` is the architecture's flush,

@@ -47,6 +47,8 @@ int tcache_open(struct translator *t, struct err *err)
 				neg[i] = FAST_INVALID;
 		}
 	}
+	if (retain_open(t) < 0)
+		return err_set(err, -ENOMEM, "translate: no memory for address spaces");
 	t->ctx->index_mask = (FAST_ENTRIES - 1ull) << PAGE_SHIFT;
 	t->ctx->page_mask = ~PAGE_MASK;
 	t->ctx->jump_mask = JUMP_ENTRIES - 1;
@@ -65,6 +67,7 @@ int tcache_open(struct translator *t, struct err *err)
 
 void tcache_close(struct translator *t)
 {
+	retain_close(t);
 	if (t->ctx && t->ctx != MAP_FAILED)
 		munmap(t->ctx, align_up(sizeof(struct tctx), PAGE_SIZE) + CACHE_SIZE);
 	if (t->pool && t->pool != MAP_FAILED)
@@ -115,6 +118,7 @@ static void settle_dispute(struct translator *t, unsigned index, u64 page, u64 o
 		return;
 	fast_drop(t, 0);
 	fast_drop(t, 1);
+	retain_forget(t); /* it names entries by the old index */
 	t->ctx->index_mask = (mask & ~BIT64(highest)) | (differ & -differ);
 	d->count = 0;
 }
@@ -165,6 +169,7 @@ static void see_stores(struct translator *t, const u8 *host_page)
 	drop_page_stores(t, host_page);
 	window_protect(&t->window, host_page);
 	kernel_window_hide_page(&t->kernel, host_page);
+	retain_forget_stores(t);
 }
 
 void tcache_purge(struct translator *t)
@@ -184,6 +189,7 @@ void tcache_purge(struct translator *t)
 	}
 	fast_drop(t, 0);
 	fast_drop(t, 1);
+	retain_forget_stores(t);
 	window_hide_all(&t->window);
 	kernel_window_hide_all(&t->kernel);
 }
@@ -306,6 +312,7 @@ void tcache_jump(struct translator *t, struct tblock *to)
 	n = t->jump_count[half]++;
 	t->jumps[half][n].index = i;
 	t->jumps[half][n].space = to->space;
+	t->jumps[half][n].id = to->id;
 	struct jump_table *j = &t->ctx->jump[to->space];
 	j->neg[i] = -to->rip;
 	j->code[i] = (u64)(uintptr_t)to->code;
@@ -325,42 +332,67 @@ static void exec_drop(struct translator *t, unsigned half)
 	jumps_drop(t, half);
 }
 
+static void drop_half(struct translator *t, unsigned half)
+{
+	fast_drop(t, half);
+	exec_drop(t, half);
+}
+
+/* Another CR3, whatever was flushed with it. */
 void tcache_switched(void *translator)
 {
 	struct translator *t = translator;
 
 	kernel_window_switched(t);
-	fast_drop(t, 0);
-	exec_drop(t, 0);
-	if (t->c->mmu.upper_nonglobal) {
-		fast_drop(t, 1);
-		exec_drop(t, 1);
-	}
+	retain_leave(t);
+	drop_half(t, 0);
+	if (t->c->mmu.upper_nonglobal)
+		drop_half(t, 1);
+	retain_enter(t);
+}
+
+static void flush_page(struct translator *t, u64 at)
+{
+	unsigned half = (unsigned)(at >> 63);
+
+	for (unsigned space = 0; space < MMU_SPACES; space++)
+		for (unsigned w = 0; w < 2; w++)
+			t->ctx->fast[space][w].neg[fast_index(t, at)] = FAST_INVALID;
+	if (mmu_large(&t->c->mmu, at))
+		fast_drop(t, half);
+	if (filter_has(t, at))
+		exec_drop(t, half);
 }
 
 void tcache_flushed(void *translator, enum x86_flush kind, u64 at, unsigned pcid)
 {
 	struct translator *t = translator;
-	unsigned half = (unsigned)(at >> 63);
+	bool tagged = t->c->s->cr4 & CR4_PCIDE, ours = !tagged || pcid == (t->cr3 & 0xfff);
 
 	window_flushed(t, kind, at, pcid);
 	kernel_window_flushed(t, kind, at);
-	if (kind == X86_FLUSH_PAGE || kind == X86_FLUSH_PCID_PAGE) {
-		for (unsigned space = 0; space < MMU_SPACES; space++)
-			for (unsigned w = 0; w < 2; w++)
-				t->ctx->fast[space][w].neg[fast_index(t, at)] = FAST_INVALID;
-		if (mmu_large(&t->c->mmu, at))
-			fast_drop(t, half);
-		if (filter_has(t, at))
-			exec_drop(t, half);
+	switch (kind) {
+	case X86_FLUSH_PAGE: flush_page(t, at); return;
+	case X86_FLUSH_PCID_PAGE:
+		retain_forget_pcid(t, pcid);
+		if (ours)
+			flush_page(t, at);
 		return;
-	}
-	tcache_switched(t);
-	if (kind == X86_FLUSH_ALL) {
-		fast_drop(t, 1);
-		exec_drop(t, 1);
+	case X86_FLUSH_PCID:
+		retain_forget_pcid(t, pcid);
+		if (!ours)
+			return;
+		break;
+	case X86_FLUSH_NONGLOBAL: retain_forget(t); break;
+	case X86_FLUSH_ALL:
+		retain_forget(t);
+		drop_half(t, 1);
 		memset(t->exec_filter, 0, sizeof(t->exec_filter));
+		break;
 	}
+	drop_half(t, 0);
+	if (t->c->mmu.upper_nonglobal)
+		drop_half(t, 1);
 }
 
 /* ---- blocks ---- */
@@ -408,6 +440,7 @@ void tcache_dropped(void *translator)
 		jumps_drop(t, half);
 		t->cross[half] = NULL;
 	}
+	retain_forget(t);
 	memset(t->exec_filter, 0, sizeof(t->exec_filter));
 	memset(t->hash, 0, sizeof(t->hash));
 	t->used = t->stubs_end;

@@ -240,11 +240,6 @@ void emit_region_check(struct emit *e, unsigned host, unsigned region)
 	asm_u8(&e->a, hlt);
 }
 
-static unsigned loose_space(unsigned space)
-{
-	return space == CODE_WINDOW ? CODE_LOOSE : space == CODE_KERNEL ? CODE_KERNEL_LOOSE : space;
-}
-
 unsigned facts_next_space(const struct emit *e)
 {
 	static const u8 firm[] = { CODE_WINDOW, CODE_KERNEL };
@@ -252,10 +247,10 @@ unsigned facts_next_space(const struct emit *e)
 	bool near = f->slop <= STACK_SLOP;
 
 	for (unsigned i = 0; i < ARRAY_LEN(firm); i++)
-		if (loose_space(e->b->space) == loose_space(firm[i]))
+		if (code_space_loose(e->b->space) == code_space_loose(firm[i]))
 			return near && f->stack == stack_region_of(e->t, firm[i])
 				       ? firm[i]
-				       : loose_space(firm[i]);
+				       : code_space_loose(firm[i]);
 	return e->b->space;
 }
 

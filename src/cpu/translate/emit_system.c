@@ -216,8 +216,8 @@ static void emit_canonical_bits(struct emit *e)
 	asm_bytes(&e->a, not_addr, sizeof(not_addr));
 }
 
-/* RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE: op->extra bit 0 is GS, bit 1 a write. Kernels do it at each
- * switch of tasks; a user's writes, which move its window of FS, are the interpreter's. */
+/* RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE: op->extra bit 0 is GS, bit 1 a write. Kernels do it at
+ * each switch of tasks; a user's writes, which move its window of FS, are the interpreter's. */
 enum emit_result emit_segment_base(struct emit *e)
 {
 	const struct op *op = e->d->op;

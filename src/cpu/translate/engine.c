@@ -349,6 +349,9 @@ static enum cpu_exit translate_run(struct vcpu *v)
 		bool middle_ring = (unsigned)(x86_cpl(c->s) - 1) < 2;
 		bool interpret = c->code_bits != 64 || middle_ring || t->interpret_once;
 		struct tblock *b = NULL;
+		/* A link to loose code is made although firm code would do this time. */
+		if (t->pending && t->pending->space == code_space_loose(t->code_space))
+			t->code_space = t->pending->space;
 		if (!interpret)
 			b = tcache_find(t, &interpret);
 		if (!b) {

@@ -15,6 +15,7 @@ const struct cpu_engine_option options_table[] = {
 		OPTION_WINDOW_ALWAYS },
 	{ "no-resume", "after system calls and faults, find the next code the long way",
 		OPTION_NO_RESUME },
+	{ "no-retain", "forget an address space while another one runs", OPTION_NO_RETAIN },
 	{ "no-patched", "translate code anew for each constant that is patched",
 		OPTION_NO_PATCHED },
 	{ "no-runs", "check each push and pop by itself", OPTION_NO_RUNS },

@@ -17,6 +17,7 @@ enum translate_option {
 	OPTION_NO_RUNS = BIT(11),
 	OPTION_NO_KERNEL_WINDOW = BIT(12),
 	OPTION_NO_SUPERBLOCKS = BIT(13),
+	OPTION_NO_RETAIN = BIT(14),
 };
 
 extern const struct cpu_engine_option options_table[];

@@ -111,6 +111,14 @@ static inline enum mmu_space code_space_mmu(unsigned code_space)
 	return code_space == CODE_KERNEL_OPEN ? MMU_OPEN : MMU_SYSTEM;
 }
 
+/* Code that assumes the same but for the stack. */
+static inline unsigned code_space_loose(unsigned code_space)
+{
+	return code_space == CODE_WINDOW   ? CODE_LOOSE
+	       : code_space == CODE_KERNEL ? CODE_KERNEL_LOOSE
+					   : code_space;
+}
+
 /* Regions of both windows, in one numbering; WINDOW_NOWHERE: none. */
 #define ALL_REGIONS (WINDOW_REGIONS + KERNEL_REGIONS)
 
@@ -289,7 +297,8 @@ struct dispute {
 	u64 fills;
 };
 
-#define CLAIMED 32u
+#define CLAIMED	    32u
+#define KEPT_SPACES 8u
 
 /* How often a store has changed the constant of an instruction, and with it killed its block. */
 #define PATCHED 256u
@@ -319,8 +328,11 @@ struct translator {
 	} fills[2][FILL_LOG];
 	unsigned fill_count[2]; /* by half */
 	struct dispute disputes[DISPUTES];
+	u64 cr3; /* whose lower half is in the tables */
+	struct kept_space *kept;
+	unsigned kept_next;
 	struct {
-		u32 index;
+		u32 index, id; /* id: of the block */
 		u8 space;
 	} jumps[2][JUMP_LOG];
 	unsigned jump_count[2];
@@ -394,6 +406,18 @@ bool run_resume(struct translator *t, struct tblock *b, const struct tinsn *next
 
 /* ---- emit_patched.c ---- */
 void patched_note(struct translator *t, const struct tblock *b);
+
+/* ---- retain.c ---- */
+int retain_open(struct translator *t);
+void retain_close(struct translator *t);
+/* Another CR3 is about to be used: puts aside what the tables hold of the present one ... */
+void retain_leave(struct translator *t);
+/* ... and, once they are empty, puts back what there is of the new one. */
+void retain_enter(struct translator *t);
+/* All that is kept; one PCID's; what may store without a check. */
+void retain_forget(struct translator *t);
+void retain_forget_pcid(struct translator *t, unsigned pcid);
+void retain_forget_stores(struct translator *t);
 
 /* ---- kernel_window_use.c ---- */
 void kernel_window_use(struct translator *t);

@@ -86,8 +86,8 @@ static bool writable(const struct fixture *f, u64 va)
 
 /* ---- safety ---- */
 
-/* Whatever is in a guest register, the sum that code would use is in the window, not canonical, or an
- * address of the host's kernel. */
+/* Whatever is in a guest register, the sum that code would use is in the window, not canonical, or
+ * an address of the host's kernel. */
 static void kernel_sums_never_leave_the_window(void **state)
 {
 	static const u64 uppers[] = { 0, 1, 2, 0x7fff, 0x8000, 0xfffd, 0xfffe, 0xffff };
@@ -105,10 +105,10 @@ static void kernel_sums_never_leave_the_window(void **state)
 		for (unsigned u = 0; u < ARRAY_LEN(uppers); u++)
 			for (unsigned l = 0; l < ARRAY_LEN(lows); l++)
 				for (unsigned d = 0; d < ARRAY_LEN(disps); d++) {
-					u64 value = uppers[u] << 48 |
-						    (u64)piece << KERNEL_SHIFT | lows[l];
-					u64 sum = value + kernel_delta(&f->w, piece) +
-						  (u64)disps[d];
+					u64 value = uppers[u] << 48 | (u64)piece << KERNEL_SHIFT |
+						    lows[l];
+					u64 sum =
+						value + kernel_delta(&f->w, piece) + (u64)disps[d];
 					bool canonical = (u64)((s64)(sum << 16) >> 16) == sum;
 
 					if (!canonical || sum >> 63)
@@ -184,7 +184,8 @@ static void kernel_page_is_hidden_wherever_it_is_shown(void **state)
 	assert_int_equal(byte_at(f, TEXT), 16 * 7 + 1);
 }
 
-/* Runs that meet become one extent; more than there is room for start afresh, and nothing is lost. */
+/* Runs that meet become one extent; more than there is room for start afresh, and nothing is lost.
+ */
 static void kernel_extents_never_run_out(void **state)
 {
 	struct fixture *f = *state;

@@ -1,0 +1,162 @@
+/*
+ * What is kept of an address space while another one runs.
+ *
+ * The tables that code uses (fast TLB, jump tables, links across pages) hold the lower half of one
+ * address space. With PCIDs a kernel may go back and forth without a flush (MOV to CR3 with bit 63);
+ * a processor then finds its entries as it left them, and so do we: what the logs name is put aside
+ * when CR3 changes and put back when the same CR3 returns, unless something has flushed that PCID in
+ * between. The most recent entries of each kind are kept, so that a switch costs what the working set
+ * is worth and no more.
+ *
+ * What is put back must still be true: blocks and links are looked at again, and stores without a check
+ * are forgotten by whoever claims code.
+ */
+#include "base/bits.h"
+#include "cpu/translate/translate_priv.h"
+#include <stdlib.h>
+
+#define PCID(cr3) ((unsigned)((cr3)&0xfffu)) /* SDM 3A 4.10.1 */
+#define KEPT_MAX  256u			     /* of each kind */
+
+struct kept_page {
+	u64 neg, add;
+	u16 index;
+	u8 space, kind;
+};
+
+struct kept_link {
+	struct link *link;
+	struct tblock *to;
+};
+
+struct kept_space {
+	u64 cr3;
+	bool used;
+	unsigned pages, jumps, links;
+	struct kept_page page[KEPT_MAX];
+	struct tblock *jump[KEPT_MAX];
+	struct kept_link link[KEPT_MAX];
+};
+
+int retain_open(struct translator *t)
+{
+	if (t->options & OPTION_NO_RETAIN)
+		return 0;
+	t->kept = calloc(KEPT_SPACES, sizeof(*t->kept));
+	return t->kept ? 0 : -1;
+}
+
+void retain_close(struct translator *t) { free(t->kept); }
+
+void retain_forget(struct translator *t)
+{
+	for (unsigned i = 0; t->kept && i < KEPT_SPACES; i++)
+		t->kept[i].used = false;
+}
+
+void retain_forget_pcid(struct translator *t, unsigned pcid)
+{
+	for (unsigned i = 0; t->kept && i < KEPT_SPACES; i++)
+		if (PCID(t->kept[i].cr3) == pcid)
+			t->kept[i].used = false;
+}
+
+void retain_forget_stores(struct translator *t)
+{
+	for (unsigned i = 0; t->kept && i < KEPT_SPACES; i++) {
+		struct kept_space *k = &t->kept[i];
+		unsigned left = 0;
+
+		for (unsigned n = 0; k->used && n < k->pages; n++)
+			if (!k->page[n].kind)
+				k->page[left++] = k->page[n];
+		k->pages = left;
+	}
+}
+
+/* ---- putting aside ---- */
+
+static void keep_pages(struct translator *t, struct kept_space *k)
+{
+	for (unsigned n = t->fill_count[0]; n-- && k->pages < KEPT_MAX;) {
+		unsigned i = t->fills[0][n].index;
+		u8 space = t->fills[0][n].space, kind = t->fills[0][n].kind;
+		struct fast_table *f = &t->ctx->fast[space][kind];
+
+		if (f->neg[i] == FAST_INVALID)
+			continue; /* flushed, or kept already */
+		k->page[k->pages++] =
+			(struct kept_page){ f->neg[i], f->add[i], (u16)i, space, kind };
+		f->neg[i] = FAST_INVALID;
+	}
+}
+
+static void keep_jumps(struct translator *t, struct kept_space *k)
+{
+	for (unsigned n = t->jump_count[0]; n-- && k->jumps < KEPT_MAX;) {
+		struct tblock *b = t->by_id[t->jumps[0][n].id];
+		const struct jump_table *j = &t->ctx->jump[t->jumps[0][n].space];
+
+		if (j->neg[t->jumps[0][n].index] == -b->rip)
+			k->jump[k->jumps++] = b;
+	}
+}
+
+static void keep_links(struct translator *t, struct kept_space *k)
+{
+	for (struct link *l = t->cross[0]; l && k->links < KEPT_MAX; l = l->next_cross)
+		if (l->to)
+			k->link[k->links++] = (struct kept_link){ l, l->to };
+}
+
+static struct kept_space *slot_for(struct translator *t, u64 cr3)
+{
+	unsigned i = 0;
+
+	while (i < KEPT_SPACES && t->kept[i].used && t->kept[i].cr3 != cr3)
+		i++;
+	return &t->kept[i < KEPT_SPACES ? i : t->kept_next++ % KEPT_SPACES];
+}
+
+void retain_leave(struct translator *t)
+{
+	if (!t->kept || !(t->c->s->cr4 & CR4_PCIDE) || t->c->mmu.lower_global)
+		return;
+	struct kept_space *k = slot_for(t, t->cr3);
+	k->used = true;
+	k->cr3 = t->cr3;
+	k->pages = k->jumps = k->links = 0;
+	keep_pages(t, k);
+	keep_jumps(t, k);
+	keep_links(t, k);
+}
+
+/* ---- putting back: the oldest first ---- */
+
+void retain_enter(struct translator *t)
+{
+	struct kept_space *k = t->kept;
+
+	t->cr3 = t->c->s->cr3;
+	while (k && k < t->kept + KEPT_SPACES && !(k->used && k->cr3 == t->cr3))
+		k++;
+	if (!k || k == t->kept + KEPT_SPACES)
+		return;
+	k->used = false;
+	for (unsigned n = k->pages; n--;) {
+		const struct kept_page *p = &k->page[n];
+		struct fast_table *f = &t->ctx->fast[p->space][p->kind];
+
+		f->neg[p->index] = p->neg;
+		f->add[p->index] = p->add;
+		t->fills[0][t->fill_count[0]].index = p->index;
+		t->fills[0][t->fill_count[0]].space = p->space;
+		t->fills[0][t->fill_count[0]++].kind = p->kind;
+	}
+	for (unsigned n = k->jumps; n--;)
+		if (k->jump[n]->unit.valid)
+			tcache_jump(t, k->jump[n]);
+	for (unsigned n = k->links; n--;)
+		if (k->link[n].to->unit.valid)
+			tcache_link(t, k->link[n].link, k->link[n].to);
+}
