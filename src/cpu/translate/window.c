@@ -12,7 +12,10 @@
 #define SLOTS	 (2 * WINDOW_PAGES)
 #define NOBODY	 (~0ull)
 
-#define FAULTS_A_TICK 400u /* more cost more than the window gains */
+#define FAULTS_A_TICK 400u /* more cost more than the window gains ... */
+#define ROUGH_FAULTS  80u  /* ... and so do these, when it is not only for a start: ... */
+#define ROUGH_TICKS   16u  /* ... for so long */
+#define MENDED_A_TICK 80u  /* the same: it does little but touch new pages */
 #define PATIENCE_MAX  32u  /* ticks */
 
 static const u64 region_base[WINDOW_REGIONS] = {
@@ -241,7 +244,7 @@ void window_lose(struct window *w)
 	w->patience = (unsigned)min_u64(1ull << min_u64(w->refusals, 6), PATIENCE_MAX);
 	window_hide_all(w);
 	w->owner = w->candidate = NOBODY;
-	w->faults = 0;
+	w->faults = w->mended = w->rough = 0;
 }
 
 void window_give(struct window *w, u64 cr3)
@@ -256,16 +259,18 @@ void window_give(struct window *w, u64 cr3)
 
 void window_tick(struct window *w, u64 cr3)
 {
-	unsigned faults = w->faults;
+	bool storm = w->faults > FAULTS_A_TICK || w->mended > MENDED_A_TICK;
 
-	w->faults = 0;
+	w->rough = w->faults > ROUGH_FAULTS ? w->rough + 1 : 0;
+	storm |= w->rough > ROUGH_TICKS;
+	w->faults = w->mended = 0;
 	if (!w->base)
 		return;
 	if (w->patience)
 		w->patience--;
 	else if (w->refusals && w->owner == w->refused)
 		w->refusals--;
-	if (faults > FAULTS_A_TICK && w->owner == cr3) {
+	if (storm && w->owner == cr3) {
 		window_lose(w);
 		return;
 	}

@@ -24,7 +24,8 @@
  * instruction, and the page is shown for the next time.
  *
  * Who owns it. One address space at a time, by its CR3: the one whose user code was running at two
- * timer ticks in succession. A storm of faults takes the window away again; so what switches, forks
+ * timer ticks in succession. A storm of faults, of ours or of the guest's own, takes the window away
+ * again, since a page that is touched once is not worth a mapping of the host; so what switches, forks
  * or faults a lot stays with the general form, which costs more for each access and nothing for
  * each flush.
  *
@@ -57,7 +58,8 @@ struct window {
 	u64 candidate;		     /* was running at the last tick */
 	u64 refused;		     /* lost the window lately ... */
 	unsigned refusals, patience; /* ... this often; ticks until it may have it again */
-	unsigned faults;	     /* since the last tick */
+	unsigned faults, mended;     /* since the last tick; mended: by the guest's kernel */
+	unsigned rough;		     /* ticks in succession with many faults */
 	u64 awaited; /* the owner faulted on this page: it is to be shown when that is mended; 0:
 			none */
 	bool awaited_write;

@@ -202,8 +202,10 @@ void window_returned(struct translator *t)
 	u64 va = w->awaited;
 
 	w->awaited = 0;
-	if (va && !window_has(w, va, w->awaited_write))
+	if (va && !window_has(w, va, w->awaited_write)) {
+		w->mended++;
 		show(t, va, w->awaited_write);
+	}
 }
 
 bool window_missed(struct translator *t, struct tblock *b, unsigned index, u64 at, bool write)
