@@ -52,6 +52,7 @@ int tcache_open(struct translator *t, struct err *err)
 	t->ctx->index_mask = (FAST_ENTRIES - 1ull) << PAGE_SHIFT;
 	t->ctx->page_mask = ~PAGE_MASK;
 	t->ctx->jump_mask = JUMP_ENTRIES - 1;
+	t->ctx->jump_mask_few = JUMP_ENTRIES_FEW - 1;
 	t->ctx->status_mask = FLAGS_STATUS;
 	t->ctx->bit_mask32 = 31;
 	t->ctx->bit_mask64 = 63;
@@ -305,7 +306,7 @@ static void jumps_drop(struct translator *t, unsigned half)
 
 void tcache_jump(struct translator *t, struct tblock *to)
 {
-	unsigned half = (unsigned)(to->rip >> 63), n, i = to->rip & (JUMP_ENTRIES - 1);
+	unsigned half = (unsigned)(to->rip >> 63), n, i = jump_index(to->space, to->rip);
 
 	if (t->jump_count[half] == JUMP_LOG)
 		jumps_drop(t, half);
@@ -406,7 +407,7 @@ void tcache_killed(void *translator, struct code_unit *u)
 	while (b->incoming)
 		unlink_one(t, b->incoming);
 	struct jump_table *j = &t->ctx->jump[b->space];
-	unsigned i = b->rip & (JUMP_ENTRIES - 1);
+	unsigned i = jump_index(b->space, b->rip);
 	if (j->code[i] == (u64)(uintptr_t)b->code) {
 		j->neg[i] = 0;
 		j->code[i] = (u64)(uintptr_t)t->lookup_miss;

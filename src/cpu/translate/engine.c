@@ -233,7 +233,7 @@ static const u8 *resume(struct translator *t)
 		return NULL;
 	settle_modes(t);
 	const struct jump_table *j = &t->ctx->jump[t->code_space];
-	unsigned i = rip & (JUMP_ENTRIES - 1);
+	unsigned i = jump_index(t->code_space, rip);
 	if (j->neg[i] == -rip)
 		return (const u8 *)(uintptr_t)j->code[i];
 	t->pending_jump = true;
