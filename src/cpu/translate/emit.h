@@ -8,8 +8,8 @@
  * checks the facts recorded there.
  *
  * The guest's stack pointer is known to lie in the region of stacks at the start of every window
- * block that is not loose (stack_region_of()), give or take STACK_SLOP; so whoever goes there has
- * proven it, by a successful access near RSP or by a check, or goes to a loose block instead.
+ * block that is not loose (window_stack_region()), give or take STACK_SLOP; so whoever goes there
+ * has proven it, by a successful access near RSP or by a check, or goes to a loose block instead.
  */
 #pragma once
 #include "cpu/translate/recode.h"

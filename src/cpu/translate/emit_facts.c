@@ -21,9 +21,9 @@ void facts_start(struct emit *e)
 	f->known = f->narrow = 0;
 	if (!emit_window(e))
 		return;
-	f->stack = (u8)stack_region_of(e->t, e->b->space);
+	f->stack = (u8)window_stack_region(e->t, e->b->space);
 	if (f->stack == WINDOW_NOWHERE) {
-		unsigned region = region_of(e->t, e->b->space, e->t->c->s->gpr[RSP]);
+		unsigned region = window_region_at(e->t, e->b->space, e->t->c->s->gpr[RSP]);
 
 		/* Anything will do if there is none: the check traps, and the hint says so. */
 		f->stack = region != WINDOW_NOWHERE ? (u8)region
@@ -195,10 +195,10 @@ static bool narrows(const struct build *d)
 
 void facts_guess_stack(struct emit *e)
 {
-	unsigned region = stack_region_of(e->t, e->b->space);
+	unsigned region = window_stack_region(e->t, e->b->space);
 
 	if (region == WINDOW_NOWHERE && known(&e->f, RSP))
-		region = region_of(e->t, e->b->space, e->f.value[RSP]);
+		region = window_region_at(e->t, e->b->space, e->f.value[RSP]);
 	if (region != WINDOW_NOWHERE)
 		e->f.stack = (u8)region;
 }
@@ -248,7 +248,7 @@ unsigned facts_next_space(const struct emit *e)
 
 	for (unsigned i = 0; i < ARRAY_LEN(firm); i++)
 		if (code_space_loose(e->b->space) == code_space_loose(firm[i]))
-			return near && f->stack == stack_region_of(e->t, firm[i])
+			return near && f->stack == window_stack_region(e->t, firm[i])
 				       ? firm[i]
 				       : code_space_loose(firm[i]);
 	return e->b->space;
@@ -257,10 +257,10 @@ unsigned facts_next_space(const struct emit *e)
 void facts_settle_stack(struct emit *e)
 {
 	struct facts *f = &e->f;
-	unsigned region = stack_region_of(e->t, e->b->space);
+	unsigned region = window_stack_region(e->t, e->b->space);
 
 	if (region == WINDOW_NOWHERE || f->slop <= STACK_SLOP || e->hint != HINT_GUESS ||
-		(known(f, RSP) && region_of(e->t, e->b->space, f->value[RSP]) != region))
+		(known(f, RSP) && window_region_at(e->t, e->b->space, f->value[RSP]) != region))
 		return;
 	emit_region_check(e, ASM_RSP, region);
 	f->slop = 0;

@@ -115,8 +115,9 @@ static unsigned region_with(struct emit *e, u64 at, unsigned size)
 	if (!emit_kernel_window(e))
 		return window_region_of(at, size);
 	kernel_window_expect(e->t, at);
-	region = region_of(e->t, e->b->space, at);
-	return region_of(e->t, e->b->space, at + size - 1) == region ? region : WINDOW_NOWHERE;
+	region = window_region_at(e->t, e->b->space, at);
+	return window_region_at(e->t, e->b->space, at + size - 1) == region ? region
+									    : WINDOW_NOWHERE;
 }
 
 /* The region to ask for, or WINDOW_NOWHERE: look it up. */
@@ -140,7 +141,8 @@ static unsigned likely_region(struct emit *e, const struct op *op, unsigned size
 		return guessed_region(e, op, size);
 	if (g != RSP && f->region[g] != WINDOW_NOWHERE)
 		return f->region[g];
-	return f->known & BIT(g) ? region_of(e->t, e->b->space, f->value[g]) : WINDOW_NOWHERE;
+	return f->known & BIT(g) ? window_region_at(e->t, e->b->space, f->value[g])
+				 : WINDOW_NOWHERE;
 }
 
 /* Kernel code that reaches for what no window shows (the user's memory, devices) will do so again.
@@ -184,7 +186,7 @@ static void base_delta(struct emit *e, const struct op *op, unsigned size, unsig
 		return;
 	region = likely_region(e, op, size);
 	if (region != WINDOW_NOWHERE && f->known & BIT(g) &&
-		region_of(e->t, e->b->space, f->value[g]) == region) {
+		window_region_at(e->t, e->b->space, f->value[g]) == region) {
 		emit_region_check(e, host, region);
 		f->region[g] = (u8)region;
 		f->drift[g] = 0;

@@ -50,9 +50,9 @@ static u64 piece_base(unsigned piece)
 	return (u64)((s64)((u64)piece << (KERNEL_SHIFT + 16)) >> 16);
 }
 
-unsigned kernel_region_for(struct kernel_window *w, u64 at)
+unsigned kernel_window_region_for(struct kernel_window *w, u64 at)
 {
-	unsigned piece = kernel_piece(at);
+	unsigned piece = kernel_window_piece(at);
 	bool low = piece < KERNEL_PIECES / 2;
 
 	if (!w->base || (u64)((s64)(at << 16) >> 16) != at)
@@ -66,7 +66,7 @@ unsigned kernel_region_for(struct kernel_window *w, u64 at)
 	return w->region[piece] = (u8)w->used++;
 }
 
-u64 kernel_delta(const struct kernel_window *w, unsigned piece)
+u64 kernel_window_delta(const struct kernel_window *w, unsigned piece)
 {
 	unsigned r = w->region[piece];
 
@@ -77,7 +77,7 @@ u64 kernel_delta(const struct kernel_window *w, unsigned piece)
 
 static u8 *host_of(const struct kernel_window *w, u64 va)
 {
-	return (u8 *)(uintptr_t)(va + kernel_delta(w, kernel_piece(va)));
+	return (u8 *)(uintptr_t)(va + kernel_window_delta(w, kernel_window_piece(va)));
 }
 
 /* ---- extents ---- */
@@ -87,7 +87,7 @@ static bool touches(const struct kernel_extent *x, u64 va, const u8 *host, u64 p
 	u64 end = x->va + (x->pages << PAGE_SHIFT);
 
 	return x->host - x->va == host - va && va <= end && x->va <= va + (pages << PAGE_SHIFT) &&
-	       kernel_piece(x->va) == kernel_piece(va);
+	       kernel_window_piece(x->va) == kernel_window_piece(va);
 }
 
 /* False: too many. */
@@ -154,7 +154,7 @@ static void hide_pieces(struct kernel_window *w, unsigned from, unsigned end)
 	unsigned kept = 0;
 
 	for (unsigned i = 0; i < w->count; i++) {
-		unsigned piece = kernel_piece(w->extents[i].va);
+		unsigned piece = kernel_window_piece(w->extents[i].va);
 
 		if (piece >= from && piece < end)
 			regions |= BIT64(w->region[piece]);

@@ -57,19 +57,20 @@ struct kernel_window {
 int kernel_window_open(struct kernel_window *w, struct memory *m);
 void kernel_window_close(struct kernel_window *w);
 
-static inline unsigned kernel_piece(u64 at)
+static inline unsigned kernel_window_piece(u64 at)
 {
 	return (unsigned)(at >> KERNEL_SHIFT) & (KERNEL_PIECES - 1);
 }
 /* The region that a canonical address lies in, or WINDOW_NOWHERE. */
-static inline unsigned kernel_region_of(const struct kernel_window *w, u64 at)
+static inline unsigned kernel_window_region_of(const struct kernel_window *w, u64 at)
 {
-	return (u64)((s64)(at << 16) >> 16) == at ? w->region[kernel_piece(at)] : WINDOW_NOWHERE;
+	return (u64)((s64)(at << 16) >> 16) == at ? w->region[kernel_window_piece(at)]
+						  : WINDOW_NOWHERE;
 }
 /* The same, and gives the piece a region if one is left. */
-unsigned kernel_region_for(struct kernel_window *w, u64 at);
+unsigned kernel_window_region_for(struct kernel_window *w, u64 at);
 /* What is added to an address of the piece; see Safety. */
-u64 kernel_delta(const struct kernel_window *w, unsigned piece);
+u64 kernel_window_delta(const struct kernel_window *w, unsigned piece);
 
 /* Shows `pages` pages from the one at `va`, all in a piece that has a region, whose bytes are RAM
  * at `host`. False: the host refused, and nothing is shown any more. */

@@ -20,25 +20,25 @@ void kernel_window_use(struct translator *t)
 	if (!(t->options & off))
 		kernel_window_open(&t->kernel, t->c->v->memory);
 	for (unsigned piece = 0; piece < KERNEL_PIECES && t->kernel.base; piece++)
-		t->ctx->kernel_deltas[piece] = kernel_delta(&t->kernel, piece);
+		t->ctx->kernel_deltas[piece] = kernel_window_delta(&t->kernel, piece);
 }
 
-unsigned region_of(const struct translator *t, unsigned code_space, u64 at)
+unsigned window_region_at(const struct translator *t, unsigned code_space, u64 at)
 {
 	if (!code_space_kernel_window(code_space))
 		return window_region_of(at, 1);
-	unsigned r = kernel_region_of(&t->kernel, at);
+	unsigned r = kernel_window_region_of(&t->kernel, at);
 	return r == WINDOW_NOWHERE ? r : WINDOW_REGIONS + r;
 }
 
-unsigned stack_region_of(const struct translator *t, unsigned code_space)
+unsigned window_stack_region(const struct translator *t, unsigned code_space)
 {
 	if (code_space == CODE_WINDOW)
 		return WINDOW_HIGH;
 	return code_space == CODE_KERNEL ? t->stack_region : WINDOW_NOWHERE;
 }
 
-u8 kernel_code_space(const struct translator *t)
+u8 kernel_window_code_space(const struct translator *t)
 {
 	const struct mmu *m = &t->c->mmu;
 
@@ -47,7 +47,7 @@ u8 kernel_code_space(const struct translator *t)
 	if (m->space == MMU_OPEN)
 		return CODE_KERNEL_OPEN;
 	bool stack = t->stack_region != WINDOW_NOWHERE &&
-		     region_of(t, CODE_KERNEL, t->c->s->gpr[RSP]) == t->stack_region;
+		     window_region_at(t, CODE_KERNEL, t->c->s->gpr[RSP]) == t->stack_region;
 	return stack ? CODE_KERNEL : CODE_KERNEL_LOOSE;
 }
 
@@ -55,25 +55,26 @@ void kernel_window_enter(struct translator *t)
 {
 	u64 gs = t->c->s->seg[X86_GS].base;
 
-	t->ctx->gs_window = gs + t->ctx->kernel_deltas[kernel_piece(gs)];
+	t->ctx->gs_window = gs + t->ctx->kernel_deltas[kernel_window_piece(gs)];
 }
 
 static unsigned assign(struct translator *t, u64 at)
 {
-	unsigned before = t->kernel.used, r = kernel_region_for(&t->kernel, at);
+	unsigned before = t->kernel.used, r = kernel_window_region_for(&t->kernel, at);
 
 	if (t->kernel.used != before) {
-		t->ctx->kernel_deltas[kernel_piece(at)] =
-			kernel_delta(&t->kernel, kernel_piece(at));
-		t->ctx->window_delta[WINDOW_REGIONS + r] = t->ctx->kernel_deltas[kernel_piece(at)];
+		t->ctx->kernel_deltas[kernel_window_piece(at)] =
+			kernel_window_delta(&t->kernel, kernel_window_piece(at));
+		t->ctx->window_delta[WINDOW_REGIONS + r] =
+			t->ctx->kernel_deltas[kernel_window_piece(at)];
 	}
 	return r;
 }
 
 void kernel_window_expect(struct translator *t, u64 at)
 {
-	if (kernel_region_of(&t->kernel, at) == WINDOW_NOWHERE && t->c->mmu.space == MMU_SYSTEM &&
-		mmu_find(&t->c->mmu, at, 1, MMU_READ))
+	if (kernel_window_region_of(&t->kernel, at) == WINDOW_NOWHERE &&
+		t->c->mmu.space == MMU_SYSTEM && mmu_find(&t->c->mmu, at, 1, MMU_READ))
 		assign(t, at);
 }
 
@@ -196,7 +197,7 @@ void kernel_window_clock(struct translator *t)
 	if (!t->kernel.base || t->c->code_bits != 64 || t->c->mmu.space == MMU_USER ||
 		!x86_irq_enabled(t->c->s))
 		return;
-	r = region_of(t, CODE_KERNEL, t->c->s->gpr[RSP]);
+	r = window_region_at(t, CODE_KERNEL, t->c->s->gpr[RSP]);
 	/* In the top piece there is text, and the stack of a kernel that boots. */
 	if (r == t->stack_region)
 		t->stack_votes = 0;

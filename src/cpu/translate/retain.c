@@ -2,14 +2,14 @@
  * What is kept of an address space while another one runs.
  *
  * The tables that code uses (fast TLB, jump tables, links across pages) hold the lower half of one
- * address space. With PCIDs a kernel may go back and forth without a flush (MOV to CR3 with bit 63);
- * a processor then finds its entries as it left them, and so do we: what the logs name is put aside
- * when CR3 changes and put back when the same CR3 returns, unless something has flushed that PCID in
- * between. The most recent entries of each kind are kept, so that a switch costs what the working set
- * is worth and no more.
+ * address space. With PCIDs a kernel may go back and forth without a flush (MOV to CR3 with bit
+ * 63); a processor then finds its entries as it left them, and so do we: what the logs name is put
+ * aside when CR3 changes and put back when the same CR3 returns, unless something has flushed that
+ * PCID in between. The most recent entries of each kind are kept, so that a switch costs what the
+ * working set is worth and no more.
  *
- * What is put back must still be true: blocks and links are looked at again, and stores without a check
- * are forgotten by whoever claims code.
+ * What is put back must still be true: blocks and links are looked at again, and stores without a
+ * check are forgotten by whoever claims code.
  */
 #include "base/bits.h"
 #include "cpu/translate/translate_priv.h"

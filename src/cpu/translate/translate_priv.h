@@ -81,12 +81,12 @@
 
 #define FAST_ENTRIES 32768u    /* per space and kind: 128 MiB before two pages share an entry */
 #define FAST_INVALID BIT64(62) /* as a negated tag: no canonical address cancels it */
-/* Jump tables are indexed by the low bits of RIP; of the window's owner by more, since large programs
- * run there. */
-#define JUMP_ENTRIES	  1048576u
-#define JUMP_ENTRIES_FEW  262144u
-#define JUMP_LOG     131072u
-#define FILL_LOG     32768u
+/* Jump tables are indexed by the low bits of RIP; of the window's owner by more, since large
+ * programs run there. */
+#define JUMP_ENTRIES	 1048576u
+#define JUMP_ENTRIES_FEW 262144u
+#define JUMP_LOG	 131072u
+#define FILL_LOG	 32768u
 
 /*
  * What a block was made for: one of mmu.h's spaces, where every access is checked; or code with a
@@ -430,11 +430,11 @@ void retain_forget_stores(struct translator *t);
 /* ---- kernel_window_use.c ---- */
 void kernel_window_use(struct translator *t);
 void kernel_window_enter(struct translator *t);
-u8 kernel_code_space(const struct translator *t);
+u8 kernel_window_code_space(const struct translator *t);
 /* The region of either window, as code of this space reaches the address. */
-unsigned region_of(const struct translator *t, unsigned code_space, u64 at);
+unsigned window_region_at(const struct translator *t, unsigned code_space, u64 at);
 /* The region that RSP lies in wherever code of this space begins, or WINDOW_NOWHERE. */
-unsigned stack_region_of(const struct translator *t, unsigned code_space);
+unsigned window_stack_region(const struct translator *t, unsigned code_space);
 /* An address that code is about to be made for: its piece gets a region, if it is memory. */
 void kernel_window_expect(struct translator *t, u64 at);
 bool kernel_window_reveal(struct translator *t, u64 at, bool write);

@@ -24,10 +24,10 @@
  * instruction, and the page is shown for the next time.
  *
  * Who owns it. One address space at a time, by its CR3: the one whose user code was running at two
- * timer ticks in succession. A storm of faults, of ours or of the guest's own, takes the window away
- * again, since a page that is touched once is not worth a mapping of the host; so what switches, forks
- * or faults a lot stays with the general form, which costs more for each access and nothing for
- * each flush.
+ * timer ticks in succession. A storm of faults, of ours or of the guest's own, takes the window
+ * away again, since a page that is touched once is not worth a mapping of the host; so what
+ * switches, forks or faults a lot stays with the general form, which costs more for each access and
+ * nothing for each flush.
  *
  * Threads: one window per vcpu, its thread only.
  */

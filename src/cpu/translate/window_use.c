@@ -41,7 +41,7 @@ u8 window_code_space(const struct translator *t)
 	const struct x86_state *s = t->c->s;
 
 	if (t->c->mmu.space != MMU_USER)
-		return kernel_code_space(t);
+		return kernel_window_code_space(t);
 	if (!t->window.base || s->cr3 != t->window.owner || t->c->mmu.watch)
 		return (u8)t->c->mmu.space;
 	return window_region_of(s->gpr[RSP], 1) == WINDOW_HIGH ? CODE_WINDOW : CODE_LOOSE;
@@ -70,20 +70,20 @@ bool window_resume(struct translator *t, const struct tblock *b, const struct ti
 
 	if (!still_window(t, b))
 		return false;
-	if (stack_region_of(t, b->space) != WINDOW_NOWHERE && window_code_space(t) != b->space)
+	if (window_stack_region(t, b->space) != WINDOW_NOWHERE && window_code_space(t) != b->space)
 		return false;
 	for (u64 facts = ~next->facts; facts;) {
 		unsigned g = (unsigned)__builtin_ctzll(facts) / 4;
 		unsigned region = next->facts >> (4 * g) & 15;
 
-		if (region_of(t, b->space, gpr[g]) != region)
+		if (window_region_at(t, b->space, gpr[g]) != region)
 			return false;
 		facts &= ~(15ull << (4 * g));
 	}
 	if (next->aux < ALL_REGIONS)
 		t->ctx->aux = t->ctx->window_delta[next->aux];
 	else if (AUX_IS_REG(next->aux) && code_space_kernel_window(b->space))
-		t->ctx->aux = t->ctx->kernel_deltas[kernel_piece(gpr[AUX_REG(next->aux)])];
+		t->ctx->aux = t->ctx->kernel_deltas[kernel_window_piece(gpr[AUX_REG(next->aux)])];
 	else if (AUX_IS_REG(next->aux))
 		t->ctx->aux = t->ctx->deltas[gpr[AUX_REG(next->aux)] >> WINDOW_SHIFT &
 					     (WINDOW_DELTAS - 1)];

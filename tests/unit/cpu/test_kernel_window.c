@@ -56,7 +56,7 @@ static u8 *page(const struct fixture *f, unsigned i) { return f->ram->host + i *
 
 static u8 *shown_at(const struct fixture *f, u64 va)
 {
-	return (u8 *)(uintptr_t)(va + kernel_delta(&f->w, kernel_piece(va)));
+	return (u8 *)(uintptr_t)(va + kernel_window_delta(&f->w, kernel_window_piece(va)));
 }
 
 /* The first byte of the page shown there, or -1. */
@@ -98,17 +98,17 @@ static void kernel_sums_never_leave_the_window(void **state)
 	u64 base = (u64)(uintptr_t)f->w.base;
 	unsigned inside = 0;
 
-	assert_int_not_equal(kernel_region_for(&f->w, DIRECT), WINDOW_NOWHERE);
-	assert_int_not_equal(kernel_region_for(&f->w, TEXT), WINDOW_NOWHERE);
-	assert_int_not_equal(kernel_region_for(&f->w, 0x1000), WINDOW_NOWHERE);
+	assert_int_not_equal(kernel_window_region_for(&f->w, DIRECT), WINDOW_NOWHERE);
+	assert_int_not_equal(kernel_window_region_for(&f->w, TEXT), WINDOW_NOWHERE);
+	assert_int_not_equal(kernel_window_region_for(&f->w, 0x1000), WINDOW_NOWHERE);
 	for (unsigned piece = 0; piece < KERNEL_PIECES; piece++)
 		for (unsigned u = 0; u < ARRAY_LEN(uppers); u++)
 			for (unsigned l = 0; l < ARRAY_LEN(lows); l++)
 				for (unsigned d = 0; d < ARRAY_LEN(disps); d++) {
 					u64 value = uppers[u] << 48 | (u64)piece << KERNEL_SHIFT |
 						    lows[l];
-					u64 sum =
-						value + kernel_delta(&f->w, piece) + (u64)disps[d];
+					u64 sum = value + kernel_window_delta(&f->w, piece) +
+						  (u64)disps[d];
 					bool canonical = (u64)((s64)(sum << 16) >> 16) == sum;
 
 					if (!canonical || sum >> 63)
@@ -122,19 +122,20 @@ static void kernel_sums_never_leave_the_window(void **state)
 static void kernel_pieces_get_regions_as_long_as_there_are_some(void **state)
 {
 	struct fixture *f = *state;
-	unsigned first = kernel_region_for(&f->w, DIRECT);
+	unsigned first = kernel_window_region_for(&f->w, DIRECT);
 
-	assert_int_equal(kernel_region_of(&f->w, DIRECT + KERNEL_PIECE - 1), first);
-	assert_int_equal(kernel_region_of(&f->w, DIRECT + KERNEL_PIECE), WINDOW_NOWHERE);
-	assert_int_equal(kernel_region_for(&f->w, DIRECT + 5), first);
-	assert_int_equal(kernel_region_for(&f->w, DIRECT & ~BIT64(60)), WINDOW_NOWHERE);
+	assert_int_equal(kernel_window_region_of(&f->w, DIRECT + KERNEL_PIECE - 1), first);
+	assert_int_equal(kernel_window_region_of(&f->w, DIRECT + KERNEL_PIECE), WINDOW_NOWHERE);
+	assert_int_equal(kernel_window_region_for(&f->w, DIRECT + 5), first);
+	assert_int_equal(kernel_window_region_for(&f->w, DIRECT & ~BIT64(60)), WINDOW_NOWHERE);
 	for (unsigned i = 0; i < 10; i++)
-		assert_int_equal(kernel_region_for(&f->w, i * KERNEL_PIECE) != WINDOW_NOWHERE,
+		assert_int_equal(
+			kernel_window_region_for(&f->w, i * KERNEL_PIECE) != WINDOW_NOWHERE,
 			i < KERNEL_LOW_REGIONS);
 	for (unsigned i = 0; i < 10; i++)
-		kernel_region_for(&f->w, STACKS + i * KERNEL_PIECE);
+		kernel_window_region_for(&f->w, STACKS + i * KERNEL_PIECE);
 	assert_int_equal(f->w.used, KERNEL_REGIONS);
-	assert_int_equal(kernel_region_for(&f->w, TEXT), WINDOW_NOWHERE);
+	assert_int_equal(kernel_window_region_for(&f->w, TEXT), WINDOW_NOWHERE);
 }
 
 /* ---- pages ---- */
@@ -143,7 +144,7 @@ static void kernel_page_is_reachable_while_shown(void **state)
 {
 	struct fixture *f = *state;
 
-	kernel_region_for(&f->w, DIRECT);
+	kernel_window_region_for(&f->w, DIRECT);
 	assert_int_equal(byte_at(f, DIRECT), -1);
 	assert_true(kernel_window_show(&f->w, DIRECT, page(f, 3), 2, false));
 	assert_int_equal(byte_at(f, DIRECT), 3 * 7 + 1);
@@ -166,9 +167,9 @@ static void kernel_page_is_hidden_wherever_it_is_shown(void **state)
 {
 	struct fixture *f = *state;
 
-	kernel_region_for(&f->w, DIRECT);
-	kernel_region_for(&f->w, TEXT);
-	kernel_region_for(&f->w, 0);
+	kernel_window_region_for(&f->w, DIRECT);
+	kernel_window_region_for(&f->w, TEXT);
+	kernel_window_region_for(&f->w, 0);
 	kernel_window_show(&f->w, DIRECT, page(f, 0), 64, true);
 	kernel_window_show(&f->w, TEXT, page(f, 16), 8, false);
 	kernel_window_show(&f->w, 0x5000, page(f, 17), 1, true);
@@ -190,7 +191,7 @@ static void kernel_extents_never_run_out(void **state)
 {
 	struct fixture *f = *state;
 
-	kernel_region_for(&f->w, STACKS);
+	kernel_window_region_for(&f->w, STACKS);
 	for (unsigned i = 0; i < 64; i++)
 		kernel_window_show(&f->w, STACKS + i * PAGE_SIZE, page(f, i), 1, true);
 	assert_int_equal(f->w.count, 1);
