@@ -39,7 +39,7 @@ static bool pool_has_room(const struct translator *t)
 		      BLOCK_LINKS * sizeof(struct link) + (TBLOCK_OPS + 1) * sizeof(struct op);
 
 	return t->pool_used + most <= POOL_SIZE &&
-	       t->used + EMIT_MAX + FETCH_SIZE * OUTS_MAX <= t->outs_at &&
+	       t->used + EMIT_MAX + LONG_OUT_SIZE * OUTS_MAX <= t->outs_at &&
 	       t->block_count < TBLOCKS_MAX && !natives_full(t->c->natives);
 }
 

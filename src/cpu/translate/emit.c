@@ -50,8 +50,9 @@ void emit_link_to_space(struct emit *e, u64 target, unsigned code_space)
 	e->links[e->link_count - 1].space = (u8)code_space;
 }
 
-/* Each exit's stub: mov ecx, code; jmp to what all exits share, or to what fetches the vectors and
- * comes back. They lie apart from the blocks, which are what the processor's caches are to hold. */
+/* Each exit's stub: mov ecx, code; jmp to what all exits share. A lookup's says where to, first; what
+ * leads to the vectors comes back. They lie apart from the blocks, which are what the processor's caches
+ * are to hold. */
 void emit_finish(struct emit *e)
 {
 	struct translator *t = e->t;
@@ -61,24 +62,29 @@ void emit_finish(struct emit *e)
 		return;
 	for (unsigned i = 0; i < e->out_count; i++) {
 		u8 *back = e->outs[i].site + 4; /* behind the jump */
-		bool fetch = EXIT_KIND(e->outs[i].code) == EXIT_VECTOR;
+		enum exit_kind kind = EXIT_KIND(e->outs[i].code);
+		bool longer = kind == EXIT_VECTOR || kind == EXIT_LOOKUP;
 
-		t->outs_at -= fetch ? FETCH_SIZE : OUT_SIZE;
-		struct asm_buf a =
-			asm_buf_for(t, t->mem.rw + t->outs_at, fetch ? FETCH_SIZE : OUT_SIZE);
-		const u8 *stub = a.at;
+		t->outs_at -= longer ? LONG_OUT_SIZE : OUT_SIZE;
+		struct asm_buf a = asm_buf_for(
+			t, t->mem.rw + t->outs_at, longer ? LONG_OUT_SIZE : OUT_SIZE);
+		const u8 *stub = codemem_rx(&t->mem, a.at);
 
-		asm_patch(e->outs[i].site, stub);
-		if (EXIT_KIND(e->outs[i].code) == EXIT_LINK)
-			e->links[EXIT_ARG(e->outs[i].code)].out = codemem_rx(&t->mem, stub);
+		asm_patch(e->outs[i].site, a.at);
+		if (kind == EXIT_LINK)
+			e->links[EXIT_ARG(e->outs[i].code)].out = stub;
 		asm_u8(&a, 0xb8 | ASM_RCX);
 		asm_u32(&a, e->outs[i].code);
-		if (fetch) {
+		if (kind == EXIT_VECTOR) {
 			asm_lea_rip(&a, T_ADDR, back);
 			asm_jmp_slot(&a, SLOT(vector_fetch));
-		} else {
-			asm_patch(asm_jump(&a, 0xff), shared);
+			continue;
 		}
+		if (kind == EXIT_LOOKUP) {
+			e->b->gate_out = stub;
+			asm_store(&a, SLOT(rip), T_ADDR);
+		}
+		asm_patch(asm_jump(&a, 0xff), shared);
 	}
 }
 

@@ -22,14 +22,9 @@ static void emit_lookup(struct emit *e)
 	asm_gs_index(&e->a, OP_MOV_LOAD, ASM_RCX, T_AUX, 3, table);
 	asm_lea(&e->a, ASM_RCX, ASM_RCX, T_ADDR, 0, 0);
 	asm_jrcxz(&e->a, 5);
-	u8 *miss = asm_jump(&e->a, 0xff);
+	emit_out(e, 0xff, EXIT_CODE(EXIT_LOOKUP, e->b->id, e->index));
 	/* jmp gs:[code + aux*8] */
 	asm_gs_index(&e->a, 0xff, 4, T_AUX, 3, table + (u32)offsetof(struct jump_table, code));
-	if (!e->a.full)
-		asm_patch(miss, e->a.at);
-	e->b->gate_out = codemem_rx(&e->t->mem, e->a.at);
-	asm_store(&e->a, SLOT(rip), T_ADDR);
-	emit_out(e, 0xff, EXIT_CODE(EXIT_LOOKUP, e->b->id, e->index));
 }
 
 /*

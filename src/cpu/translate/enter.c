@@ -183,7 +183,8 @@ static void cut(struct translator *t, struct tblock *b)
  * T_ADDR, which is all that the way out needs. */
 static bool past_gate(const struct translator *t, const struct tblock *b, const u8 *pc)
 {
-	return b->gate && pc > (const u8 *)codemem_rx(&t->mem, b->gate) && pc < b->gate_out;
+	return b->gate && pc > (const u8 *)codemem_rx(&t->mem, b->gate) &&
+	       pc < b->code + b->code_size;
 }
 
 static void on_kick(int sig, siginfo_t *info, void *context)
