@@ -34,22 +34,24 @@ static const struct form *choose_form(struct work *w)
 
 /*
  * Bytes the decoder refuses must be refused by the processor as well; except that some processors
- * ignore register bits that name no register (k8, st9), and AMD's the LOCK of VERR and VERW.
+ * ignore register bits that name no register (k8, st9), AMD's the LOCK of VERR and VERW, and hosts
+ * that have an instruction which the CPU model hides may ignore its 66 (RDPKRU).
  */
 static bool surely_undefined(unsigned bits, const u8 *code, unsigned len)
 {
 	ZydisDecodedInstruction insn;
 	ZydisDecodedOperand o[ZYDIS_MAX_OPERAND_COUNT];
-	u8 unlocked[15];
+	u8 bare[15];
 	unsigned n = 0;
 
 	if (decode_status(bits, code, len, &insn, o) == ZYDIS_STATUS_BAD_REGISTER)
 		return false;
-	for (unsigned i = 0; i < len && i < sizeof(unlocked); i++)
-		if (code[i] != 0xf0)
-			unlocked[n++] = code[i];
-	return !decode_one(bits, unlocked, n, &insn, o) ||
-	       (insn.mnemonic != ZYDIS_MNEMONIC_VERR && insn.mnemonic != ZYDIS_MNEMONIC_VERW);
+	for (unsigned i = 0; i < len && i < sizeof(bare); i++)
+		if (code[i] != 0xf0 && code[i] != 0x66)
+			bare[n++] = code[i];
+	return !decode_one(bits, bare, n, &insn, o) ||
+	       (insn.mnemonic != ZYDIS_MNEMONIC_VERR && insn.mnemonic != ZYDIS_MNEMONIC_VERW &&
+		       !rules_excluded(insn.mnemonic));
 }
 
 /* A masked store that may wrap around at 64 KiB: AMD's processors wrap each element, others do not.
