@@ -1,0 +1,104 @@
+/*
+ * Disk images: a block is a range of bytes that a guest reads and writes, kept in a file of some
+ * format, perhaps on top of others (a backing chain).
+ *
+ * Life. block_open() before the sandbox is entered: it opens files and starts threads. Afterwards
+ * requests only use descriptors that are open. block_close() waits for what is under way and leaves
+ * the image clean.
+ *
+ * Requests are asynchronous. The caller fills a struct block_request, which stays its own but must
+ * not move until done() is called, and so must what iov points to. block_submit() never blocks and
+ * never calls done(). When requests end, the descriptor block_event() becomes readable: the owner
+ * adds it to its event loop, and there calls block_reap(), which calls done() of each, in any
+ * order. done() may submit again.
+ *
+ * Threads. Any thread may submit, kick and reap, but one at a time for one block: the caller's lock
+ * (a machine's, for devices) sees to that. done() is thus called with that lock held.
+ *
+ * Order. Requests under way at the same time have none, whatever they overlap. A flush covers the
+ * requests that were done before it was submitted: they survive a crash of the host once it is
+ * done, and, whatever the cache mode, the end of this process. A flush that failed once fails for
+ * ever: nobody knows what was lost.
+ *
+ * Errors: done() gets 0 or -errno. -ENOSPC: the host's disk is full; nothing was lost but this
+ * request, which may be submitted again. -EINVAL: offset or length, -EPERM: read-only, -EIO.
+ */
+#pragma once
+#include "base/err.h"
+#include "base/types.h"
+#include "block/io.h"
+
+#define BLOCK_SECTOR 512u
+
+enum block_op {
+	BLOCK_READ,
+	BLOCK_WRITE,
+	BLOCK_FLUSH,
+	BLOCK_DISCARD, /* the contents are not needed any more; reads afterwards give anything old,
+			  or zeroes */
+	BLOCK_ZERO,    /* zeroes, without carrying them */
+};
+
+struct block;
+
+struct block_request {
+	enum block_op op;
+	u64 offset, len; /* multiples of BLOCK_SECTOR; len must be iov's for read and write */
+	const struct iovec *iov; /* read, write */
+	unsigned iovcnt;	 /* at most 1024 */
+	void (*done)(struct block_request *r, int rc);
+	void *ctx;
+	/* the block's own */
+	struct block *block;
+	struct block_request *next;
+	struct io_op single, *parts;
+	unsigned left;
+	int rc;
+};
+
+enum block_cache {
+	BLOCK_WRITEBACK,    /* through the host's page cache; a flush is a flush */
+	BLOCK_NONE,	    /* past the page cache (O_DIRECT); a flush is a flush */
+	BLOCK_WRITETHROUGH, /* each write is on the disk when it is done */
+	BLOCK_UNSAFE,	    /* flushes are not passed on: for what may be lost with the host */
+};
+extern const char *const block_cache_names[]; /* NULL-terminated: "writeback", ... */
+
+struct block_options {
+	const char *format; /* NULL: what the file looks like; then a raw image may not be made to
+			       look like another format from within */
+	enum block_cache cache;
+	enum io_how io;
+	bool readonly;
+	bool no_lock;	 /* look only: somebody else may be writing */
+	bool no_backing; /* this file alone; what it does not have reads as zeroes */
+	bool no_repair;	 /* open it as it is, even if nobody closed it properly */
+};
+
+struct block_info {
+	u64 size; /* bytes, a multiple of BLOCK_SECTOR */
+	const char *format;
+	const char *io; /* "io_uring" or "threads" */
+	bool readonly;
+	u32 optimal; /* bytes: writes and discards of such pieces are cheapest */
+};
+
+/* Refuses, naming the other process, an image that somebody else writes, or reads while we want to
+ * write. `options` may be NULL. */
+NODISCARD int block_open(
+	struct block **b, const char *path, const struct block_options *options, struct err *err);
+/* -errno: something could not be written. The block is gone in any case. */
+int block_close(struct block *b, struct err *err);
+struct block_info block_info(const struct block *b);
+
+void block_submit(struct block *b, struct block_request *r);
+void block_kick(struct block *b); /* submitted requests begin now at the latest */
+int block_event(const struct block *b);
+void block_reap(struct block *b);
+void block_drain(struct block *b); /* reaps until nothing is under way */
+
+/* For callers that have nothing else to do: submit, wait, 0 or -errno. */
+NODISCARD int block_run(struct block *b, struct block_request *r);
+NODISCARD int block_read(struct block *b, u64 offset, void *buf, u64 len);
+NODISCARD int block_write(struct block *b, u64 offset, const void *buf, u64 len);
+NODISCARD int block_flush(struct block *b);

@@ -1,0 +1,132 @@
+#include "base/bits.h"
+#include "block/io_priv.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ROWS_AT_ONCE 1024u /* IOV_MAX of Linux */
+
+/* io_uring is refused in many containers, and where an administrator says so. */
+int io_open(struct io **io, enum io_how how, int event, struct err *err)
+{
+	static const struct io_way *const ways[] = { &uring_way, &pool_way };
+	struct io *o = calloc(1, sizeof(*o));
+	int rc = -ENOSYS;
+
+	if (!o)
+		return err_set(err, -ENOMEM, "no memory");
+	o->event = event;
+	for (unsigned i = how == IO_THREADS; i < (how == IO_URING ? 1 : ARRAY_LEN(ways)) && rc;
+		i++) {
+		o->way = ways[i];
+		rc = o->way->open(o, err);
+	}
+	if (rc) {
+		free(o);
+		return rc;
+	}
+	*io = o;
+	return 0;
+}
+
+void io_close(struct io *io)
+{
+	if (!io)
+		return;
+	io->way->close(io);
+	free(io);
+}
+
+const char *io_name(const struct io *io) { return io->way->name; }
+void io_queue(struct io *io, struct io_op *op) { io->way->queue(io, op); }
+void io_kick(struct io *io) { io->way->kick(io); }
+void io_reap(struct io *io) { io->way->reap(io); }
+
+u64 io_total(const struct iovec *iov, unsigned iovcnt)
+{
+	u64 sum = 0;
+
+	for (unsigned i = 0; i < iovcnt; i++)
+		if (!add_ok(sum, iov[i].iov_len, &sum))
+			return ~0ull;
+	return sum;
+}
+
+unsigned io_slice(const struct iovec *iov, unsigned iovcnt, u64 skip, u64 len, struct iovec *out)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < iovcnt && len; i++) {
+		u64 have = iov[i].iov_len;
+
+		if (skip >= have) {
+			skip -= have;
+			continue;
+		}
+		u64 take = min_u64(have - skip, len);
+
+		out[n++] = (struct iovec){ (char *)iov[i].iov_base + skip, take };
+		len -= take;
+		skip = 0;
+	}
+	return n;
+}
+
+void io_zero(const struct iovec *iov, unsigned iovcnt)
+{
+	for (unsigned i = 0; i < iovcnt; i++)
+		memset(iov[i].iov_base, 0, iov[i].iov_len);
+}
+
+/* All of the vector, in as many calls as it takes. */
+static int all(int fd, bool write, const struct iovec *iov, unsigned iovcnt, u64 offset)
+{
+	u64 total = io_total(iov, iovcnt), done = 0;
+	struct iovec rest[ROWS_AT_ONCE];
+
+	if (iovcnt > ROWS_AT_ONCE)
+		return -EINVAL;
+	while (done < total) {
+		unsigned n = io_slice(iov, iovcnt, done, total - done, rest);
+		ssize_t got = write ? pwritev(fd, rest, (int)n, (off_t)(offset + done))
+				    : preadv(fd, rest, (int)n, (off_t)(offset + done));
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if (got == 0 && write)
+			return -EIO;
+		if (got == 0) {
+			io_zero(rest, n);
+			return 0;
+		}
+		done += (u64)got;
+	}
+	return 0;
+}
+
+int io_preadv(int fd, const struct iovec *iov, unsigned iovcnt, u64 offset)
+{
+	return all(fd, false, iov, iovcnt, offset);
+}
+
+int io_pwritev(int fd, const struct iovec *iov, unsigned iovcnt, u64 offset)
+{
+	return all(fd, true, iov, iovcnt, offset);
+}
+
+int io_pread(int fd, void *buf, u64 len, u64 offset)
+{
+	struct iovec v = { buf, len };
+
+	return all(fd, false, &v, 1, offset);
+}
+
+int io_pwrite(int fd, const void *buf, u64 len, u64 offset)
+{
+	struct iovec v = { (void *)(uintptr_t)buf, len };
+
+	return all(fd, true, &v, 1, offset);
+}

@@ -1,0 +1,156 @@
+/*
+ * The fallback: a few threads that make the blocking system calls. Operations wait in one list and
+ * end in another; the eventfd tells the owner.
+ */
+#include "base/bits.h"
+#include "block/io_priv.h"
+#include "os/fd.h"
+#include "os/thread.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define THREADS 4u
+
+struct pool {
+	int event;
+	pthread_t thread[THREADS];
+	unsigned threads;
+	pthread_mutex_t lock;
+	pthread_cond_t more;
+	struct io_op *first, **last; /* the rest is guarded by the lock */
+	struct io_op *ended;
+	bool closing;
+};
+
+static s64 perform(struct io_op *op)
+{
+	s64 rc = 0;
+
+	do
+		switch (op->kind) {
+		case IO_READ:
+			rc = preadv(op->fd, op->iov, (int)op->iovcnt, (off_t)op->offset);
+			break;
+		case IO_WRITE:
+			rc = pwritev(op->fd, op->iov, (int)op->iovcnt, (off_t)op->offset);
+			break;
+		case IO_SYNC: rc = fdatasync(op->fd); break;
+		case IO_PUNCH:
+			rc = fallocate(op->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				(off_t)op->offset, (off_t)op->len);
+			break;
+		}
+	while (rc < 0 && errno == EINTR);
+	return rc < 0 ? -errno : rc;
+}
+
+static struct io_op *next_locked(struct pool *p)
+{
+	while (!p->first && !p->closing)
+		pthread_cond_wait(&p->more, &p->lock);
+	struct io_op *op = p->first;
+
+	if (op) {
+		p->first = op->next;
+		if (!p->first)
+			p->last = &p->first;
+	}
+	return op;
+}
+
+static void *work(void *ctx)
+{
+	struct pool *p = ctx;
+	struct io_op *op;
+
+	pthread_mutex_lock(&p->lock);
+	while ((op = next_locked(p))) {
+		pthread_mutex_unlock(&p->lock);
+		op->result = perform(op);
+		pthread_mutex_lock(&p->lock);
+		op->next = p->ended;
+		p->ended = op;
+		fd_event_set(p->event);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return NULL;
+}
+
+static void pool_close(struct io *io)
+{
+	struct pool *p = io->data;
+
+	pthread_mutex_lock(&p->lock);
+	p->closing = true;
+	pthread_cond_broadcast(&p->more);
+	pthread_mutex_unlock(&p->lock);
+	for (unsigned i = 0; i < p->threads; i++)
+		pthread_join(p->thread[i], NULL);
+	pthread_cond_destroy(&p->more);
+	pthread_mutex_destroy(&p->lock);
+	free(p);
+}
+
+static int pool_open(struct io *io, struct err *err)
+{
+	struct pool *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return err_set(err, -ENOMEM, "no memory");
+	p->event = io->event;
+	p->last = &p->first;
+	pthread_mutex_init(&p->lock, NULL);
+	pthread_cond_init(&p->more, NULL);
+	io->data = p;
+	for (; p->threads < THREADS; p->threads++) {
+		int rc = thread_start(&p->thread[p->threads], "block-io", work, p, err);
+
+		if (rc) {
+			pool_close(io);
+			return rc;
+		}
+	}
+	return 0;
+}
+
+static void pool_queue(struct io *io, struct io_op *op)
+{
+	struct pool *p = io->data;
+
+	op->next = NULL;
+	pthread_mutex_lock(&p->lock);
+	*p->last = op;
+	p->last = &op->next;
+	pthread_cond_signal(&p->more);
+	pthread_mutex_unlock(&p->lock);
+}
+
+static void pool_kick(struct io *io) {}
+
+static void pool_reap(struct io *io)
+{
+	struct pool *p = io->data;
+
+	pthread_mutex_lock(&p->lock);
+	struct io_op *op = p->ended;
+	p->ended = NULL;
+	pthread_mutex_unlock(&p->lock);
+	while (op) {
+		struct io_op *next = op->next;
+
+		op->done(op, op->result);
+		op = next;
+	}
+}
+
+const struct io_way pool_way = {
+	.name = "threads",
+	.open = pool_open,
+	.close = pool_close,
+	.queue = pool_queue,
+	.kick = pool_kick,
+	.reap = pool_reap,
+};

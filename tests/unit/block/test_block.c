@@ -1,0 +1,284 @@
+/* Requests on a raw image, by both ways of doing operations and in each cache mode. */
+#include "image_file.h"
+#include <errno.h>
+#include <poll.h>
+#include <sys/wait.h>
+
+#define SIZE (4 * MiB)
+
+static const struct block_options ways[] = {
+	{ .format = "raw", .io = IO_AUTO },
+	{ .format = "raw", .io = IO_THREADS },
+	{ .format = "raw", .cache = BLOCK_WRITETHROUGH },
+	{ .format = "raw", .cache = BLOCK_UNSAFE },
+	{ .format = "raw", .cache = BLOCK_NONE },
+};
+
+static const char *make_raw(const char *name, u64 size)
+{
+	const char *path = image_path(name);
+	int fd = open(path, O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	close(fd);
+	return path;
+}
+
+/* tmpfs knows no O_DIRECT. */
+static struct block *open_way(const char *path, const struct block_options *o)
+{
+	struct err err = { 0 };
+	struct block *b = NULL;
+
+	if (block_open(&b, path, o, &err) && o->cache != BLOCK_NONE)
+		fail_msg("%s", err.text);
+	return b;
+}
+
+static void what_was_written_is_read(void **state)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(ways); i++) {
+		const char *path = make_raw("a.raw", SIZE);
+		struct block *b = open_way(path, &ways[i]);
+		static u8 out[96 * 1024], in[96 * 1024];
+
+		if (!b)
+			continue;
+		for (u64 at = 512; at < SIZE - sizeof(out); at += 1 * MiB + 512) {
+			image_pattern(out, sizeof(out), at, i);
+			assert_int_equal(block_write(b, at, out, sizeof(out)), 0);
+			memset(in, 0, sizeof(in));
+			assert_int_equal(block_read(b, at, in, sizeof(in)), 0);
+			assert_memory_equal(in, out, sizeof(in));
+		}
+		assert_int_equal(block_flush(b), 0);
+		assert_int_equal(block_info(b).size, SIZE);
+		image_close(b);
+	}
+}
+
+static void bad_requests_are_refused(void **state)
+{
+	const char *path = make_raw("b.raw", SIZE);
+	struct block *b = image_open(path, &ways[0]);
+	u8 buf[1024];
+	struct iovec v = { buf, sizeof(buf) };
+	struct block_request lies = { .op = BLOCK_WRITE, .len = 512, .iov = &v, .iovcnt = 1 };
+	struct block_request empty = { .op = BLOCK_WRITE };
+
+	assert_int_equal(block_read(b, 1, buf, 512), -EINVAL);
+	assert_int_equal(block_read(b, 0, buf, 100), -EINVAL);
+	assert_int_equal(block_read(b, SIZE, buf, 512), -EINVAL);
+	assert_int_equal(block_read(b, ~511ull, buf, 1024), -EINVAL);
+	assert_int_equal(block_run(b, &lies), -EINVAL);
+	assert_int_equal(block_run(b, &empty), 0);
+	image_close(b);
+
+	b = image_open(path, &(struct block_options){ .format = "raw", .readonly = true });
+	assert_int_equal(block_write(b, 0, buf, 512), -EPERM);
+	assert_int_equal(block_flush(b), 0);
+	image_close(b);
+}
+
+static void a_file_that_ends_within_a_sector_has_zeroes_behind(void **state)
+{
+	u8 buf[1024];
+	const char *path = make_raw("c.raw", 700);
+	struct block *b = image_open(path, &ways[0]);
+
+	memset(buf, 0xff, sizeof(buf));
+	assert_int_equal(block_info(b).size, 1024);
+	assert_int_equal(block_read(b, 0, buf, 1024), 0);
+	for (unsigned i = 0; i < sizeof(buf); i++)
+		assert_int_equal(buf[i], 0);
+	image_close(b);
+}
+
+static void zeroes_and_discards_make_holes(void **state)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		const char *path = make_raw("d.raw", SIZE);
+		struct block *b = image_open(path, &ways[i]);
+		struct block_request zero = {
+			.op = BLOCK_ZERO, .offset = 64 * KiB, .len = 1 * MiB
+		};
+		struct block_request drop = {
+			.op = BLOCK_DISCARD, .offset = 2 * MiB, .len = 1 * MiB
+		};
+		u8 *buf = malloc(SIZE);
+		struct stat full, after;
+
+		image_pattern(buf, SIZE, 0, 3);
+		assert_int_equal(block_write(b, 0, buf, SIZE), 0);
+		assert_int_equal(stat(path, &full), 0);
+		assert_int_equal(block_run(b, &zero), 0);
+		assert_int_equal(block_run(b, &drop), 0);
+		assert_int_equal(stat(path, &after), 0);
+		assert_true(after.st_blocks < full.st_blocks);
+		assert_int_equal(block_read(b, 0, buf, SIZE), 0);
+		for (u64 at = 64 * KiB; at < 64 * KiB + 1 * MiB; at++)
+			assert_int_equal(buf[at], 0);
+		assert_int_not_equal(buf[64 * KiB - 1] | buf[64 * KiB - 2], 0);
+		free(buf);
+		image_close(b);
+	}
+}
+
+/* ---- many at once ---- */
+
+#define MANY 600u
+
+struct many {
+	struct block_request r[MANY];
+	struct iovec v[MANY][2];
+	u8 data[MANY][1024];
+	unsigned done;
+};
+
+static void count_done(struct block_request *r, int rc)
+{
+	struct many *m = r->ctx;
+
+	assert_int_equal(rc, 0);
+	m->done++;
+}
+
+static void many_requests_are_under_way_at_once(void **state)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		const char *path = make_raw("e.raw", SIZE);
+		struct block *b = image_open(path, &ways[i]);
+		struct many *m = calloc(1, sizeof(*m));
+
+		for (unsigned k = 0; k < 2 * MANY; k++) {
+			unsigned n = k % MANY;
+
+			m->v[n][0] = (struct iovec){ m->data[n], 100 };
+			m->v[n][1] = (struct iovec){ m->data[n] + 100, 924 };
+			m->r[n] = (struct block_request){ .op = k < MANY ? BLOCK_WRITE : BLOCK_READ,
+				.offset = 2048ull * n,
+				.len = 1024,
+				.iov = m->v[n],
+				.iovcnt = 2,
+				.done = count_done,
+				.ctx = m };
+			if (k < MANY)
+				image_pattern(m->data[n], 1024, 2048ull * n, 9);
+			else
+				memset(m->data[n], 0, 1024);
+			block_submit(b, &m->r[n]);
+			if (n == MANY - 1) {
+				block_kick(b);
+				block_drain(b);
+			}
+		}
+		assert_int_equal(m->done, 2 * MANY);
+		for (unsigned n = 0; n < MANY; n++) {
+			u8 want[1024];
+
+			image_pattern(want, sizeof(want), 2048ull * n, 9);
+			assert_memory_equal(m->data[n], want, sizeof(want));
+		}
+		free(m);
+		image_close(b);
+	}
+}
+
+static void submit_never_calls_back(void **state)
+{
+	const char *path = make_raw("f.raw", SIZE);
+	struct block *b = image_open(path, &ways[0]);
+	struct many *m = calloc(1, sizeof(*m));
+	struct pollfd p = { .fd = block_event(b), .events = POLLIN };
+
+	m->v[0][0] = (struct iovec){ m->data[0], 512 };
+	m->r[0] = (struct block_request){ .op = BLOCK_READ,
+		.len = 512,
+		.iov = m->v[0],
+		.iovcnt = 1,
+		.done = count_done,
+		.ctx = m };
+	block_submit(b, &m->r[0]);
+	block_kick(b);
+	assert_int_equal(m->done, 0);
+	assert_int_equal(poll(&p, 1, 5000), 1);
+	assert_int_equal(m->done, 0);
+	block_reap(b);
+	block_drain(b);
+	assert_int_equal(m->done, 1);
+	free(m);
+	image_close(b);
+}
+
+/* ---- locks ---- */
+
+static void a_second_writer_is_refused_by_name(void **state)
+{
+	const char *path = make_raw("g.raw", SIZE);
+	struct block *b = image_open(path, &ways[0]);
+	char self[32];
+
+	snprintf(self, sizeof(self), "process %d (test-block)", getpid());
+	assert_non_null(strstr(image_refused(path, &ways[0]), self));
+	assert_non_null(strstr(
+		image_refused(path, &(struct block_options){ .format = "raw", .readonly = true }),
+		self));
+	struct block *look =
+		image_open(path, &(struct block_options){ .readonly = true, .no_lock = true });
+
+	image_close(look);
+	image_close(b);
+	image_close(image_open(path, &ways[0]));
+}
+
+static void readers_admit_readers_but_no_writer(void **state)
+{
+	const struct block_options reader = { .format = "raw", .readonly = true };
+	const char *path = make_raw("h.raw", SIZE);
+	struct block *a = image_open(path, &reader), *b = image_open(path, &reader);
+
+	assert_non_null(strstr(image_refused(path, &ways[0]), "in use"));
+	image_close(a);
+	image_close(b);
+}
+
+static void other_tools_respect_the_lock(void **state)
+{
+	if (!image_has_tool("qemu-io"))
+		skip();
+	const char *path = make_raw("i.raw", SIZE);
+	struct block *b = image_open(path, &ways[0]);
+
+	assert_int_not_equal(image_shell("qemu-io -f raw -c 'write 0 512' %s", path), 0);
+	image_close(b);
+	assert_int_equal(image_shell("qemu-io -f raw -c 'write 0 512' %s", path), 0);
+}
+
+static void what_is_no_image_is_refused(void **state)
+{
+	assert_non_null(strstr(image_refused("/tmp", NULL), "/tmp"));
+	assert_non_null(strstr(image_refused("/dev/null", NULL), "neither a file"));
+	assert_non_null(strstr(image_refused("/nowhere/x", NULL), "No such file"));
+	assert_non_null(strstr(image_refused(make_raw("k.raw", SIZE),
+				       &(struct block_options){ .format = "floppy" }),
+		"unknown format floppy"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_was_written_is_read),
+		cmocka_unit_test(bad_requests_are_refused),
+		cmocka_unit_test(a_file_that_ends_within_a_sector_has_zeroes_behind),
+		cmocka_unit_test(zeroes_and_discards_make_holes),
+		cmocka_unit_test(many_requests_are_under_way_at_once),
+		cmocka_unit_test(submit_never_calls_back),
+		cmocka_unit_test(a_second_writer_is_refused_by_name),
+		cmocka_unit_test(readers_admit_readers_but_no_writer),
+		cmocka_unit_test(other_tools_respect_the_lock),
+		cmocka_unit_test(what_is_no_image_is_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, image_cleanup);
+}
