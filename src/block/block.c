@@ -110,14 +110,13 @@ static bool table_flush_needed(const struct block *b)
 static int flush_slowly(struct block *b)
 {
 	struct node *n = b->top;
-	bool sync = b->options.cache != BLOCK_UNSAFE;
 	int rc = 0;
 
 	if (b->sync_error)
 		return b->sync_error;
 	if (table_flush_needed(b))
-		rc = n->format->flush(n, sync);
-	else if (sync && n->writable && fdatasync(n->meta))
+		rc = n->format->flush(n);
+	else if (n->sync && n->writable && fdatasync(n->meta))
 		rc = -errno;
 	/* A full disk is not a lost write: the tables are still in memory. */
 	return rc == -ENOSPC ? rc : synced(b, rc);
@@ -306,7 +305,7 @@ static bool try_fast(struct block *b, struct block_request *r, bool wait)
 	case BLOCK_FLUSH:
 		if (table_flush_needed(b) || b->sync_error)
 			return false;
-		if (b->options.cache == BLOCK_UNSAFE || !b->top->writable)
+		if (!b->top->sync || !b->top->writable)
 			ended(b, r, 0);
 		else
 			issue_single(b, r, IO_SYNC, b->top->meta, 0);

@@ -23,6 +23,7 @@ struct node {
 	int fd;	  /* for the guest's data: past the page cache, or synchronous, as the mode wants */
 	int meta; /* through the page cache; may be the same */
 	bool writable, direct, probed, no_repair;
+	bool sync;     /* flushes mean something: not BLOCK_UNSAFE */
 	u64 size;      /* of the image: set by open */
 	u64 file_size; /* of the file, when it was opened */
 	u32 optimal;   /* set by open where it is more than a sector */
@@ -77,7 +78,7 @@ struct block_format {
 	NODISCARD int (*drop)(struct node *n, u64 offset, u64 len, bool zero);
 	/* Does a flush need more than the file's own? NULL: never. */
 	bool (*dirty)(const struct node *n);
-	NODISCARD int (*flush)(struct node *n, bool sync);
+	NODISCARD int (*flush)(struct node *n);
 	/* The last words to a file; close() follows whatever it says. */
 	NODISCARD int (*finish)(struct node *n);
 	void (*close)(struct node *n);

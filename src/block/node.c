@@ -141,6 +141,7 @@ static int node_new(struct node **n, char *take_path, const char *format,
 		.meta = -1,
 		.writable = writable,
 		.no_repair = o->no_repair,
+		.sync = o->cache != BLOCK_UNSAFE,
 		.optimal = BLOCK_SECTOR };
 	rc = node_open_one(one, format, o, err);
 	if (rc) {

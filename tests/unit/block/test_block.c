@@ -255,6 +255,26 @@ static void other_tools_respect_the_lock(void **state)
 	assert_int_equal(image_shell("qemu-io -f raw -c 'write 0 512' %s", path), 0);
 }
 
+/* ---- what looks like something else ---- */
+
+static void a_guest_cannot_change_the_format_of_a_guessed_image(void **state)
+{
+	const char *path = make_raw("j.raw", SIZE);
+	struct block *b = image_open(path, NULL);
+	u8 head[1024] = { 'Q', 'F', 'I', 0xfb, 0, 0, 0, 3 };
+
+	assert_int_equal(block_write(b, 512, head, sizeof(head)), 0);
+	assert_int_equal(block_write(b, 0, head, sizeof(head)), -EPERM);
+	head[0] = 'x';
+	assert_int_equal(block_write(b, 0, head, sizeof(head)), 0);
+	image_close(b);
+
+	b = image_open(path, &ways[0]);
+	head[0] = 'Q';
+	assert_int_equal(block_write(b, 0, head, sizeof(head)), 0);
+	image_close(b);
+}
+
 static void what_is_no_image_is_refused(void **state)
 {
 	assert_non_null(strstr(image_refused("/tmp", NULL), "/tmp"));
@@ -277,6 +297,7 @@ int main(void)
 		cmocka_unit_test(a_second_writer_is_refused_by_name),
 		cmocka_unit_test(readers_admit_readers_but_no_writer),
 		cmocka_unit_test(other_tools_respect_the_lock),
+		cmocka_unit_test(a_guest_cannot_change_the_format_of_a_guessed_image),
 		cmocka_unit_test(what_is_no_image_is_refused),
 	};
 
