@@ -50,7 +50,9 @@ struct extent {
 struct block_check {
 	u64 clusters, used; /* of the file, in use */
 	u64 errors, leaks, repaired;
-	char first[160]; /* the first error, for a person */
+	char first[160];				  /* the first error, for a person */
+	void (*progress)(void *ctx, u64 done, u64 total); /* set by the caller; may be NULL */
+	void *ctx;
 };
 
 struct block_create {
@@ -85,6 +87,7 @@ struct block_format {
 	/* For tools; NULL where the format has no such thing. */
 	NODISCARD int (*create)(int fd, const struct block_create *c, struct err *err);
 	NODISCARD int (*resize)(struct node *n, u64 size, struct err *err);
+	/* Of a node that was opened for writing or with no_repair. */
 	NODISCARD int (*check)(struct node *n, bool repair, struct block_check *c, struct err *err);
 	void (*describe)(const struct node *n,
 		void (*say)(void *ctx, const char *key, const char *value, bool number), void *ctx);
@@ -97,6 +100,9 @@ extern const struct block_format raw_format, qcow2_format;
 const struct block_format *formats_find(const char *name); /* or NULL */
 const struct block_format *formats_probe(const u8 *head);  /* raw if nothing else */
 
+/* The backing file `name` of the image at `path`: beside it, unless the name is absolute. NULL: no
+ * memory. */
+char *node_beside(const char *path, const char *name);
 /* A chain from path downwards. */
 NODISCARD int node_open(
 	struct node **n, const char *path, const struct block_options *options, struct err *err);

@@ -105,8 +105,7 @@ static void node_free(struct node *n)
 	free(n);
 }
 
-/* As the file's own folder has it, unless it is absolute. */
-static char *beside(const char *path, const char *name)
+char *node_beside(const char *path, const char *name)
 {
 	const char *slash = strrchr(path, '/');
 	char *s;
@@ -155,7 +154,7 @@ static int node_new(struct node **n, char *take_path, const char *format,
 static int open_backing(
 	struct node *top, struct node *over, const struct block_options *o, struct err *err)
 {
-	int rc = node_new(&over->backing, beside(over->path, over->backing_name),
+	int rc = node_new(&over->backing, node_beside(over->path, over->backing_name),
 		over->backing_format, o, false, err);
 
 	if (rc)

@@ -356,8 +356,9 @@ static int open_tables(struct qcow2 *q, const u8 *h, struct err *err)
 		rc = read_backing_name(q, h, err);
 	if (!rc)
 		rc = read_extensions(q, err);
-	/* Who only reads has no use for refcounts, and can do with an image whose are broken. */
-	if (!rc && q->n->writable)
+	/* Who only reads has no use for refcounts, and can do with an image whose are broken; but
+	 * not who checks. */
+	if (!rc && (q->n->writable || q->n->no_repair))
 		rc = read_rt(q, h, err);
 	if (!rc && (make_cache(q, &q->l2, q->l1.count) || make_cache(q, &q->rb, q->rt.count)))
 		rc = err_set(err, -ENOMEM, "%s: no memory for its tables", q->n->path);

@@ -2,6 +2,7 @@
  * Counts the references to each cluster of the file and compares. What it walks is bounded by the
  * file: no L1 table, and no L2 table within one L1 table, is walked twice.
  */
+#include "base/must.h"
 #include "base/scope.h"
 #include "block/qcow2_priv.h"
 #include <errno.h>
@@ -97,6 +98,8 @@ static int count_tree(struct count *n, const u8 *l1, u32 entries)
 	int rc = 0;
 
 	for (u32 i = 0; i < entries && !rc; i++) {
+		if (n->c->progress)
+			n->c->progress(n->c->ctx, i, entries);
 		u64 at = get_be64(l1 + 8ull * i) & ENTRY_OFFSET;
 
 		if (!at || !add_aligned(n, at, n->q->cluster, "an L2 table"))
@@ -322,6 +325,7 @@ int qcow2_check(struct node *node, bool repair, struct block_check *c, struct er
 	struct stat st;
 	int rc = 0;
 
+	must(q->rt.entry, "%s was not opened to be checked", node->path);
 	if (fstat(node->meta, &st))
 		return err_set(err, -errno, "%s: %s", node->path, strerror(errno));
 	n.clusters = align_up((u64)st.st_size, q->cluster) >> q->cluster_bits;

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct verb *const verbs[] = { &verbs_run, &verbs_explain, &verbs_host,
+static const struct verb *const verbs[] = { &verbs_run, &verbs_image, &verbs_explain, &verbs_host,
 	&verbs_isa_audit, &verbs_version };
 
 static void usage(FILE *to)
@@ -21,8 +21,15 @@ static void usage(FILE *to)
 
 static void verb_help(const struct verb *v, FILE *to)
 {
-	fprintf(to, "usage: strata %s%s\n\n%s\n", v->name,
-		v->options->name ? " [--option value]..." : "", v->doc);
+	fprintf(to, "usage: strata %s", v->name);
+	if (v->verbs) {
+		fprintf(to, " VERB [--option value]...\n\n%s\n\n", v->doc);
+		for (unsigned i = 0; v->verbs[i]; i++)
+			fprintf(to, "  %-13s  %s\n", v->verbs[i]->name, v->verbs[i]->doc);
+		return;
+	}
+	options_operands(v->options, to);
+	fprintf(to, "%s\n\n%s\n", v->options->name ? " [--option value]..." : "", v->doc);
 	if (v->options->name)
 		fprintf(to, "\n");
 	options_help(v->options, to);
@@ -55,16 +62,46 @@ static int unknown_verb(const char *name)
 	return CLI_USAGE;
 }
 
+/* Steps down to the verb that argv begins with; NULL when a word is none, which *argv is then, or
+ * is missing. */
+static const struct verb *find_below(const struct verb *v, int *argc, char ***argv)
+{
+	while (v && v->verbs && *argc && (*argv)[0][0] != '-') {
+		size_t prefix = strlen(v->name) + 1;
+		const struct verb *const *at = v->verbs;
+
+		while (*at && strcmp((*at)->name + prefix, (*argv)[0]))
+			at++;
+		v = *at;
+		*argc -= v ? 1 : 0;
+		*argv += v ? 1 : 0;
+	}
+	return v;
+}
+
+static int unknown_below(const struct verb *v, const char *word)
+{
+	fprintf(stderr, "strata: %s: %s%.64s; `strata help %s` lists what there is\n", v->name,
+		word ? "unknown verb " : "a verb is missing", word ? word : "", v->name);
+	return CLI_USAGE;
+}
+
 static int help(int argc, char **argv)
 {
-	const struct verb *v = argc ? find(argv[0]) : NULL;
+	const struct verb *v = argc ? find(argv[0]) : NULL, *below;
 
 	if (argc && !v)
 		return unknown_verb(argv[0]);
-	if (v)
-		verb_help(v, stdout);
-	else
+	if (!v) {
 		usage(stdout);
+		return CLI_OK;
+	}
+	argc--;
+	argv++;
+	below = find_below(v, &argc, &argv);
+	if (!below)
+		return unknown_below(v, argv[0]);
+	verb_help(below, stdout);
 	return CLI_OK;
 }
 
@@ -76,7 +113,7 @@ static bool asks_help(int argc, char **argv)
 	return false;
 }
 
-static int run(const struct verb *v, int argc, char **argv)
+static int run_one(const struct verb *v, int argc, char **argv)
 {
 	AUTO_FREE void *values = calloc(1, v->size + 1);
 	struct err err = { 0 };
@@ -85,10 +122,6 @@ static int run(const struct verb *v, int argc, char **argv)
 		fprintf(stderr, "strata: no memory\n");
 		return CLI_FAILED;
 	}
-	if (asks_help(argc, argv)) {
-		verb_help(v, stdout);
-		return CLI_OK;
-	}
 	if (v->defaults)
 		v->defaults(values);
 	if (options_parse(v->options, argc, argv, values, &err)) {
@@ -96,6 +129,20 @@ static int run(const struct verb *v, int argc, char **argv)
 		return CLI_USAGE;
 	}
 	return v->run(values);
+}
+
+static int run(const struct verb *v, int argc, char **argv)
+{
+	const struct verb *below = find_below(v, &argc, &argv);
+
+	if (!below)
+		return unknown_below(v, argv[0]);
+	if (asks_help(argc, argv)) {
+		verb_help(below, stdout);
+		return CLI_OK;
+	}
+	return below->verbs ? unknown_below(below, argc ? argv[0] : NULL)
+			    : run_one(below, argc, argv);
 }
 
 /* A descriptor that the parent has closed would otherwise become some file of ours, and be written

@@ -116,7 +116,8 @@ static size_t rows(const struct option_row *table)
 static const struct option_row *find(const struct option_row *table, const char *name, size_t len)
 {
 	for (; table->name; table++)
-		if (strlen(table->name) == len && !memcmp(table->name, name, len))
+		if (table->kind != OPTION_OPERAND && strlen(table->name) == len &&
+			!memcmp(table->name, name, len))
 			return table;
 	return NULL;
 }
@@ -190,7 +191,8 @@ static int set(const struct option_row *row, const char *text, void *values, str
 
 	switch (row->kind) {
 	case OPTION_SWITCH: *(bool *)to = true; return 0;
-	case OPTION_TEXT: *(const char **)to = text; return 0;
+	case OPTION_TEXT:
+	case OPTION_OPERAND: *(const char **)to = text; return 0;
 	case OPTION_CHOICE: return set_choice(row, text, to, err);
 	case OPTION_NUMBER:
 	case OPTION_SIZE:
@@ -199,15 +201,28 @@ static int set(const struct option_row *row, const char *text, void *values, str
 	return 0;
 }
 
+/* The first operand that has not been given. */
+static const struct option_row *next_operand(const struct option_row *table, u64 seen)
+{
+	for (const struct option_row *row = table; row->name; row++)
+		if (row->kind == OPTION_OPERAND && !(seen & BIT64(row - table)))
+			return row;
+	return NULL;
+}
+
 /* One option at argv[0]; returns how many arguments it was, or -EINVAL. */
-static int parse_one(const struct option_row *table, int argc, char **argv, void *values,
+static int parse_one(const struct option_row *table, u64 seen, int argc, char **argv, void *values,
 	const struct option_row **found, struct err *err)
 {
 	const char *arg = argv[0];
 
-	if (strncmp(arg, "--", 2) || !arg[2])
+	if (strncmp(arg, "--", 2) || !arg[2]) {
+		*found = next_operand(table, seen);
+		if (*found)
+			return set(*found, arg, values, err) ? -EINVAL : 1;
 		return err_set(
 			err, -EINVAL, "unexpected argument %.64s; options begin with --", arg);
+	}
 	size_t len = strcspn(arg + 2, "=");
 	const char *text = arg[2 + len] ? arg + 2 + len + 1 : NULL;
 	const struct option_row *row = *found = find(table, arg + 2, len);
@@ -232,7 +247,7 @@ int options_parse(
 	u64 seen = 0;
 
 	while (argc > 0) {
-		int used = parse_one(table, argc, argv, values, &row, err);
+		int used = parse_one(table, seen, argc, argv, values, &row, err);
 
 		if (used < 0)
 			return used;
@@ -242,15 +257,25 @@ int options_parse(
 	}
 	for (row = table; row->name; row++)
 		if (row->required && !(seen & BIT64(row - table)))
-			return err_set(err, -EINVAL, "--%s %s is missing", row->name, row->value);
+			return row->kind == OPTION_OPERAND
+				       ? err_set(err, -EINVAL, "%s is missing", row->name)
+				       : err_set(err, -EINVAL, "--%s %s is missing", row->name,
+						 row->value);
 	return 0;
+}
+
+void options_operands(const struct option_row *table, FILE *to)
+{
+	for (; table->name; table++)
+		if (table->kind == OPTION_OPERAND)
+			fprintf(to, table->required ? " %s" : " [%s]", table->name);
 }
 
 void options_help(const struct option_row *table, FILE *to)
 {
 	for (; table->name; table++) {
-		fprintf(to, "  --%s%s%s\n", table->name, table->value ? " " : "",
-			table->value ? table->value : "");
+		fprintf(to, "  %s%s%s%s\n", table->kind == OPTION_OPERAND ? "" : "--", table->name,
+			table->value ? " " : "", table->value ? table->value : "");
 		fprintf(to, "        %s\n", table->doc);
 		if (table->more)
 			table->more(to);

@@ -1,7 +1,7 @@
 /*
  * Options of the command line, as tables: each verb has one, and parsing, --help, the manual pages
  * and shell completion come from it. An option is written `--name value`, `--name=value`, or, a
- * switch, `--name`.
+ * switch, `--name`; an operand stands alone, in its place.
  */
 #pragma once
 #include "base/err.h"
@@ -15,6 +15,7 @@ enum option_kind {
 	OPTION_SIZE,	/* u64 bytes; K, M, G or T may follow the number */
 	OPTION_SECONDS, /* u64 nanoseconds; written in seconds, with decimals if need be */
 	OPTION_CHOICE,	/* unsigned: index into `choices` */
+	OPTION_OPERAND, /* const char *: a word without a name, which is `name` in the help */
 };
 
 struct option_row {
@@ -33,6 +34,8 @@ struct option_row {
  * usage. */
 NODISCARD int options_parse(
 	const struct option_row *table, int argc, char **argv, void *values, struct err *err);
+/* The operands, as a usage line has them: " FILE". */
+void options_operands(const struct option_row *table, FILE *to);
 /* One line and its explanation per option. */
 void options_help(const struct option_row *table, FILE *to);
 

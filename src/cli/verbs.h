@@ -16,6 +16,10 @@ struct verb {
 	void (*defaults)(void *values); /* of what is not zero by default; may be NULL */
 	int (*run)(const void *values); /* the exit status */
 	const char *more;		/* --help ends with it; may be NULL */
+	/* NULL-terminated: the words that may follow, whose names begin with this one's. Then there
+	 * is nothing else but name and doc. */
+	const struct verb *const *verbs;
 };
 
-extern const struct verb verbs_run, verbs_explain, verbs_host, verbs_isa_audit, verbs_version;
+extern const struct verb verbs_run, verbs_image, verbs_explain, verbs_host, verbs_isa_audit,
+	verbs_version;
