@@ -7,11 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 /* Byte HOLDS + n is locked by whoever does n, DENIES + n by whoever suffers nobody else doing n. */
 enum { READS, WRITES, WRITES_SAME, RESIZES, DEEDS };
 #define HOLDS  100
 #define DENIES 200
+#define TRIES  50u /* in a second */
 
 struct claim {
 	u8 holds, denies;
@@ -86,48 +88,77 @@ static void name_process(const char *pid, char *text, size_t size)
 	snprintf(text, size, "process %.20s (%s)", pid, name);
 }
 
-/* Processes of other users do not show their descriptors. */
-static void name_holder(int fd, char *text, size_t size)
+/* Processes of other users do not show their descriptors: then false, and no name. */
+static bool name_holder(int fd, char *text, size_t size)
 {
 	struct stat file;
 	struct dirent *e;
+	bool found = false;
 	DIR *d = opendir("/proc");
 
 	snprintf(text, size, "another process");
-	while (d && !fstat(fd, &file) && (e = readdir(d)))
+	while (d && !found && !fstat(fd, &file) && (e = readdir(d)))
 		if (e->d_name[0] >= '1' && e->d_name[0] <= '9' && is_holder(e->d_name, &file, fd)) {
 			name_process(e->d_name, text, size);
-			break;
+			found = true;
 		}
 	if (d)
 		closedir(d);
+	return found;
 }
 
-/* Locked first, looked at then: of two that come at once, at most one gets it. */
-int lock_take(int fd, const char *path, bool writing, struct err *err)
+static int unlock(int fd)
 {
-	const struct claim *c = writing ? &writer : &reader;
-	bool refused = false;
-	char who[64];
+	struct flock l = { .l_type = F_UNLCK,
+		.l_whence = SEEK_SET,
+		.l_start = HOLDS,
+		.l_len = DENIES + DEEDS - HOLDS };
 
+	return fcntl(fd, F_OFD_SETLK, &l);
+}
+
+/* Locked first, looked at then: of two that come at once, at most one gets it. 0, 1: refused, or
+ * -errno. */
+static int try(int fd, const struct claim *c)
+{
 	for (unsigned i = 0; i < DEEDS; i++) {
 		int rc = c->holds & BIT(i) ? lock_byte(fd, HOLDS + i) : 0;
 
 		if (!rc && c->denies & BIT(i))
 			rc = lock_byte(fd, DENIES + i);
 		if (rc == -EAGAIN || rc == -EACCES)
-			refused = true;
-		else if (rc) {
-			log_warn(path, "cannot be locked: %s", strerror(-rc));
-			return 0;
-		}
+			return 1;
+		if (rc)
+			return rc;
 	}
-	for (unsigned i = 0; i < DEEDS && !refused; i++)
-		refused = (c->holds & BIT(i) && locked_by_other(fd, DENIES + i)) ||
-			  (c->denies & BIT(i) && locked_by_other(fd, HOLDS + i));
-	if (!refused)
-		return 0;
-	name_holder(fd, who, sizeof(who));
-	return err_set(err, -EBUSY, "%s: in use by %s; %s", path, who,
-		writing ? "a writer needs it alone" : "it is being written");
+	for (unsigned i = 0; i < DEEDS; i++)
+		if ((c->holds & BIT(i) && locked_by_other(fd, DENIES + i)) ||
+			(c->denies & BIT(i) && locked_by_other(fd, HOLDS + i)))
+			return 1;
+	return 0;
+}
+
+/* What a process that was killed had given to its ring can keep the file open for a moment: a lock
+ * that nobody holds is waited for. */
+int lock_take(int fd, const char *path, bool writing, struct err *err)
+{
+	const struct timespec pause = { .tv_nsec = 1000000000 / TRIES };
+	char who[64];
+	int rc = 1;
+
+	for (unsigned i = 0; i < TRIES && rc == 1; i++) {
+		rc = try(fd, writing ? &writer : &reader);
+		if (rc != 1)
+			break;
+		unlock(fd);
+		if (name_holder(fd, who, sizeof(who)))
+			break;
+		nanosleep(&pause, NULL);
+	}
+	if (rc == 1)
+		return err_set(err, -EBUSY, "%s: in use by %s; %s", path, who,
+			writing ? "a writer needs it alone" : "it is being written");
+	if (rc)
+		log_warn(path, "cannot be locked: %s", strerror(-rc));
+	return 0;
 }

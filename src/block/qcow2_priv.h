@@ -14,8 +14,8 @@
  * So at no time does a table in the file point at something that is not there or counts as free. An
  * end between 2 and 3, or 3 and 4, leaves leaks, and there the dirty bit comes in (version 3): it
  * is set, and on the disk, before the first change, and cleared on closing; who opens an image that
- * has it counts again. It also spares the wait between 2 and 3. Images of version 2 have no such
- * bit: they are counted whenever they are opened for writing.
+ * has it counts again. With it the disk need not be waited for around 2 and 4. Images of version 2
+ * have no such bit: they are counted whenever they are opened for writing.
  *
  * A cluster that an L2 table does not say to be its own (COPIED) is never written to: what is
  * shared with snapshots, packed, zero or in a backing file is copied to a new one first.

@@ -229,7 +229,8 @@ int qcow2_unref_later(struct qcow2 *q, u64 offset)
 	return 0;
 }
 
-static int unref_now(struct qcow2 *q, u64 offset)
+/* 1: it is free now, 0: not yet, or -errno. */
+static int unref(struct qcow2 *q, u64 offset)
 {
 	u64 number = offset >> q->cluster_bits, value;
 	int rc = qcow2_refcount(q, number, &value);
@@ -237,11 +238,10 @@ static int unref_now(struct qcow2 *q, u64 offset)
 	if (rc || !value)
 		return rc; /* of a damaged image */
 	rc = qcow2_refcount_set(q, number, value - 1);
-	if (!rc && value == 1) {
-		node_punch(q->n, number << q->cluster_bits, q->cluster);
-		q->hint = min_u64(q->hint, number);
-	}
-	return rc;
+	if (rc || value > 1)
+		return rc;
+	q->hint = min_u64(q->hint, number);
+	return 1;
 }
 
 /* ---- to the file ---- */
@@ -301,36 +301,59 @@ static int write_references(struct qcow2 *q)
 	return rc ? rc : write_list(q, &q->l1);
 }
 
-static int settle_pending(struct qcow2 *q)
+/* Counts what is pending; what is free then stays in the list, for give_back(). */
+static int unref_pending(struct qcow2 *q)
 {
+	size_t free = 0;
 	int rc = 0;
 
-	if (!q->pendings)
-		return 0;
-	if (q->n->quiesce)
-		q->n->quiesce(q->n->quiesce_ctx);
-	for (size_t i = 0; i < q->pendings && !rc; i++)
-		rc = unref_now(q, q->pending[i]);
-	q->pendings = 0;
-	return rc ? rc : qcow2_write_refcounts(q);
+	for (size_t i = 0; i < q->pendings && rc >= 0; i++) {
+		rc = unref(q, q->pending[i]);
+		if (rc == 1)
+			q->pending[free++] = q->pending[i];
+	}
+	rc = rc < 0 ? rc : qcow2_write_refcounts(q);
+	/* What has been counted may be used again from now: not twice in this list. */
+	q->pendings = rc ? 0 : free;
+	return rc;
 }
 
-/* The numbers are those of qcow2_priv.h. */
+static void give_back(struct qcow2 *q)
+{
+	for (size_t i = 0; i < q->pendings; i++)
+		node_punch(q->n, align_down(q->pending[i], q->cluster), q->cluster);
+	q->pendings = 0;
+}
+
+/*
+ * The numbers are those of qcow2_priv.h. With the dirty bit in the file, refcounts need not be on
+ * the disk at any particular time, so all is written at once: an end of this process hardly ever
+ * comes in between.
+ */
 int qcow2_flush_tables(struct qcow2 *q)
 {
+	bool marked = q->incompatible & INCOMPATIBLE_DIRTY;
 	int rc = qcow2_sync(q); /* 1 */
 
+	if (q->pendings && q->n->quiesce)
+		q->n->quiesce(q->n->quiesce_ctx);
 	if (!rc)
 		rc = qcow2_write_refcounts(q); /* 2 */
-	if (!rc && !(q->incompatible & INCOMPATIBLE_DIRTY))
+	if (!rc && !marked)
 		rc = qcow2_sync(q);
 	if (!rc)
 		rc = write_references(q); /* 3 */
-	if (!rc)
+	if (!rc && !marked)
 		rc = qcow2_sync(q);
 	if (!rc)
-		rc = settle_pending(q); /* 4 */
+		rc = unref_pending(q); /* 4 */
+	else
+		return rc;
+	if (!rc && marked)
+		rc = qcow2_sync(q);
 	if (!rc)
-		q->changed = false;
+		give_back(q);
+	q->pendings = 0;
+	q->changed = rc != 0;
 	return rc;
 }
