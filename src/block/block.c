@@ -312,7 +312,7 @@ static bool try_fast(struct block *b, struct block_request *r, bool wait)
 		return true;
 	case BLOCK_DISCARD:
 	case BLOCK_ZERO:
-		if (b->top->format != &raw_format)
+		if (b->top->format != &raw_format || b->options.cache == BLOCK_WRITETHROUGH)
 			return false;
 		issue_single(b, r, IO_PUNCH, b->top->meta, r->offset);
 		return true;

@@ -95,7 +95,7 @@ struct block_format {
 
 extern const struct block_format *const formats[];
 extern const unsigned formats_count;
-extern const struct block_format raw_format, qcow2_format;
+extern const struct block_format raw_format, qcow2_format, vdi_format, vhdx_format, vmdk_format;
 
 const struct block_format *formats_find(const char *name); /* or NULL */
 const struct block_format *formats_probe(const u8 *head);  /* raw if nothing else */
@@ -113,6 +113,9 @@ NODISCARD int node_map(
 NODISCARD int node_read(
 	struct node *top, u64 offset, const struct iovec *iov, unsigned iovcnt, u64 len);
 NODISCARD int node_read_buf(struct node *top, u64 offset, void *buf, u64 len);
+/* A table that must lie in the file, which thus bounds its size; free() it. */
+NODISCARD int node_read_table(
+	struct node *n, u64 at, u64 len, void **table, const char *what, struct err *err);
 /* Zeroes where nothing else writes them, for formats and hosts that know no holes. */
 NODISCARD int node_write_zeroes(struct node *n, u64 offset, u64 len);
 /* A hole in the file; where the host cannot, nothing. */

@@ -2,7 +2,8 @@
 #include <string.h>
 
 /* In order of probing; raw, which everything is, comes last. */
-const struct block_format *const formats[] = { &qcow2_format, &raw_format };
+const struct block_format *const formats[] = { &qcow2_format, &vdi_format, &vhdx_format,
+	&vmdk_format, &raw_format };
 const unsigned formats_count = ARRAY_LEN(formats);
 
 const struct block_format *formats_find(const char *name)

@@ -276,6 +276,26 @@ int node_read_buf(struct node *top, u64 offset, void *buf, u64 len)
 	return node_read(top, offset, &v, 1, len);
 }
 
+int node_read_table(
+	struct node *n, u64 at, u64 len, void **table, const char *what, struct err *err)
+{
+	u8 *bytes;
+	int rc;
+
+	if (!range_ok(at, len, n->file_size))
+		return err_set(err, -EINVAL, "%s: its %s lies outside of the file", n->path, what);
+	bytes = malloc(len + 1);
+	if (!bytes)
+		return err_set(err, -ENOMEM, "%s: no memory for its %s", n->path, what);
+	rc = io_pread(n->meta, bytes, len, at);
+	if (rc) {
+		free(bytes);
+		return err_set(err, rc, "%s: %s", n->path, strerror(-rc));
+	}
+	*table = bytes;
+	return 0;
+}
+
 /* ---- holes ---- */
 
 int node_write_zeroes(struct node *n, u64 offset, u64 len)

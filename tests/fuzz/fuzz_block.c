@@ -6,6 +6,7 @@
 #include "base/bits.h"
 #include "base/log.h"
 #include "block/format.h"
+#include "block_images.h"
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,43 +19,14 @@
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 
 #define EDIT_SIZE 4u
-#define FILE_MAX  (4 * MiB)
+#define EDITS_MAX 50u
 #define PIECE	  (64 * KiB)
 
-enum { BARE, QCOW2_SMALL, QCOW2_LARGE, QCOW2_OLD, STARTS };
-
-/* A qcow2 image with something in it. */
-static void make_qcow2(int fd, const char *path, u8 start)
+static void edit(int fd, const struct block_image *i, const u8 *e)
 {
-	const struct block_create c = { .size = 1 * MiB,
-		.cluster = start == QCOW2_SMALL ? 512
-			   : start == QCOW2_OLD ? 4096
-						: 65536,
-		.old = start == QCOW2_OLD };
-	struct err err;
-	struct node *n;
-	u8 buf[8192];
-	struct iovec v = { buf, sizeof(buf) };
+	u64 at = i->places[e[0] % IMAGES_PLACES] + e[1] * (e[0] & 0x80 ? 8ull : 1ull) + (e[2] & 7);
 
-	memset(buf, 0x5a, sizeof(buf));
-	if (qcow2_format.create(fd, &c, &err) ||
-		node_open(&n, path, &(struct block_options){ .cache = BLOCK_UNSAFE }, &err))
-		abort();
-	for (u64 at = 0; at < c.size; at += 200 * KiB)
-		if (n->format->write(n, at & ~511ull, &v, 1, sizeof(buf)))
-			abort();
-	if (node_close(n))
-		abort();
-}
-
-/* Most edits go to the first clusters, where the tables are, in multiples of 8 bytes. */
-static void edit(int fd, const u8 *e, u64 size)
-{
-	u64 at = e[0] & 1   ? e[1]
-		 : e[0] & 2 ? (e[1] * 8ull + e[2] * 2048ull)
-			    : get_le16(e + 1) * 64ull;
-
-	if (at < size && pwrite(fd, &e[3], 1, (off_t)at) < 0)
+	if (pwrite(fd, &e[3], 1, (off_t)at) < 0)
 		abort();
 }
 
@@ -120,7 +92,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	static const struct block_options ways[] = { { .readonly = true },
 		{ .cache = BLOCK_UNSAFE }, { .readonly = true, .no_repair = true },
 		{ .cache = BLOCK_UNSAFE, .no_repair = true },
-		{ .format = "qcow2", .readonly = true, .no_backing = true } };
+		{ .readonly = true, .no_backing = true } };
 	static bool ready;
 	char path[32];
 	int fd = memfd_create("image", MFD_CLOEXEC);
@@ -131,15 +103,18 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	if (fd < 0 || !size)
 		return 0;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	u8 start = data[0] % STARTS, way = data[0] / STARTS % ARRAY_LEN(ways);
+	unsigned start = data[0] % (block_images_count + 1), way = data[0] / 8 % ARRAY_LEN(ways);
 
-	if (start == BARE) {
+	if (start == block_images_count) {
 		if (pwrite(fd, data + 1, size - 1, 0) < 0)
 			abort();
 	} else {
-		make_qcow2(fd, path, start);
-		for (size_t i = 1; i + EDIT_SIZE <= size && i < 200; i += EDIT_SIZE)
-			edit(fd, data + i, FILE_MAX);
+		const struct block_image *image = &block_images[start];
+
+		image->make(fd, path);
+		for (size_t i = 1; i + EDIT_SIZE <= size && i < EDITS_MAX * EDIT_SIZE;
+			i += EDIT_SIZE)
+			edit(fd, image, data + i);
 	}
 	try_open(path, &ways[way]);
 	close(fd);
