@@ -194,7 +194,7 @@ static void part_done(struct io_op *op, s64 result)
 {
 	struct block_request *r = op->ctx;
 	struct block *b = r->block;
-	bool data = op->kind == IO_READ || op->kind == IO_WRITE;
+	bool data = op->kind == IO_READ || op->kind == IO_WRITE, sync = op->kind == IO_SYNC;
 
 	/* What only partly worked, or is not to be had this way, is done again by the worker. */
 	if (result == -EINVAL || result == -EAGAIN || result == -EINTR || result == -EOPNOTSUPP ||
@@ -204,10 +204,10 @@ static void part_done(struct io_op *op, s64 result)
 		r->rc = (int)result;
 	if (--r->left)
 		return;
-	free(r->parts);
+	free(r->parts); /* op is one of them */
 	r->parts = NULL;
 	io_count(b, -1);
-	if (op->kind == IO_SYNC)
+	if (sync)
 		ended(b, r, synced(b, r->rc == 1 ? -EIO : r->rc));
 	else if (r->rc == 1)
 		to_worker(b, r);

@@ -110,8 +110,11 @@ static int make_block(struct qcow2 *q, u32 i)
 {
 	u64 number = q->append_at ? q->append_at++ : i * qcow2_per_rb(q);
 	struct qcow2_table *t;
-	int rc = qcow2_new_table(q, &q->rb, i, number << q->cluster_bits, &t);
+	int rc;
 
+	if (!number)
+		return -EIO; /* where the header is: a damaged image counts nothing there */
+	rc = qcow2_new_table(q, &q->rb, i, number << q->cluster_bits, &t);
 	if (rc)
 		return rc;
 	qcow2_list_set(&q->rt, i, number << q->cluster_bits);
