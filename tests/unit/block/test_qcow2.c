@@ -5,13 +5,18 @@
 #include "block/format.h"
 #include "image_file.h"
 #include <errno.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #define SIZE	   (20 * MiB + 3 * 512)
 #define LEN_MAX	   (400 * KiB)
 #define PLACES	   96u /* so that operations meet */
 #define NO_TOOLS() (!image_has_tool("qemu-img") || !image_has_tool("qemu-io"))
+
+/* Quicker: for what is not about flushes. */
+static const struct block_options unsafe = { .cache = BLOCK_UNSAFE };
 
 struct copy {
 	u8 *data;
@@ -121,7 +126,7 @@ static void images_of_each_kind_hold_what_is_written(void **state)
 					 path, SIZE),
 			0);
 		for (unsigned round = 0; round < 3; round++) {
-			operate(path, &c, 120, NULL);
+			operate(path, &c, 120, i < 2 ? NULL : &unsafe);
 			is_clean(path);
 			is_equal(path, &c);
 		}
@@ -174,7 +179,7 @@ static void our_own_images_are_good(void **state)
 		}
 		struct copy c = copy_new(SIZE, i + 50);
 
-		operate(path, &c, 150, NULL);
+		operate(path, &c, 150, &unsafe);
 		if (!NO_TOOLS()) {
 			is_clean(path);
 			is_equal(path, &c);
@@ -238,7 +243,7 @@ static void a_backing_chain_is_read_and_never_written(void **state)
 				    " %llu",
 				compat[i / 2], formats_of_base[i & 1], base, mid, SIZE),
 			0);
-		operate(mid, &c, 60, NULL);
+		operate(mid, &c, 60, &unsafe);
 		is_clean(mid);
 		is_equal(mid, &c);
 		memcpy(below.data, c.data, SIZE);
@@ -247,7 +252,7 @@ static void a_backing_chain_is_read_and_never_written(void **state)
 				    " -F qcow2 -b mid.qcow2 %s",
 				compat[i / 2], top),
 			0);
-		operate(top, &c, 100, NULL);
+		operate(top, &c, 100, &unsafe);
 		is_clean(top);
 		is_equal(top, &c);
 		is_equal(mid, &below);
@@ -259,7 +264,7 @@ static void a_backing_chain_is_read_and_never_written(void **state)
 static void packed_clusters_are_read_and_replaced(void **state)
 {
 	static const char *const kinds[] = { "zlib", "zstd", "zlib,cluster_size=2M",
-		"zstd,cluster_size=512", "zlib,cluster_size=4k" };
+		"zstd,cluster_size=16k", "zlib,cluster_size=4k" };
 
 	if (NO_TOOLS())
 		skip();
@@ -275,7 +280,7 @@ static void packed_clusters_are_read_and_replaced(void **state)
 				    " %s",
 				kinds[i], raw, path),
 			0);
-		operate(path, &c, 100, NULL);
+		operate(path, &c, 100, &unsafe);
 		is_clean(path);
 		is_equal(path, &c);
 		free(c.data);
@@ -352,6 +357,47 @@ static void what_nobody_closed_is_put_right_when_opened(void **state)
 		is_equal(path, &c);
 		munmap(c.data, SIZE);
 	}
+}
+
+/* A limit to the size of files stands for a full disk. */
+static void a_write_that_the_host_has_no_room_for_fails_and_nothing_else(void **state)
+{
+	const char *path = image_path("full.qcow2");
+	struct copy c = copy_new(SIZE, 9);
+	struct rlimit full, usual;
+	u8 *buf = malloc(LEN_MAX);
+	struct stat st;
+	unsigned failed = 0;
+
+	if (NO_TOOLS())
+		skip();
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(image_shell("qemu-img create -q -f qcow2 %s %llu", path, SIZE), 0);
+	struct block *b = image_open(path, NULL);
+
+	for (unsigned i = 0; i < 40; i++)
+		one_operation(b, &c, buf, i);
+	assert_int_equal(block_flush(b), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &usual), 0);
+	full = (struct rlimit){ (rlim_t)st.st_size + 100000, usual.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &full), 0);
+	for (u64 at = 0; at < SIZE - 64 * KiB; at += 64 * KiB) {
+		image_pattern(buf, 64 * KiB, at, 99);
+		if (block_write(b, at, buf, 64 * KiB))
+			failed++; /* it shows what there was */
+		else
+			memcpy(c.data + at, buf, 64 * KiB);
+	}
+	assert_true(failed > 10);
+	setrlimit(RLIMIT_FSIZE, &usual);
+	for (unsigned i = 0; i < 60; i++)
+		one_operation(b, &c, buf, i);
+	image_close(b);
+	is_clean(path);
+	is_equal(path, &c);
+	free(buf);
+	free(c.data);
 }
 
 static void check_finds_and_repairs(void **state)
@@ -497,6 +543,7 @@ int main(void)
 		cmocka_unit_test(packed_clusters_are_read_and_replaced),
 		cmocka_unit_test(snapshots_keep_what_they_saw),
 		cmocka_unit_test(what_nobody_closed_is_put_right_when_opened),
+		cmocka_unit_test(a_write_that_the_host_has_no_room_for_fails_and_nothing_else),
 		cmocka_unit_test(check_finds_and_repairs),
 		cmocka_unit_test(resizing_keeps_what_is_there),
 		cmocka_unit_test(damaged_headers_are_refused_in_one_line),
