@@ -4,10 +4,11 @@
  * memory, an allocation, packed data, somebody else busy with the tables) goes the slow way: the
  * block's worker thread does it, in order, and may wait for the disk.
  *
- * `format_lock` guards the chain's nodes. Submitters only try it; the worker holds it through a
- * request. `lock` guards the lists and `in_io`, and is a leaf. An operation that was mapped under
- * format_lock is counted in `in_io` before that is dropped, so that the worker, holding it, can
- * wait for all that may still use what a table said before (quiesce()).
+ * `format_lock` guards the chain's nodes, which only the worker changes. It holds the lock through
+ * a request, except while it waits for the disk with nothing half changed (blocking()); submitters
+ * only try it, and only look. `lock` guards the lists and `in_io`, and is a leaf. An operation that
+ * was mapped under format_lock is counted in `in_io` before that is dropped, so that the worker,
+ * holding it, can wait for all that may still use what a table said before (quiesce()).
  */
 #include "block/block.h"
 #include "base/bits.h"
@@ -89,6 +90,16 @@ static void quiesce(void *ctx)
 	while (b->in_io)
 		pthread_cond_wait(&b->quiet, &b->lock);
 	pthread_mutex_unlock(&b->lock);
+}
+
+static void blocking(void *ctx, bool begins)
+{
+	struct block *b = ctx;
+
+	if (begins)
+		pthread_mutex_unlock(&b->format_lock);
+	else
+		pthread_mutex_lock(&b->format_lock);
 }
 
 /* ---- flushing ---- */
@@ -577,7 +588,8 @@ int block_open(
 	rc = node_open(&b->top, path, &b->options, err);
 	if (!rc) {
 		b->top->quiesce = quiesce;
-		b->top->quiesce_ctx = b;
+		b->top->blocking = blocking;
+		b->top->ctx = b;
 		b->guarded = b->top->probed && b->top->format == &raw_format;
 		rc = start(b, err);
 		if (rc)
@@ -598,11 +610,12 @@ int block_close(struct block *b, struct err *err)
 	int rc;
 
 	block_drain(b);
+	top->quiesce = NULL;
+	top->blocking = NULL;
 	rc = top->writable ? flush_slowly(b) : 0;
 	if (rc)
 		err_set(err, rc, "%s: %s", path, strerror(-rc));
 	block_free(b);
-	top->quiesce = NULL;
 	int last = node_close(top);
 
 	if (!rc && last)

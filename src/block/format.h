@@ -29,9 +29,12 @@ struct node {
 	u32 optimal;   /* set by open where it is more than a sector */
 	char backing_name[BLOCK_NAME_MAX], backing_format[16]; /* set by open; may be empty */
 	struct node *backing;
-	/* Waits until nothing is under way that was mapped before; NULL: nothing ever is. */
+	/* The block's, NULL without one. quiesce() waits until nothing is under way that was mapped
+	 * before. blocking(): between `true` and `false` the chain is only waiting for the host,
+	 * and others may map it; nothing may be half changed then. */
 	void (*quiesce)(void *ctx);
-	void *quiesce_ctx;
+	void (*blocking)(void *ctx, bool begins);
+	void *ctx;
 };
 
 enum extent_kind {
@@ -116,6 +119,9 @@ NODISCARD int node_read_buf(struct node *top, u64 offset, void *buf, u64 len);
 /* A table that must lie in the file, which thus bounds its size; free() it. */
 NODISCARD int node_read_table(
 	struct node *n, u64 at, u64 len, void **table, const char *what, struct err *err);
+/* Around a call that waits for the disk: see blocking(). */
+void node_wait_begin(struct node *n);
+void node_wait_end(struct node *n);
 /* Zeroes where nothing else writes them, for formats and hosts that know no holes. */
 NODISCARD int node_write_zeroes(struct node *n, u64 offset, u64 len);
 /* A hole in the file; where the host cannot, nothing. */

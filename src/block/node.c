@@ -205,6 +205,18 @@ int node_close(struct node *n)
 	return first;
 }
 
+void node_wait_begin(struct node *n)
+{
+	if (n->blocking)
+		n->blocking(n->ctx, true);
+}
+
+void node_wait_end(struct node *n)
+{
+	if (n->blocking)
+		n->blocking(n->ctx, false);
+}
+
 /* ---- reading ---- */
 
 int node_map(struct node *top, u64 offset, u64 len, bool wait, struct node **in, struct extent *e)
@@ -257,9 +269,11 @@ int node_read(struct node *top, u64 offset, const struct iovec *iov, unsigned io
 			return rc;
 		unsigned rows = io_slice(iov, iovcnt, done, e.len, part);
 
-		if (e.kind == EXTENT_DATA)
+		if (e.kind == EXTENT_DATA) {
+			node_wait_begin(top);
 			rc = io_preadv(n->meta, part, rows, e.at);
-		else if (e.kind == EXTENT_PACKED)
+			node_wait_end(top);
+		} else if (e.kind == EXTENT_PACKED)
 			rc = read_packed(n, offset + done, part, rows, e.len);
 		else
 			io_zero(part, rows);

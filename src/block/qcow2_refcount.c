@@ -339,7 +339,7 @@ int qcow2_flush_tables(struct qcow2 *q)
 	int rc = qcow2_sync(q); /* 1 */
 
 	if (q->pendings && q->n->quiesce)
-		q->n->quiesce(q->n->quiesce_ctx);
+		q->n->quiesce(q->n->ctx);
 	if (!rc)
 		rc = qcow2_write_refcounts(q); /* 2 */
 	if (!rc && !marked)

@@ -89,7 +89,12 @@ static int copy_edge(struct qcow2 *q, u64 from, u64 len, u64 to)
 
 	memset(buf + have, 0, len - have);
 	rc = have ? node_read_buf(q->n, from, buf, have) : 0;
-	return rc ? rc : io_pwrite(q->n->meta, buf, len, to);
+	if (rc)
+		return rc;
+	node_wait_begin(q->n);
+	rc = io_pwrite(q->n->meta, buf, len, to);
+	node_wait_end(q->n);
+	return rc;
 }
 
 /* [offset, offset + len) with both edges, into `count` clusters at `at`. */
@@ -102,7 +107,12 @@ static int fill(struct qcow2 *q, u64 offset, const struct iovec *iov, unsigned r
 
 	if (!rc)
 		rc = copy_edge(q, offset + len, tail, at + head + len);
-	return rc ? rc : io_pwritev(q->n->meta, iov, rows, at + head);
+	if (rc)
+		return rc;
+	node_wait_begin(q->n);
+	rc = io_pwritev(q->n->meta, iov, rows, at + head);
+	node_wait_end(q->n);
+	return rc;
 }
 
 /* A run of clusters in the file; the number is made smaller to what there is in a row. */

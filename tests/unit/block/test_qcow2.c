@@ -218,6 +218,97 @@ static void freed_clusters_are_used_again(void **state)
 	free(data);
 }
 
+/* ---- at once ---- */
+
+#define WRITERS 8u
+#define STRIPE	(13 * 512u) /* clusters belong to several writers */
+#define AT_ONCE 6000u
+
+struct at_once {
+	struct block *b;
+	struct copy *c;
+	u32 left;
+	struct one {
+		struct block_request r;
+		struct iovec v;
+		struct at_once *all;
+		unsigned number;
+		u8 buf[STRIPE];
+	} one[WRITERS + 1];
+};
+
+static void next_one(struct one *o);
+
+static void one_done(struct block_request *r, int rc)
+{
+	struct one *o = r->ctx;
+
+	assert_int_equal(rc, 0);
+	if (r->op == BLOCK_READ)
+		assert_memory_equal(o->buf, o->all->c->data + r->offset, STRIPE);
+	if (o->all->left) {
+		o->all->left--;
+		next_one(o);
+	}
+}
+
+/* The last of them only flushes; the others have every eighth stripe each. */
+static void next_one(struct one *o)
+{
+	struct copy *c = o->all->c;
+	u64 stripes = c->size / STRIPE / WRITERS;
+	u64 at = (roll(c) % stripes * WRITERS + o->number) * STRIPE;
+	static const enum block_op ops[] = { BLOCK_WRITE, BLOCK_WRITE, BLOCK_WRITE, BLOCK_READ,
+		BLOCK_READ, BLOCK_ZERO };
+
+	o->v = (struct iovec){ o->buf, STRIPE };
+	o->r = (struct block_request){ .op = ops[roll(c) % ARRAY_LEN(ops)],
+		.offset = at,
+		.len = STRIPE,
+		.iov = &o->v,
+		.iovcnt = 1,
+		.done = one_done,
+		.ctx = o };
+	if (o->number == WRITERS)
+		o->r = (struct block_request){ .op = BLOCK_FLUSH, .done = one_done, .ctx = o };
+	if (o->r.op == BLOCK_WRITE) {
+		image_pattern(o->buf, STRIPE, at, (u32)roll(c));
+		memcpy(c->data + at, o->buf, STRIPE);
+	} else if (o->r.op == BLOCK_ZERO) {
+		memset(c->data + at, 0, STRIPE);
+	}
+	block_submit(o->all->b, &o->r);
+	block_kick(o->all->b);
+}
+
+static void requests_at_once_do_not_disturb_each_other(void **state)
+{
+	static const struct block_options ways[] = { { .io = IO_AUTO }, { .io = IO_THREADS },
+		{ .cache = BLOCK_NONE }, { .cache = BLOCK_UNSAFE } };
+
+	if (NO_TOOLS())
+		skip();
+	for (unsigned i = 0; i < ARRAY_LEN(ways); i++) {
+		const char *path = image_path("once.qcow2");
+		struct copy c = copy_new(SIZE, i + 500);
+		struct at_once *a = calloc(1, sizeof(*a));
+
+		assert_int_equal(image_shell("qemu-img create -q -f qcow2 %s %llu", path, SIZE), 0);
+		*a = (struct at_once){ .b = image_open(path, &ways[i]), .c = &c, .left = AT_ONCE };
+		for (unsigned n = 0; n <= WRITERS; n++) {
+			a->one[n].all = a;
+			a->one[n].number = n;
+			next_one(&a->one[n]);
+		}
+		block_drain(a->b);
+		image_close(a->b);
+		is_clean(path);
+		is_equal(path, &c);
+		free(a);
+		free(c.data);
+	}
+}
+
 /* ---- chains, packed clusters, snapshots ---- */
 
 static void a_backing_chain_is_read_and_never_written(void **state)
@@ -539,6 +630,7 @@ int main(void)
 		cmocka_unit_test(each_cache_mode_holds_what_is_written),
 		cmocka_unit_test(our_own_images_are_good),
 		cmocka_unit_test(freed_clusters_are_used_again),
+		cmocka_unit_test(requests_at_once_do_not_disturb_each_other),
 		cmocka_unit_test(a_backing_chain_is_read_and_never_written),
 		cmocka_unit_test(packed_clusters_are_read_and_replaced),
 		cmocka_unit_test(snapshots_keep_what_they_saw),
