@@ -326,6 +326,11 @@ int qcow2_check(struct node *node, bool repair, struct block_check *c, struct er
 	int rc = 0;
 
 	must(q->rt.entry, "%s was not opened to be checked", node->path);
+	if (q->autoclear & AUTOCLEAR_BITMAPS)
+		return err_set(err, -EINVAL,
+			"%s: has persistent bitmaps, which are not counted here:"
+			" use qemu-img check",
+			node->path);
 	if (fstat(node->meta, &st))
 		return err_set(err, -errno, "%s: %s", node->path, strerror(errno));
 	n.clusters = align_up((u64)st.st_size, q->cluster) >> q->cluster_bits;

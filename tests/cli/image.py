@@ -147,6 +147,18 @@ def check_finds_and_repairs():
     refused(1, ["nothing to check"], "check", contents("plain"))
 
 
+def bitmaps_are_left_alone():
+    if not QEMU:
+        return
+    name = path("bitmap.qcow2")
+    well("create", name, "--size", "10M")
+    qemu("bitmap", "--add", name, "b")
+    refused(1, ["bitmaps"], "check", "--repair", name)
+    refused(1, ["bitmaps"], "resize", name, "--size", "20M")
+    assert facts(name)["size"] == 10 << 20
+    qemu("check", "-q", name)
+
+
 def what_is_no_image_is_one_line():
     bad = path("bad.qcow2")
     with open(bad, "wb") as f:

@@ -2,6 +2,7 @@
 #include "image_file.h"
 #include <errno.h>
 #include <poll.h>
+#include <seccomp.h>
 #include <sys/wait.h>
 
 #define SIZE (4 * MiB)
@@ -211,6 +212,37 @@ static void submit_never_calls_back(void **state)
 	image_close(b);
 }
 
+static int without_io_uring(const char *path)
+{
+	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
+	struct err err = { 0 };
+	struct block *b;
+	u8 buf[512];
+
+	if (!ctx || seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(io_uring_setup), 0) ||
+		seccomp_load(ctx))
+		return 2;
+	seccomp_release(ctx);
+	if (block_open(&b, path, &ways[0], &err))
+		return 3;
+	if (strcmp(block_info(b).io, "threads") || block_read(b, 0, buf, sizeof(buf)) ||
+		block_write(b, 0, buf, sizeof(buf)))
+		return 4;
+	return block_close(b, &err) ? 5 : 0;
+}
+
+static void threads_do_where_io_uring_is_refused(void **state)
+{
+	const char *path = make_raw("l.raw", SIZE);
+	pid_t child = fork();
+	int status;
+
+	if (!child)
+		_exit(without_io_uring(path));
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
 /* ---- locks ---- */
 
 static void a_second_writer_is_refused_by_name(void **state)
@@ -294,6 +326,7 @@ int main(void)
 		cmocka_unit_test(zeroes_and_discards_make_holes),
 		cmocka_unit_test(many_requests_are_under_way_at_once),
 		cmocka_unit_test(submit_never_calls_back),
+		cmocka_unit_test(threads_do_where_io_uring_is_refused),
 		cmocka_unit_test(a_second_writer_is_refused_by_name),
 		cmocka_unit_test(readers_admit_readers_but_no_writer),
 		cmocka_unit_test(other_tools_respect_the_lock),
