@@ -118,19 +118,21 @@ static bool table_flush_needed(const struct block *b)
 	return b->top->format->dirty && b->top->format->dirty(b->top);
 }
 
+/* Tables that found no room are still in memory; what fdatasync() could not write is lost. */
+static bool may_try_again(int rc) { return rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG; }
+
 static int flush_slowly(struct block *b)
 {
 	struct node *n = b->top;
-	int rc = 0;
+	int rc;
 
 	if (b->sync_error)
 		return b->sync_error;
-	if (table_flush_needed(b))
+	if (table_flush_needed(b)) {
 		rc = n->format->flush(n);
-	else if (n->sync && n->writable && fdatasync(n->meta))
-		rc = -errno;
-	/* A full disk is not a lost write: the tables are still in memory. */
-	return rc == -ENOSPC ? rc : synced(b, rc);
+		return may_try_again(rc) ? rc : synced(b, rc);
+	}
+	return synced(b, n->sync && n->writable && fdatasync(n->meta) ? -errno : 0);
 }
 
 /* ---- the fast way ---- */

@@ -110,7 +110,17 @@ void qcow2_list_set(struct qcow2_list *l, u32 i, u64 value)
 
 /* ---- the header ---- */
 
-int qcow2_sync(struct qcow2 *q) { return q->n->sync && fdatasync(q->n->meta) ? -errno : 0; }
+/* What could not be written, for want of space or not, is gone, and no second try tells. */
+int qcow2_sync(struct qcow2 *q)
+{
+	if (!q->n->sync)
+		return 0;
+	node_wait_begin(q->n);
+	if (fdatasync(q->n->meta))
+		q->lost = true;
+	node_wait_end(q->n);
+	return q->lost ? -EIO : 0;
+}
 
 int qcow2_put_header(struct qcow2 *q, u32 at, const void *bytes, u32 len)
 {

@@ -113,6 +113,7 @@ struct qcow2 {
 	u64 *pending;  /* offsets of clusters that lose a reference with the next flush */
 	size_t pendings, pending_room;
 	bool changed;  /* the file's tables are behind */
+	bool lost;     /* what was waited for has failed: so does every flush */
 	u64 packed_at; /* the guest offset of `unpacked`; ~0: nothing */
 	u8 *unpacked;
 };
