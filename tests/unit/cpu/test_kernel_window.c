@@ -19,6 +19,7 @@ struct fixture {
 	struct memory memory;
 	struct memory_region *ram;
 	struct kernel_window w;
+	bool none;   /* a host that limits address space, or the thread sanitizer */
 	int pipe[2]; /* the kernel says whether memory may be read or written */
 };
 
@@ -32,8 +33,7 @@ static int setup(void **state)
 	assert_non_null(f->ram);
 	assert_int_equal(memory_add_slot(&f->memory, f->ram, gpa(0), 0, f->ram->size, &err), 0);
 	assert_int_equal(pipe(f->pipe), 0);
-	if (kernel_window_open(&f->w, &f->memory) < 0)
-		skip(); /* a host that limits address space */
+	f->none = kernel_window_open(&f->w, &f->memory) < 0;
 	for (unsigned i = 0; i < PAGES; i++)
 		f->ram->host[i * PAGE_SIZE] = (u8)(i * 7 + 1);
 	*state = f;
@@ -44,12 +44,23 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	kernel_window_close(&f->w);
+	if (!f->none)
+		kernel_window_close(&f->w);
 	memory_fini(&f->memory);
 	close(f->pipe[0]);
 	close(f->pipe[1]);
 	free(f);
 	return 0;
+}
+
+/* Not in setup(), which cannot skip. */
+static struct fixture *fixture(void **state)
+{
+	struct fixture *f = *state;
+
+	if (f->none)
+		skip();
+	return f;
 }
 
 static u8 *page(const struct fixture *f, unsigned i) { return f->ram->host + i * PAGE_SIZE; }
@@ -94,7 +105,7 @@ static void kernel_sums_never_leave_the_window(void **state)
 	static const u64 lows[] = { 0, 1, 0x1234567890, KERNEL_PIECE / 2, KERNEL_PIECE - 1 };
 	static const s64 disps[] = { 0, 1, -1, INT32_MAX, INT32_MIN, (s64)(36 * GiB),
 		-(s64)(36 * GiB) };
-	struct fixture *f = *state;
+	struct fixture *f = fixture(state);
 	u64 base = (u64)(uintptr_t)f->w.base;
 	unsigned inside = 0;
 
@@ -121,7 +132,7 @@ static void kernel_sums_never_leave_the_window(void **state)
 
 static void kernel_pieces_get_regions_as_long_as_there_are_some(void **state)
 {
-	struct fixture *f = *state;
+	struct fixture *f = fixture(state);
 	unsigned first = kernel_window_region_for(&f->w, DIRECT);
 
 	assert_int_equal(kernel_window_region_of(&f->w, DIRECT + KERNEL_PIECE - 1), first);
@@ -142,7 +153,7 @@ static void kernel_pieces_get_regions_as_long_as_there_are_some(void **state)
 
 static void kernel_page_is_reachable_while_shown(void **state)
 {
-	struct fixture *f = *state;
+	struct fixture *f = fixture(state);
 
 	kernel_window_region_for(&f->w, DIRECT);
 	assert_int_equal(byte_at(f, DIRECT), -1);
@@ -165,7 +176,7 @@ static void kernel_page_is_reachable_while_shown(void **state)
 /* A page of RAM that is shown at several addresses is hidden at all of them. */
 static void kernel_page_is_hidden_wherever_it_is_shown(void **state)
 {
-	struct fixture *f = *state;
+	struct fixture *f = fixture(state);
 
 	kernel_window_region_for(&f->w, DIRECT);
 	kernel_window_region_for(&f->w, TEXT);
@@ -189,7 +200,7 @@ static void kernel_page_is_hidden_wherever_it_is_shown(void **state)
  */
 static void kernel_extents_never_run_out(void **state)
 {
-	struct fixture *f = *state;
+	struct fixture *f = fixture(state);
 
 	kernel_window_region_for(&f->w, STACKS);
 	for (unsigned i = 0; i < 64; i++)
