@@ -130,3 +130,12 @@ int io_pwrite(int fd, const void *buf, u64 len, u64 offset)
 
 	return all(fd, true, &v, 1, offset);
 }
+
+u64 io_hole(int fd, u64 offset, u64 len)
+{
+	off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
+
+	if (data < 0)
+		return errno == ENXIO ? len : 0; /* none behind it */
+	return (u64)data > offset ? min_u64((u64)data - offset, len) : 0;
+}

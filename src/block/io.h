@@ -47,6 +47,9 @@ NODISCARD int io_pwrite(int fd, const void *buf, u64 len, u64 offset);
 NODISCARD int io_preadv(int fd, const struct iovec *iov, unsigned iovcnt, u64 offset);
 NODISCARD int io_pwritev(int fd, const struct iovec *iov, unsigned iovcnt, u64 offset);
 
+/* How many of the `len` bytes from offset on are a hole in the file; 0 where it cannot be told. */
+u64 io_hole(int fd, u64 offset, u64 len);
+
 /* The part [skip, skip + len) of a vector, into out, which has room for iovcnt; how many rows. */
 unsigned io_slice(const struct iovec *iov, unsigned iovcnt, u64 skip, u64 len, struct iovec *out);
 void io_zero(const struct iovec *iov, unsigned iovcnt);

@@ -49,6 +49,12 @@ static int copy(struct node *from, struct block *to, struct progress *p)
 		rc = node_map(from, at, from->size - at, true, &in, &e);
 		if (rc || e.kind == EXTENT_ZERO)
 			continue;
+		u64 hole = e.kind == EXTENT_DATA ? io_hole(in->meta, e.at, e.len) : 0;
+
+		if (hole >= BLOCK_SECTOR) {
+			e.len = align_down(hole, BLOCK_SECTOR);
+			continue;
+		}
 		e.len = min_u64(e.len, PIECE);
 		rc = node_read_buf(from, at, buf, e.len);
 		if (!rc)

@@ -115,6 +115,21 @@ def convert_keeps_the_contents():
     refused(1, ["No such file"], "convert", path("none"), path("other"))
 
 
+def convert_skips_holes():
+    raw, there = path("sparse.raw"), path("sparse.qcow2")
+    with open(raw, "wb") as f:
+        f.truncate(1 << 40)
+        f.seek((1 << 39) + 12345)
+        f.write(b"in the middle of it")
+    well("convert", raw, there, "--force")
+    assert os.stat(there).st_blocks * 512 < 8 << 20
+    well("convert", there, path("sparse.back"), "--format", "raw", "--force")
+    with open(path("sparse.back"), "rb") as f:
+        f.seek((1 << 39) + 12345)
+        assert f.read(19) == b"in the middle of it"
+    qemu("check", "-q", there)
+
+
 def resize_grows_and_shrinks_when_told():
     for kind in ("qcow2", "raw"):
         name = path(f"resize.{kind}")
