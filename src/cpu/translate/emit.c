@@ -50,9 +50,9 @@ void emit_link_to_space(struct emit *e, u64 target, unsigned code_space)
 	e->links[e->link_count - 1].space = (u8)code_space;
 }
 
-/* Each exit's stub: mov ecx, code; jmp to what all exits share. A lookup's says where to, first; what
- * leads to the vectors comes back. They lie apart from the blocks, which are what the processor's caches
- * are to hold. */
+/* Each exit's stub: mov ecx, code; jmp to what all exits share. A lookup's says where to, first;
+ * what leads to the vectors comes back. They lie apart from the blocks, which are what the
+ * processor's caches are to hold. */
 void emit_finish(struct emit *e)
 {
 	struct translator *t = e->t;
@@ -66,8 +66,8 @@ void emit_finish(struct emit *e)
 		bool longer = kind == EXIT_VECTOR || kind == EXIT_LOOKUP;
 
 		t->outs_at -= longer ? LONG_OUT_SIZE : OUT_SIZE;
-		struct asm_buf a = asm_buf_for(
-			t, t->mem.rw + t->outs_at, longer ? LONG_OUT_SIZE : OUT_SIZE);
+		struct asm_buf a =
+			asm_buf_for(t, t->mem.rw + t->outs_at, longer ? LONG_OUT_SIZE : OUT_SIZE);
 		const u8 *stub = codemem_rx(&t->mem, a.at);
 
 		asm_patch(e->outs[i].site, a.at);

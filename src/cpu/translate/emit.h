@@ -44,8 +44,8 @@ struct facts {
 	u64 value[X86_GPRS];
 };
 
-#define OUTS_MAX   (6u * TBLOCK_OPS)
-#define OUT_SIZE   10u /* bytes of an exit's stub ... */
+#define OUTS_MAX      (6u * TBLOCK_OPS)
+#define OUT_SIZE      10u /* bytes of an exit's stub ... */
 #define LONG_OUT_SIZE 18u /* ... and of one of a lookup, or that leads to the vectors */
 
 struct emit {
