@@ -101,6 +101,15 @@ struct hpet_table { /* IA-PC HPET 1.0a, 3.2.4 */
 	u8 flags;
 } PACKED;
 
+struct mcfg { /* PCI Firmware 3.0, 4.1.2: one segment, all buses */
+	struct header header;
+	u64 reserved0;
+	u64 base;
+	u16 segment;
+	u8 first_bus, last_bus;
+	u32 reserved1;
+} PACKED;
+
 struct madt { /* 5.2.12 */
 	struct header header;
 	u32 lapic_base, flags;
@@ -143,6 +152,7 @@ static_assert(offsetof(struct fadt, reset) == 116, "5.2.9");
 static_assert(offsetof(struct fadt, x_dsdt) == 140, "5.2.9");
 static_assert(sizeof(struct facs) == 64, "5.2.10");
 static_assert(sizeof(struct hpet_table) == 56, "HPET 1.0a 3.2.4");
+static_assert(sizeof(struct mcfg) == 60, "PCI Firmware 3.0, 4.1.2");
 
 #define LAPIC_BASE  0xfee00000u
 #define IOAPIC_BASE 0xfec00000u
@@ -337,6 +347,16 @@ static u32 add_hpet(struct acpi_image *image, const struct acpi_config *c)
 	return start;
 }
 
+static u32 add_mcfg(struct acpi_image *image, const struct acpi_config *c)
+{
+	struct mcfg mcfg = { .header = header("MCFG", 1), .base = c->pci->ecam, .last_bus = 255 };
+	u32 start = begin(image, 16);
+
+	append(image, &mcfg, sizeof(mcfg));
+	end(image, start, true);
+	return start;
+}
+
 /* RSDT and XSDT, 5.2.7 and 5.2.8: the same list in pointers of 4 and 8 bytes. */
 static u32 add_list(struct acpi_image *image, const char *signature, u32 pointer_size,
 	const u32 *offsets, unsigned count)
@@ -375,7 +395,7 @@ static void fill_rsdp(struct acpi_image *image, u32 rsdt, u32 xsdt)
 
 int acpi_build(struct acpi_image *image, const struct acpi_config *c, struct err *err)
 {
-	u32 listed[3];
+	u32 listed[4];
 	unsigned count = 0;
 
 	if (!c->cpus || c->cpus > ACPI_CPUS_MAX)
@@ -393,6 +413,8 @@ int acpi_build(struct acpi_image *image, const struct acpi_config *c, struct err
 	listed[count++] = add_madt(image, c);
 	if (c->hpet_id)
 		listed[count++] = add_hpet(image, c);
+	if (c->pci)
+		listed[count++] = add_mcfg(image, c);
 	u32 rsdt = add_list(image, "RSDT", 4, listed, count);
 	u32 xsdt = add_list(image, "XSDT", 8, listed, count);
 	fill_rsdp(image, rsdt, xsdt);

@@ -1,11 +1,12 @@
 /*
- * The ACPI tables of the machine (ACPI 6.4): RSDP, RSDT, XSDT, FADT, FACS, MADT, HPET, DSDT. Built
- * in a buffer as one image for a fixed place below 1 MiB, then copied to guest memory. The boot
- * layer knows no devices: whoever assembles the machine says what it has.
+ * The ACPI tables of the machine (ACPI 6.4): RSDP, RSDT, XSDT, FADT, FACS, MADT, HPET, MCFG, DSDT.
+ * Built in a buffer as one image for a fixed place below 1 MiB, then copied to guest memory. The
+ * boot layer knows no devices: whoever assembles the machine says what it has.
  */
 #pragma once
 #include "base/err.h"
 #include "base/types.h"
+#include "bus/pci.h"
 #include "memory/memory.h"
 
 /* The RSDP is first, on the 16-byte boundary where legacy systems search (5.2.5.1). SMBIOS has the
@@ -39,6 +40,7 @@ struct acpi_config {
 	unsigned com_ports; /* 0 to 2 */
 	bool i8042;	    /* keyboard controller */
 	bool vga;
+	const struct pci_map *pci; /* NULL: no PCI */
 };
 
 struct acpi_table {

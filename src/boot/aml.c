@@ -152,12 +152,24 @@ void aml_name_eisaid(struct aml *a, const char *text, const char *id)
 	put_int(a, __builtin_bswap32(v));
 }
 
-void aml_name_package(struct aml *a, const char *text, const u8 *values, unsigned count)
+void aml_int(struct aml *a, u64 value) { put_int(a, value); }
+
+void aml_package(struct aml *a, u8 count)
 {
-	name(a, text);
 	put_byte(a, OP_PACKAGE);
 	open_package(a);
-	put_byte(a, (u8)count);
+	put_byte(a, count);
+}
+
+void aml_name_open(struct aml *a, const char *text, u8 count)
+{
+	name(a, text);
+	aml_package(a, count);
+}
+
+void aml_name_package(struct aml *a, const char *text, const u8 *values, unsigned count)
+{
+	aml_name_open(a, text, (u8)count);
 	for (unsigned i = 0; i < count; i++)
 		put_int(a, values[i]);
 	aml_close(a);
@@ -200,6 +212,43 @@ void aml_crs_memory(struct aml *a, u32 base, u32 len)
 	put_le32(bytes + 4, base);
 	put_le32(bytes + 8, len);
 	put(a, bytes, sizeof(bytes));
+}
+
+/* 6.4.3.5: address space descriptors of 16, 32 and 64 bits, with both ends fixed, for what is
+ * passed on to the devices behind. `how` is the type's own flags. */
+enum { SPACE_MEMORY = 0, SPACE_IO = 1, SPACE_BUS = 2 };
+#define RANGE_FIXED	0x0c
+#define IO_ALL		0x03
+#define MEMORY_WRITE	0x01
+#define MEMORY_PREFETCH 0x06
+
+static void range(struct aml *a, u8 tag, unsigned width, u8 space, u8 how, u64 first, u64 last)
+{
+	const u64 numbers[] = { 0, first, last, 0, last - first + 1 };
+
+	put(a, (u8[]){ tag, (u8)(3 + ARRAY_LEN(numbers) * width), 0, space, RANGE_FIXED, how }, 6);
+	for (unsigned i = 0; i < ARRAY_LEN(numbers); i++)
+		put(a, &numbers[i], width);
+}
+
+void aml_crs_bus_range(struct aml *a, u8 first, u8 last)
+{
+	range(a, 0x88, 2, SPACE_BUS, 0, first, last);
+}
+
+void aml_crs_io_range(struct aml *a, u16 first, u16 last)
+{
+	range(a, 0x88, 2, SPACE_IO, IO_ALL, first, last);
+}
+
+void aml_crs_memory_range(struct aml *a, u32 base, u32 len)
+{
+	range(a, 0x87, 4, SPACE_MEMORY, MEMORY_WRITE, base, base + (len - 1));
+}
+
+void aml_crs_memory64_range(struct aml *a, u64 base, u64 len)
+{
+	range(a, 0x8a, 8, SPACE_MEMORY, MEMORY_WRITE | MEMORY_PREFETCH, base, base + (len - 1));
 }
 
 /* 6.4.2.9: a checksum of zero means "not checked". */

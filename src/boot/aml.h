@@ -32,6 +32,10 @@ void aml_close(struct aml *a);
 void aml_name_int(struct aml *a, const char *name, u64 value);
 void aml_name_string(struct aml *a, const char *name, const char *text);
 void aml_name_eisaid(struct aml *a, const char *name, const char *id); /* "PNP0501" */
+/* Name (name, Package (count) { ... }), and a package inside of one; closed by aml_close(). */
+void aml_name_open(struct aml *a, const char *name, u8 count);
+void aml_package(struct aml *a, u8 count);
+void aml_int(struct aml *a, u64 value); /* an element */
 void aml_name_package(struct aml *a, const char *name, const u8 *values, unsigned count);
 
 /* Name (_CRS, ResourceTemplate () { ... }), closed by aml_crs_end(). */
@@ -39,4 +43,9 @@ void aml_crs(struct aml *a);
 void aml_crs_io(struct aml *a, u16 base, u8 len);
 void aml_crs_irq(struct aml *a, u8 irq); /* edge-triggered, active high, exclusive: as ISA has it */
 void aml_crs_memory(struct aml *a, u32 base, u32 len);
+/* What a bridge passes on: bus numbers, ports, memory. */
+void aml_crs_bus_range(struct aml *a, u8 first, u8 last);
+void aml_crs_io_range(struct aml *a, u16 first, u16 last);
+void aml_crs_memory_range(struct aml *a, u32 base, u32 len);
+void aml_crs_memory64_range(struct aml *a, u64 base, u64 len);
 void aml_crs_end(struct aml *a);

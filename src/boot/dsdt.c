@@ -2,8 +2,9 @@
  * The DSDT: what a guest cannot find by itself. Processors, the devices of the ISA bus, the ports
  * and pages the platform occupies, and the sleep state that powers off.
  *
- * There is no PCI bus yet; when there is, the ISA devices move under its bridge and only devices()
- * changes. The power button is the fixed one of the PM1 block, which needs no object here.
+ * The ISA devices stand beside the PCI host bridge: what they decode is theirs before anything on
+ * PCI sees it, and guests without PCI find them, too. The power button is the fixed one of the PM1
+ * block, which needs no object here.
  */
 #include "boot/acpi.h"
 #include "boot/aml.h"
@@ -73,11 +74,59 @@ static void platform(struct aml *a, const struct acpi_config *c)
 	aml_crs_io(a, c->ports.base, (u8)c->ports.len);
 	if (c->ports.smi_command)
 		aml_crs_io(a, c->ports.smi_command, 1);
-	if (c->ports.reset)
+	if (c->ports.reset && !c->pci) /* else within the bridge's ports */
 		aml_crs_io(a, c->ports.reset, 1);
+	if (c->pci)
+		aml_crs_memory(a, (u32)c->pci->ecam, 256 * MiB);
 	aml_crs_memory(a, 0xfec00000, 0x1000);
 	aml_crs_memory(a, 0xfee00000, 0x1000);
 	aml_crs_end(a);
+	aml_close(a);
+}
+
+/* 6.2.13: for each slot and pin, INTA# being pin 0 here, the global interrupt. */
+static void pci_routing(struct aml *a, const struct pci_map *p)
+{
+	aml_name_open(a, "_PRT", PCI_SLOTS * 4);
+	for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
+		for (unsigned pin = 1; pin <= 4; pin++) {
+			aml_package(a, 4);
+			aml_int(a, slot << 16 | 0xffff);
+			aml_int(a, pin - 1);
+			aml_int(a, 0);
+			aml_int(a, p->first_pin + pci_link(slot, pin));
+			aml_close(a);
+		}
+	aml_close(a);
+}
+
+#define PCI_PORTS 0xcf8u /* eight of them are the bridge's own */
+
+static void pci_windows(struct aml *a, const struct pci_map *p)
+{
+	aml_crs(a);
+	aml_crs_bus_range(a, 0, 255);
+	aml_crs_io(a, PCI_PORTS, 8);
+	aml_crs_io_range(a, 0, PCI_PORTS - 1);
+	aml_crs_io_range(a, PCI_PORTS + 8, 0xffff);
+	for (unsigned i = 0; i < ARRAY_LEN(p->low); i++)
+		if (p->low[i].len)
+			aml_crs_memory_range(a, (u32)p->low[i].base, (u32)p->low[i].len);
+	if (p->high.len)
+		aml_crs_memory64_range(a, p->high.base, p->high.len);
+	aml_crs_end(a);
+}
+
+static void pci(struct aml *a, const struct pci_map *p)
+{
+	aml_device(a, "PCI0");
+	aml_name_eisaid(a, "_HID", "PNP0A08");
+	aml_name_eisaid(a, "_CID", "PNP0A03");
+	aml_name_int(a, "_UID", 0);
+	aml_name_int(a, "_SEG", 0);
+	aml_name_int(a, "_BBN", 0);
+	pci_windows(a, p);
+	pci_routing(a, p);
 	aml_close(a);
 }
 
@@ -103,6 +152,8 @@ static void devices(struct aml *a, const struct acpi_config *c)
 		isa_devices(a, i8042, ARRAY_LEN(i8042));
 	if (c->hpet_id)
 		hpet(a);
+	if (c->pci)
+		pci(a, c->pci);
 }
 
 u32 acpi_dsdt(u8 *to, u32 size, const struct acpi_config *c)

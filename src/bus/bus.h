@@ -26,7 +26,7 @@ struct bus_window {
 	const char *name;
 };
 
-#define BUS_WINDOWS_MAX 64
+#define BUS_WINDOWS_MAX 256
 
 struct bus {
 	struct bus_window windows[BUS_SPACES][BUS_WINDOWS_MAX];

@@ -14,6 +14,7 @@
 #include "bus/bus.h"
 #include "bus/clock.h"
 #include "bus/irq.h"
+#include "bus/pci.h"
 #include "memory/memory.h"
 #include "state/field.h"
 
@@ -25,6 +26,8 @@ struct device_env {
 	struct memory *memory;
 	struct guest_clock *clock;
 	struct msi_sink msi;
+	struct pci_bus *pci;			 /* devices with a slot of their own */
+	unsigned slot;				 /* which one; PCI_ANY_SLOT */
 	struct irq_line lines[DEVICE_LINES_MAX]; /* outputs; each class documents which is which */
 	void *machine;
 	void (*power_off)(void *machine);

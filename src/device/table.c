@@ -4,6 +4,7 @@
 #include "device/device.h"
 #include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
+#include "device/pci/q35.h"
 
 const struct device_class *const device_classes[] = {
 	&pic_class,
@@ -18,6 +19,7 @@ const struct device_class *const device_classes[] = {
 	&lapic_class,
 	&ioapic_class,
 	&hpet_class,
+	&q35_class,
 };
 
 const unsigned device_class_count = ARRAY_LEN(device_classes);

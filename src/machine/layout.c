@@ -5,8 +5,8 @@
  *   0x000a0000 - 0x000bffff  video memory: the bus's
  *   0x000c0000 - 0x000fffff  RAM, where firmware would put ROM shadows; our tables are here
  *   0x00100000 - 0xbfffffff  RAM, as much as there is
- *   0xc0000000 - 0xffffffff  the bus's: PCI, APICs, HPET, firmware
- *   0x100000000 ...          the rest of RAM
+ *   0xc0000000 - 0xffffffff  the bus's: PCI (machine/pci.c), APICs, HPET, firmware
+ *   0x100000000 ...          the rest of RAM, then PCI's 64-bit BARs
  *
  * One region backs all of it. Below 3 GiB its offsets are the guest-physical addresses, so the
  * pages behind the video hole are never touched and cost nothing.

@@ -12,6 +12,7 @@
 #include "boot/smbios.h"
 #include "device/legacy/acpi_pm.h"
 #include "device/legacy/hpet.h"
+#include "device/pci/q35.h"
 #include "machine/machine_priv.h"
 #include "x86/msr.h"
 #include <errno.h>
@@ -63,6 +64,7 @@ static int load_tables(struct machine *m, u64 *rsdp, struct err *err)
 {
 	AUTO_FREE struct acpi_image *acpi = calloc(1, sizeof(*acpi));
 	AUTO_FREE struct smbios_image *smbios = calloc(1, sizeof(*smbios));
+	const struct pci_map map = pci_layout(m);
 	const struct acpi_config config = {
 		.cpus = m->config.cpus,
 		.ports = {
@@ -72,8 +74,8 @@ static int load_tables(struct machine *m, u64 *rsdp, struct err *err)
 			.control = ACPI_PM1A_CNT,
 			.timer = ACPI_PM_TMR,
 			.gpe0 = ACPI_PM_GPE0,
-			.reset = ACPI_PM_RESET,
-			.reset_value = ACPI_PM_RESET_ON,
+			.reset = Q35_RESET,
+			.reset_value = Q35_RESET_ON,
 		},
 		.timer_32bit = true,
 		.sci_irq = ACPI_PM_SCI_IRQ,
@@ -82,6 +84,7 @@ static int load_tables(struct machine *m, u64 *rsdp, struct err *err)
 		.hpet_min_tick = HPET_MIN_TICK,
 		.com_ports = 2,
 		.i8042 = true,
+		.pci = &map,
 	};
 	const struct smbios_config about = { .cpus = m->config.cpus };
 
@@ -120,6 +123,7 @@ int load_guest(struct machine *m, struct err *err)
 
 	pthread_mutex_lock(&m->lock);
 	parts_reset(m);
+	pci_power_on(m);
 	reset_cpus(m);
 	pthread_mutex_unlock(&m->lock);
 

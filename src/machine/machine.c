@@ -41,6 +41,7 @@ static void init_locked_parts(struct machine *m)
 	pthread_cond_init(&m->gate_changed, NULL);
 	memory_init(&m->memory);
 	bus_init(&m->bus);
+	pci_bus_init(&m->pci, &m->bus, (struct msi_sink){ irq_msi, m });
 	clock_init(&m->clock);
 	m->clock.host_ns = host_ns;
 	m->clock.rearm = rearm;

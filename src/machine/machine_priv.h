@@ -3,13 +3,14 @@
 #include "boot/boot.h"
 #include "bus/bus.h"
 #include "bus/clock.h"
+#include "bus/pci.h"
 #include "device/apic/ioapic.h"
 #include "device/apic/lapic.h"
 #include "machine/console.h"
 #include "machine/machine.h"
 #include <pthread.h>
 
-#define MACHINE_PARTS_MAX 24
+#define MACHINE_PARTS_MAX 32
 #define ISA_LINES	  16
 
 struct machine_cpu {
@@ -49,6 +50,7 @@ struct machine {
 
 	pthread_mutex_t lock; /* guards what follows, up to the next lock */
 	struct bus bus;
+	struct pci_bus pci;
 	struct guest_clock clock;
 	struct lapic_bus apics;
 	struct machine_part parts[MACHINE_PARTS_MAX];
@@ -94,6 +96,12 @@ void irq_wire_cpu(struct machine_cpu *c);
 void irqchip_attach(struct machine *m);	 /* once the parts are made */
 int irqchip_give(struct machine_cpu *c); /* after push; 0 or -errno */
 int irqchip_take(struct machine_cpu *c); /* after pull; the same */
+
+/* pci.c: what firmware does to PCI. */
+#define MACHINE_ECAM  0xe0000000u
+#define PCI_FIRST_PIN 16u /* of the I/O APIC's, where link 0 ends */
+struct pci_map pci_layout(const struct machine *m);
+void pci_power_on(struct machine *m); /* after parts_reset(); lock held */
 
 /* access.c: what vcpus ask of the machine. */
 extern const struct vcpu_ops access_ops;

@@ -8,6 +8,7 @@
 #include "device/legacy/acpi_pm.h"
 #include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
+#include "device/pci/q35.h"
 #include "machine/machine_priv.h"
 #include <errno.h>
 #include <stdio.h>
@@ -52,6 +53,7 @@ static const struct machine_place places[] = {
 	{ &uart_class, "uart1", .base = 0x2f8, .wires = { ISA(0, 3) } },
 	{ &i8042_class, "i8042", .wires = { ISA(0, 1), ISA(1, 12) } },
 	{ &acpi_pm_class, "acpi-pm", .wires = { ISA(0, ACPI_PM_SCI_IRQ) } },
+	{ &q35_class, "pci", .wires = { { irq_pin, 0, PCI_LINKS, PCI_FIRST_PIN } } },
 	{ &debug_exit_class, "debug-exit" },
 	{ &post_port_class, "post-port" },
 	{ &debugcon_class, "debugcon" },
@@ -118,6 +120,8 @@ static struct device_env common_env(struct machine *m)
 		.memory = &m->memory,
 		.clock = &m->clock,
 		.msi = { irq_msi, m },
+		.pci = &m->pci,
+		.slot = PCI_ANY_SLOT,
 		.machine = m,
 		.power_off = power_off,
 		.reset = reset,

@@ -23,6 +23,7 @@ struct input {
 struct bench {
 	struct guest_clock clock;
 	struct bus bus;
+	struct pci_bus pci;
 	struct lapic_bus apics;
 	struct device *dev;
 	struct device_env env;
@@ -115,6 +116,43 @@ static void op_read(struct bench *b, struct input *in)
 		b->dev->class->read(b->dev, 0, choose_offset(in, PAGE_LEN) & ~3ull, 4);
 }
 
+/* Configuration space, of whatever slot; and BARs where a guest likes to have them. */
+static void op_config(struct bench *b, struct input *in)
+{
+	unsigned slot = take8(in) & 1, size = 1u << take8(in) % 3;
+
+	pci_config_write(&b->pci, slot, take8(in), size, (u32)take(in, size));
+}
+
+static void op_config_read(struct bench *b, struct input *in)
+{
+	pci_config_read(&b->pci, take8(in) & 1, take8(in), 1u << take8(in) % 3);
+}
+
+static void op_bar(struct bench *b, struct input *in)
+{
+	const struct pci_function *fn = b->pci.slots[0];
+	const struct pci_bar *bar = fn ? &fn->bars[take8(in) % PCI_BARS] : NULL;
+
+	if (!bar || !bar->kind)
+		return;
+	if (!bar->mapped) {
+		u32 base = (u32)bar->index << 28 | 0x80000000;
+
+		pci_config_write(&b->pci, 0, PCI_BAR0 + 4 * bar->index, 4, base);
+		pci_config_write(&b->pci, 0, PCI_COMMAND, 2, 7);
+		return;
+	}
+	enum bus_space space = bar->kind == PCI_BAR_IO ? BUS_PORT : BUS_MMIO;
+	unsigned how = take8(in), size = 1u << (how & (space == BUS_PORT ? 1 : 3));
+	u64 at = bar->at + choose_offset(in, bar->size);
+
+	if (how & 0x80)
+		bus_read(&b->bus, space, at, size);
+	else
+		bus_write(&b->bus, space, at, size, take(in, size));
+}
+
 /* Time passes with everyone watching: each timer at its moment. */
 static void op_advance(struct bench *b, struct input *in)
 {
@@ -151,7 +189,14 @@ static void op_reset(struct bench *b, struct input *in)
 /* A second device that loads what the first saved must be equal to it. */
 static void op_migrate(struct bench *b, struct input *in)
 {
-	struct device *other = device_new(b->dev->class, "copy", &b->env, NULL);
+	struct device_env env = b->env;
+	struct pci_bus pci;
+	struct bus bus;
+
+	bus_init(&bus);
+	pci_bus_init(&pci, &bus, b->env.msi);
+	env.pci = &pci;
+	struct device *other = device_new(b->dev->class, "copy", &env, NULL);
 	struct blob saved = { 0 }, again = { 0 };
 	struct err err = { 0 };
 
@@ -234,16 +279,26 @@ static void (*const ops[])(struct bench *, struct input *) = {
 	op_damage,
 	op_outside,
 	op_local_apic,
+	op_config,
+	op_config,
+	op_config_read,
+	op_bar,
+	op_bar,
+	op_bar,
+	op_bar,
 };
 
 static void open_bench(struct bench *b, const struct device_class *class)
 {
 	*b = (struct bench){ .backend = 16 };
 	bus_init(&b->bus);
+	pci_bus_init(&b->pci, &b->bus, (struct msi_sink){ on_msi, b });
 	clock_init(&b->clock);
 	b->env = (struct device_env){
 		.clock = &b->clock,
 		.msi = { on_msi, b },
+		.pci = &b->pci,
+		.slot = PCI_ANY_SLOT,
 		.machine = b,
 		.power_off = on_event,
 		.reset = on_event,

@@ -1,15 +1,12 @@
 /*
  * ACPI fixed hardware (ACPI 6.4, 4.8): PM1a event and control blocks, power-management timer,
- * general-purpose event block 0, SMI command port; and the reset control register at 0xcf9.
+ * general-purpose event block 0, SMI command port.
  *
  * The timer's value is the guest clock in units of 1/3579545 s. TMR_STS is set each time its
  * highest bit changes; the changes up to `seen` have been accounted for, and a timer stands at
  * the next one while its interrupt is enabled and not yet raised.
  *
  * lines[0] is SCI: a level, high while SCI_EN and any enabled status bit are set.
- *
- * The reset register's window is the dword at 0xcf8: a dword there is PCI's configuration address,
- * not four bytes of which the second would reset the machine. Only a byte at 0xcf9 counts.
  */
 #include "device/legacy/acpi_pm.h"
 #include "base/bits.h"
@@ -18,7 +15,7 @@
 #include "device/legacy/legacy.h"
 #include <errno.h>
 
-enum { WINDOW_PM, WINDOW_SMI, WINDOW_RESET };
+enum { WINDOW_PM, WINDOW_SMI };
 
 #define TIMER_HZ 3579545u
 
@@ -43,11 +40,6 @@ enum { PM1_STS = 0, PM1_EN = 2, PM1_CNT = 4, PM_TMR = 8, GPE0_STS = 0x20, GPE0_E
 #define CNT_SLP_EN    BIT(13)
 #define CNT_WRITABLE  (CNT_BM_RLD | CNT_SLP_TYP)
 
-/* Reset control register: a rising RST_CPU resets; SYS_RST and FULL_RST choose how much. */
-#define RESET_CONTROL 1u /* offset in the window at 0xcf8 */
-#define RST_CPU	      BIT(2)
-#define RST_STORED    (BIT(1) | BIT(3))
-
 struct acpi_pm {
 	struct device dev;
 	struct clock_timer timer;
@@ -56,7 +48,6 @@ struct acpi_pm {
 	u16 pm1_sts, pm1_en, pm1_cnt;
 	u16 gpe_sts, gpe_en;
 	u8 smi_cmd, smi_data;
-	u8 reset_control;
 };
 
 static struct acpi_pm *pm_of(struct device *d) { return container_of(d, struct acpi_pm, dev); }
@@ -153,10 +144,7 @@ static u64 pm_read(struct device *d, unsigned window, u64 offset, unsigned size)
 	switch (window) {
 	case WINDOW_PM: return read_pm(p, offset, size);
 	case WINDOW_SMI: return offset ? p->smi_data : p->smi_cmd | (u64)p->smi_data << 8;
-	default:
-		if (size == 1 && offset == RESET_CONTROL)
-			return p->reset_control;
-		return mask_bytes(size);
+	default: return mask_bytes(size);
 	}
 }
 
@@ -223,15 +211,6 @@ static void write_smi(struct acpi_pm *p, u64 offset, unsigned size, u64 value)
 	plan(p);
 }
 
-static void write_reset(struct acpi_pm *p, u8 v)
-{
-	bool rose = v & RST_CPU && !(p->reset_control & RST_CPU);
-
-	p->reset_control = v & (RST_STORED | RST_CPU);
-	if (rose && p->dev.env.reset)
-		p->dev.env.reset(p->dev.env.machine);
-}
-
 static void pm_write(struct device *d, unsigned window, u64 offset, unsigned size, u64 value)
 {
 	struct acpi_pm *p = pm_of(d);
@@ -240,8 +219,6 @@ static void pm_write(struct device *d, unsigned window, u64 offset, unsigned siz
 		write_pm(p, offset, size, value);
 	else if (window == WINDOW_SMI)
 		write_smi(p, offset, size, value);
-	else if (size == 1 && offset == RESET_CONTROL)
-		write_reset(p, (u8)value);
 }
 
 /* ---- reset, init, tables ---- */
@@ -253,7 +230,7 @@ static void pm_reset(struct device *d)
 	p->seen = ticks_now(p);
 	p->pm1_sts = p->pm1_en = p->gpe_sts = p->gpe_en = 0;
 	p->pm1_cnt = CNT_SCI_EN;
-	p->smi_cmd = p->smi_data = p->reset_control = 0;
+	p->smi_cmd = p->smi_data = 0;
 	/* Any width but the two that exist is the nearer one. */
 	p->timer_bits = p->timer_bits > 24 ? 32 : 24;
 	plan(p);
@@ -297,13 +274,12 @@ static const struct field pm_state[] = {
 	FIELD(struct acpi_pm, gpe_en),
 	FIELD(struct acpi_pm, smi_cmd),
 	FIELD(struct acpi_pm, smi_data),
-	FIELD(struct acpi_pm, reset_control),
 	FIELD_END,
 };
 
 const struct device_class acpi_pm_class = {
 	.name = "acpi_pm",
-	.doc = "ACPI power management registers and reset control",
+	.doc = "ACPI power management registers",
 	.size = sizeof(struct acpi_pm),
 	.init = pm_init,
 	.reset = pm_reset,
@@ -311,8 +287,7 @@ const struct device_class acpi_pm_class = {
 	.read = pm_read,
 	.write = pm_write,
 	.loaded = pm_loaded,
-	.windows = { { BUS_PORT, ACPI_PM_BASE, ACPI_PM_LEN }, { BUS_PORT, ACPI_PM_SMI_CMD, 2 },
-		{ BUS_PORT, ACPI_PM_RESET - RESET_CONTROL, 4 } },
+	.windows = { { BUS_PORT, ACPI_PM_BASE, ACPI_PM_LEN }, { BUS_PORT, ACPI_PM_SMI_CMD, 2 } },
 	.props = pm_props,
 	.state = pm_state,
 };

@@ -13,6 +13,14 @@
 
 static struct acpi_image image;
 
+static const struct pci_map pci = {
+	.io = { 0x1000, 0xf000 },
+	.low = { { 0xc0000000, 0x20000000 }, { 0xf0000000, 0xec00000 } },
+	.high = { 0x180000000, 0x8000000000 },
+	.ecam = 0xe0000000,
+	.first_pin = 16,
+};
+
 static const struct acpi_config pc = {
 	.cpus = 4,
 	.ports = {
@@ -34,6 +42,7 @@ static const struct acpi_config pc = {
 	.hpet_min_tick = 5000,
 	.com_ports = 2,
 	.i8042 = true,
+	.pci = &pci,
 };
 
 static u8 sum(const u8 *p, u32 len)
@@ -87,7 +96,7 @@ static void checksums_and_pointers(void **state)
 	for (u32 i = 0; i < (get_le32(rsdt + 4) - 36) / 4; i++)
 		assert_int_equal(get_le32(rsdt + 36 + 4 * i), get_le64(xsdt + 36 + 8 * i));
 
-	assert_int_equal(image.count, 7);
+	assert_int_equal(image.count, 8);
 	for (unsigned i = 0; i < image.count; i++) {
 		const struct acpi_table *t = &image.tables[i];
 		const u8 *p = image.data + t->offset;
@@ -142,6 +151,17 @@ static void madt(void **state)
 	assert_int_equal(count[1], 1);
 	assert_int_equal(count[2], 2);
 	assert_int_equal(count[4], 1);
+}
+
+static void mcfg(void **state)
+{
+	build(&pc);
+	const u8 *t = find("MCFG");
+
+	assert_non_null(t);
+	assert_int_equal(get_le32(t + 4), 60);
+	assert_int_equal(get_le64(t + 44), 0xe0000000);
+	assert_int_equal(get_le32(t + 52), 0xff000000); /* segment 0, buses 0 to 255 */
 }
 
 static void options(void **state)
@@ -296,6 +316,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(checksums_and_pointers),
 		cmocka_unit_test(fadt),
 		cmocka_unit_test(madt),
+		cmocka_unit_test(mcfg),
 		cmocka_unit_test(options),
 		cmocka_unit_test(refuses),
 		cmocka_unit_test(largest_fits),

@@ -16,6 +16,10 @@
 struct rig {
 	struct device *dev;
 	struct bus bus;
+	struct pci_bus pci;
+	unsigned messages; /* interrupts that were written */
+	u64 address;
+	u32 data;
 	struct guest_clock clock;
 	bool level[DEVICE_LINES_MAX];
 	unsigned rises[DEVICE_LINES_MAX];
@@ -31,6 +35,15 @@ static void rig_line(void *ctx, unsigned n, bool level)
 
 	r->rises[n] += level && !r->level[n];
 	r->level[n] = level;
+}
+
+static void rig_message(void *ctx, u64 address, u32 data)
+{
+	struct rig *r = ctx;
+
+	r->messages++;
+	r->address = address;
+	r->data = data;
 }
 
 static size_t rig_write(void *ctx, const u8 *data, size_t len)
@@ -63,6 +76,9 @@ static void rig_open(struct rig *r, const struct device_class *class)
 {
 	struct device_env env = {
 		.clock = &r->clock,
+		.pci = &r->pci,
+		.slot = PCI_ANY_SLOT,
+		.msi = { rig_message, r },
 		.machine = r,
 		.power_off = rig_power_off,
 		.reset = rig_reset,
@@ -74,6 +90,7 @@ static void rig_open(struct rig *r, const struct device_class *class)
 
 	*r = (struct rig){ .console_room = RIG_CONSOLE };
 	bus_init(&r->bus);
+	pci_bus_init(&r->pci, &r->bus, env.msi);
 	clock_init(&r->clock);
 	for (unsigned i = 0; i < DEVICE_LINES_MAX; i++)
 		env.lines[i] = (struct irq_line){ rig_line, r, i };

@@ -126,23 +126,6 @@ static void general_purpose_events_raise_sci(void **state)
 	rig_close(&r);
 }
 
-static void reset_register_needs_a_byte_write(void **state)
-{
-	struct rig r;
-
-	rig_open(&r, &acpi_pm_class);
-	/* A PCI configuration address whose second byte looks like a reset. */
-	out32(&r, 0xcf8, 0x80000600);
-	assert_int_equal(r.resets, 0);
-	out8(&r, 0xcf9, 0x02);
-	assert_int_equal(r.resets, 0);
-	out8(&r, 0xcf9, ACPI_PM_RESET_ON);
-	assert_int_equal(r.resets, 1);
-	out8(&r, 0xcf9, ACPI_PM_RESET_ON);
-	assert_int_equal(r.resets, 1);
-	rig_close(&r);
-}
-
 static void script(struct rig *r)
 {
 	clock_advance(&r->clock, clock_ns(3ull << 31, HZ));
@@ -174,7 +157,6 @@ int main(void)
 		cmocka_unit_test(status_is_kept_without_its_interrupt),
 		cmocka_unit_test(smi_commands_switch_sci),
 		cmocka_unit_test(general_purpose_events_raise_sci),
-		cmocka_unit_test(reset_register_needs_a_byte_write),
 		cmocka_unit_test(state_survives_migration),
 	};
 
