@@ -35,6 +35,8 @@ struct device_env {
 	void (*exit_code)(void *machine, u32 value); /* debug-exit: the byte the guest wrote */
 	const struct console_ops *console;	     /* serial ports */
 	void *console_ctx;
+	/* len random bytes; false: there are none now */
+	bool (*random)(void *machine, void *buf, size_t len);
 	u64 (*wall_clock)(void *machine); /* seconds since 1970, UTC, at guest time 0 */
 };
 

@@ -5,6 +5,7 @@
 #include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
 #include "device/pci/q35.h"
+#include "device/virtio/rng.h"
 
 const struct device_class *const device_classes[] = {
 	&pic_class,
@@ -20,6 +21,7 @@ const struct device_class *const device_classes[] = {
 	&ioapic_class,
 	&hpet_class,
 	&q35_class,
+	&virtio_rng_class,
 };
 
 const unsigned device_class_count = ARRAY_LEN(device_classes);

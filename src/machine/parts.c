@@ -9,10 +9,12 @@
 #include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
 #include "device/pci/q35.h"
+#include "device/virtio/rng.h"
 #include "machine/machine_priv.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 
 typedef void (*line_fn)(void *part, unsigned n, bool level);
 
@@ -54,6 +56,7 @@ static const struct machine_place places[] = {
 	{ &i8042_class, "i8042", .wires = { ISA(0, 1), ISA(1, 12) } },
 	{ &acpi_pm_class, "acpi-pm", .wires = { ISA(0, ACPI_PM_SCI_IRQ) } },
 	{ &q35_class, "pci", .wires = { { irq_pin, 0, PCI_LINKS, PCI_FIRST_PIN } } },
+	{ &virtio_rng_class, "rng" },
 	{ &debug_exit_class, "debug-exit" },
 	{ &post_port_class, "post-port" },
 	{ &debugcon_class, "debugcon" },
@@ -74,6 +77,11 @@ static void exit_code(void *machine, u32 value)
 static u64 wall_clock(void *machine)
 {
 	return (u64)((struct machine *)machine)->wall_base / 1000000000u;
+}
+
+static bool random_bytes(void *machine, void *buf, size_t len)
+{
+	return getrandom(buf, len, GRND_NONBLOCK) == (ssize_t)len;
 }
 
 static size_t console_write(void *ctx, const u8 *data, size_t len)
@@ -126,6 +134,7 @@ static struct device_env common_env(struct machine *m)
 		.power_off = power_off,
 		.reset = reset,
 		.exit_code = exit_code,
+		.random = random_bytes,
 		.wall_clock = wall_clock,
 	};
 }

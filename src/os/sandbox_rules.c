@@ -60,6 +60,9 @@ const struct sandbox_rule sandbox_rules[] = {
 	ALLOW(brk, "malloc"),
 	ALLOW(madvise, "a reset gives guest memory back; stacks of threads that end"),
 
+	/* randomness */
+	ALLOW(getrandom, "the guest's entropy device; a hash seed of malloc's"),
+
 	/* threads: those that exist */
 	ALLOW(futex, "locks, conditions, vcpus that sleep"),
 	ALLOW(sched_yield, "short waits for another thread"),
@@ -121,7 +124,6 @@ const struct sandbox_rule sandbox_rules[] = {
 	REFUSE(newfstatat, "stdio's buffer size: it has a default"),
 	REFUSE(sysinfo, "the size of memory, asked by sorting and compression"),
 	REFUSE(sched_getaffinity, "the number of processors, for malloc's arenas"),
-	REFUSE(getrandom, "a hash seed: malloc has another"),
 	REFUSE(prctl, "names of memory and threads"),
 };
 const unsigned sandbox_rule_count = ARRAY_LEN(sandbox_rules);

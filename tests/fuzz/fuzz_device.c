@@ -15,6 +15,7 @@
 
 /* Registers outside any window: the local APIC's page, which its class serves directly. */
 #define PAGE_LEN 0x1000u
+#define RAM	 (64 * KiB)
 
 struct input {
 	const u8 *at, *end;
@@ -51,6 +52,12 @@ static void on_msi(void *ctx, u64 address, u32 data) {}
 static void on_event(void *ctx) {}
 static void on_exit_code(void *ctx, u32 value) {}
 static u64 wall(void *ctx) { return 1700000000; }
+
+static bool random_bytes(void *ctx, void *buf, size_t len)
+{
+	memset(buf, 0x5a, len);
+	return true;
+}
 
 static size_t console_write(void *ctx, const u8 *data, size_t len)
 {
@@ -288,6 +295,20 @@ static void (*const ops[])(struct bench *, struct input *) = {
 	op_bar,
 };
 
+/* Made once: it costs more than most inputs. */
+static struct memory *empty_memory(void)
+{
+	static struct memory memory;
+
+	if (!memory.region_count) {
+		memory_init(&memory);
+		memory_add_region(&memory, "ram", RAM, false, NULL);
+		must(!memory_add_slot(&memory, &memory.regions[0], gpa(0), 0, RAM, NULL), "memory");
+	}
+	memset(memory.regions[0].host, 0, RAM);
+	return &memory;
+}
+
 static void open_bench(struct bench *b, const struct device_class *class)
 {
 	*b = (struct bench){ .backend = 16 };
@@ -295,7 +316,9 @@ static void open_bench(struct bench *b, const struct device_class *class)
 	pci_bus_init(&b->pci, &b->bus, (struct msi_sink){ on_msi, b });
 	clock_init(&b->clock);
 	b->env = (struct device_env){
+		.memory = empty_memory(),
 		.clock = &b->clock,
+		.random = random_bytes,
 		.msi = { on_msi, b },
 		.pci = &b->pci,
 		.slot = PCI_ANY_SLOT,

@@ -11,11 +11,14 @@
 #include <cmocka.h> /* needs the above */
 
 #define RIG_CONSOLE 256u
+#define RIG_MEMORY  MiB
 #define RIG_WALL    946684800ull /* 2000-01-01 00:00:00, a Saturday */
 
 struct rig {
 	struct device *dev;
+	void (*configure)(struct rig *); /* for the other rig of rig_check_migration() */
 	struct bus bus;
+	struct memory memory; /* RIG_MEMORY bytes at 0 */
 	struct pci_bus pci;
 	unsigned messages; /* interrupts that were written */
 	u64 address;
@@ -62,6 +65,12 @@ static void rig_power_off(void *ctx) { ((struct rig *)ctx)->power_offs++; }
 static void rig_reset(void *ctx) { ((struct rig *)ctx)->resets++; }
 static u64 rig_wall(void *ctx) { return RIG_WALL; }
 
+static bool rig_random(void *ctx, void *buf, size_t len)
+{
+	memset(buf, 0x5a, len);
+	return true;
+}
+
 static void rig_exit(void *ctx, u32 value)
 {
 	struct rig *r = ctx;
@@ -75,7 +84,9 @@ static const struct console_ops rig_console = { .write = rig_write, .room = rig_
 static void rig_open(struct rig *r, const struct device_class *class)
 {
 	struct device_env env = {
+		.memory = &r->memory,
 		.clock = &r->clock,
+		.random = rig_random,
 		.pci = &r->pci,
 		.slot = PCI_ANY_SLOT,
 		.msi = { rig_message, r },
@@ -89,6 +100,10 @@ static void rig_open(struct rig *r, const struct device_class *class)
 	};
 
 	*r = (struct rig){ .console_room = RIG_CONSOLE };
+	memory_init(&r->memory);
+	struct memory_region *ram = memory_add_region(&r->memory, "ram", RIG_MEMORY, false, NULL);
+	assert_non_null(ram);
+	assert_int_equal(memory_add_slot(&r->memory, ram, gpa(0), 0, RIG_MEMORY, NULL), 0);
 	bus_init(&r->bus);
 	pci_bus_init(&r->pci, &r->bus, env.msi);
 	clock_init(&r->clock);
@@ -102,6 +117,7 @@ static void rig_open(struct rig *r, const struct device_class *class)
 static void rig_close(struct rig *r)
 {
 	device_free(r->dev);
+	memory_fini(&r->memory);
 	assert_null(r->clock.timers);
 	assert_int_equal(r->bus.count[BUS_PORT] + r->bus.count[BUS_MMIO], 0);
 }
@@ -146,13 +162,17 @@ static void rig_check_migration(struct rig *r, void (*script)(struct rig *))
 	size_t used = 0;
 
 	rig_open(&other, r->dev->class);
+	if (r->configure)
+		r->configure(&other);
 	other.clock.frozen_at = r->clock.frozen_at;
+	memcpy(other.memory.regions[0].host, r->memory.regions[0].host, RIG_MEMORY);
 	assert_int_equal(device_save(r->dev, &b), 0);
 	for (size_t len = 0; len < b.len; len += 1 + len / 7)
 		assert_true(device_load(other.dev, b.data, len, &used, NULL) < 0);
 	assert_int_equal(device_load(other.dev, b.data, b.len, &used, NULL), 0);
 	assert_int_equal(used, b.len);
 	assert_same_state(r, &other);
+	r->messages = other.messages = 0;
 	memset(r->rises, 0, sizeof(r->rises));
 	memset(other.rises, 0, sizeof(other.rises));
 	r->console_len = other.console_len = 0;
@@ -163,6 +183,8 @@ static void rig_check_migration(struct rig *r, void (*script)(struct rig *))
 	assert_memory_equal(r->rises, other.rises, sizeof(r->rises));
 	assert_int_equal(r->console_len, other.console_len);
 	assert_memory_equal(r->console, other.console, r->console_len);
+	assert_int_equal(r->messages, other.messages);
+	assert_memory_equal(other.memory.regions[0].host, r->memory.regions[0].host, RIG_MEMORY);
 	blob_free(&b);
 	rig_close(&other);
 }

@@ -222,7 +222,7 @@ static void second_processor_waits_for_its_start(void **state)
 static enum cpu_exit reads_nothing_there(struct vcpu *v)
 {
 	u64 video = v->ops->mmio_read(v->ops_ctx, v, gpa(0xa0000), 8);
-	u64 pci = v->ops->mmio_read(v->ops_ctx, v, gpa(0xc0000000), 4);
+	u64 pci = v->ops->mmio_read(v->ops_ctx, v, gpa(0xfebff000), 4);
 	u64 config = v->ops->port_in(v->ops_ctx, v, 0xcfc, 4);
 
 	fake_out(v, 0xf4, video == ~0ull && pci == 0xffffffff && config == 0xffffffff);

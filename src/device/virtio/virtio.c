@@ -1,0 +1,175 @@
+/* See virtio.h. Section numbers are those of virtio 1.2. */
+#include "base/bits.h"
+#include "base/log.h"
+#include "base/must.h"
+#include "device/virtio/virtio_priv.h"
+
+/* Notifications that find more and more work end here; the rest waits for the next one. */
+#define ROUNDS_MAX 64u
+
+const struct field virtio_fields[] = {
+	FIELD(struct virtio, accepted),
+	FIELD(struct virtio, offered_select),
+	FIELD(struct virtio, accepted_select),
+	FIELD(struct virtio, queue_select),
+	FIELD(struct virtio, config_vector),
+	FIELD(struct virtio, status),
+	FIELD(struct virtio, isr),
+	FIELD(struct virtio, generation),
+	FIELD_SUB(struct virtio, queues, struct virtq, virtq_fields),
+	FIELD_SUB(struct virtio, pci, struct pci_function, pci_function_fields),
+	FIELD_END,
+};
+
+/* ---- what a kind of device calls ---- */
+
+static bool works(const struct virtio *v)
+{
+	return (v->status & (STATUS_DRIVER_OK | STATUS_NEEDS_RESET)) == STATUS_DRIVER_OK &&
+	       pci_is_master(&v->pci);
+}
+
+void virtio_broken(struct virtio *v, const char *why)
+{
+	guest_err(v->dev.name, "needs a reset: %s", why);
+	v->status |= STATUS_NEEDS_RESET;
+	if (v->status & STATUS_DRIVER_OK)
+		virtio_config_changed(v);
+}
+
+bool virtio_pop(struct virtio *v, unsigned queue, struct virtq_chain *c)
+{
+	const char *why;
+	int rc = works(v) ? virtq_pop(&v->queues[queue], v->dev.env.memory, c, &why) : 0;
+
+	if (rc < 0)
+		virtio_broken(v, why);
+	return rc > 0;
+}
+
+void virtio_push(struct virtio *v, unsigned queue, u16 id, u16 slots, u32 written)
+{
+	virtq_push(&v->queues[queue], v->dev.env.memory, id, slots, written);
+}
+
+void virtio_interrupt(struct virtio *v, unsigned queue)
+{
+	struct virtq *q = &v->queues[queue];
+
+	if (virtq_wants_interrupt(q))
+		virtio_pci_interrupt(v, q->vector, ISR_QUEUE);
+}
+
+/* 2.5.1: what the driver has read of the configuration may be out of date. */
+void virtio_config_changed(struct virtio *v)
+{
+	v->generation++;
+	virtio_pci_interrupt(v, v->config_vector, ISR_CONFIG);
+}
+
+/* ---- what the transport calls ---- */
+
+struct virtq *virtio_selected(struct virtio *v)
+{
+	return v->queue_select < v->queue_count ? &v->queues[v->queue_select] : NULL;
+}
+
+void virtio_notified(struct virtio *v, unsigned queue)
+{
+	if (queue >= v->queue_count || !v->queues[queue].enabled || !v->type->notify)
+		return;
+	for (unsigned i = 0; i < ROUNDS_MAX && works(v); i++) {
+		v->type->notify(v, queue);
+		if (!virtq_listen(&v->queues[queue], v->dev.env.memory))
+			return;
+	}
+}
+
+/* 3.1.1: what was accepted must be among what was offered, and modern. */
+static bool features_ok(const struct virtio *v)
+{
+	return !(v->accepted & ~v->offered) && virtio_has(v, VIRTIO_F_VERSION_1);
+}
+
+void virtio_write_status(struct virtio *v, u8 status)
+{
+	u8 set = status & (u8)~v->status;
+
+	if (!status) {
+		virtio_reset(v);
+		return;
+	}
+	if (set & STATUS_FEATURES_OK && !features_ok(v)) {
+		guest_err(v->dev.name, "features 0x%llx were not all offered",
+			(unsigned long long)v->accepted);
+		set &= (u8)~STATUS_FEATURES_OK;
+	}
+	v->status |= set & (u8)~STATUS_NEEDS_RESET;
+	if (set & STATUS_DRIVER_OK)
+		for (unsigned i = 0; i < v->queue_count; i++)
+			virtio_notified(v, i);
+}
+
+/* ---- life ---- */
+
+/* What the device itself forgets; the PCI function keeps its place (2.4, 4.1.4.3.1). */
+void virtio_reset(struct virtio *v)
+{
+	if (v->type->reset)
+		v->type->reset(v);
+	v->offered = v->type->features | VIRTQ_FEATURES | VIRTIO_F_VERSION_1;
+	if (!v->packed)
+		v->offered &= ~VIRTIO_F_PACKED;
+	v->accepted = 0;
+	v->offered_select = v->accepted_select = 0;
+	v->queue_select = 0;
+	v->config_vector = NO_VECTOR;
+	v->status = v->isr = v->generation = 0;
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+		virtq_reset(&v->queues[i]);
+	virtio_pci_drive(v);
+}
+
+void virtio_power_on(struct device *d)
+{
+	virtio_reset(virtio_of(d));
+	pci_reset(&virtio_of(d)->pci);
+}
+
+int virtio_init(struct virtio *v, const struct virtio_type *type, struct err *err)
+{
+	must(type->queues <= VIRTIO_QUEUES_MAX && type->config_len <= VIRTIO_CONFIG_MAX,
+		"%s: %u queues, %u bytes", v->dev.name, type->queues, type->config_len);
+	v->type = type;
+	v->queue_count = type->queues;
+	return virtio_pci_init(v, err);
+}
+
+void virtio_fini(struct device *d)
+{
+	struct virtio *v = virtio_of(d);
+
+	if (v->type->reset)
+		v->type->reset(v);
+	pci_detach(&v->pci);
+}
+
+/* A queue of a hostile save that cannot be is one that does not work. */
+void virtio_loaded(struct device *d)
+{
+	struct virtio *v = virtio_of(d);
+	const char *why;
+
+	pci_loaded(&v->pci);
+	if (v->status & STATUS_FEATURES_OK && !features_ok(v))
+		virtio_broken(v, "features that were not offered");
+	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
+		struct virtq *q = &v->queues[i];
+		bool enabled = q->enabled;
+
+		q->enabled = false;
+		if (enabled && virtq_enable(q, d->env.memory, v->accepted, &why))
+			virtio_broken(v, why);
+	}
+	virtio_pci_drive(v);
+}
