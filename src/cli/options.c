@@ -162,6 +162,16 @@ static int set_choice(
 	return err_set(err, -EINVAL, "--%s %s: must be one of %s", row->name, text, all);
 }
 
+static int add_item(
+	const struct option_row *row, const char *text, struct option_list *list, struct err *err)
+{
+	if (list->count == OPTION_LIST_MAX)
+		return err_set(
+			err, -EINVAL, "--%s: more than %d of them", row->name, OPTION_LIST_MAX);
+	list->items[list->count++] = text;
+	return 0;
+}
+
 static int set_u64(const struct option_row *row, const char *text, u64 *value, struct err *err)
 {
 	static int (*const parsers[])(const char *, u64 *) = {
@@ -194,6 +204,7 @@ static int set(const struct option_row *row, const char *text, void *values, str
 	case OPTION_TEXT:
 	case OPTION_OPERAND: *(const char **)to = text; return 0;
 	case OPTION_CHOICE: return set_choice(row, text, to, err);
+	case OPTION_LIST: return add_item(row, text, to, err);
 	case OPTION_NUMBER:
 	case OPTION_SIZE:
 	case OPTION_SECONDS: return set_u64(row, text, to, err);

@@ -15,7 +15,15 @@ enum option_kind {
 	OPTION_SIZE,	/* u64 bytes; K, M, G or T may follow the number */
 	OPTION_SECONDS, /* u64 nanoseconds; written in seconds, with decimals if need be */
 	OPTION_CHOICE,	/* unsigned: index into `choices` */
+	OPTION_LIST,	/* struct option_list: may be given several times */
 	OPTION_OPERAND, /* const char *: a word without a name, which is `name` in the help */
+};
+
+#define OPTION_LIST_MAX 16
+
+struct option_list {
+	const char *items[OPTION_LIST_MAX];
+	unsigned count;
 };
 
 struct option_row {

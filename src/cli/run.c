@@ -6,6 +6,7 @@
  * ordinary way out when it is open.
  */
 #include "base/log.h"
+#include "cli/disk_option.h"
 #include "cli/engine_options.h"
 #include "cli/sentinel.h"
 #include "cli/trace.h"
@@ -25,6 +26,7 @@
 struct values {
 	const char *engine, *kernel, *initrd, *append, *trace, *translate, *kvm;
 	u64 memory, cpus, timeout_ns;
+	struct option_list disks;
 	unsigned log;
 	bool no_reboot, no_sandbox, stats;
 };
@@ -160,7 +162,7 @@ static int run_machine(
 }
 
 static int start(const struct values *v, const struct cpu_engine *engine, u32 engine_options,
-	const struct vcpu_trace *trace)
+	const struct vcpu_trace *trace, const struct machine_disk_config *disks)
 {
 	struct watch w = { 0 };
 	struct err err = { 0 };
@@ -177,6 +179,8 @@ static int start(const struct values *v, const struct cpu_engine *engine, u32 en
 			.kernel = v->kernel,
 			.initrd = v->initrd,
 			.append = v->append,
+			.disks = disks,
+			.disk_count = v->disks.count,
 			.reset_ends = v->no_reboot,
 			.input = STDIN_FILENO,
 			.output = STDOUT_FILENO,
@@ -203,9 +207,8 @@ static int parse_switches(const struct values *v, u32 *bits, struct err *err)
 	return v->kvm ? engine_options_parse(KVM, v->engine, v->kvm, bits, err) : 0;
 }
 
-static int run(const void *values)
+static int run_with(const struct values *v, const struct machine_disk_config *disks)
 {
-	const struct values *v = values;
 	struct vcpu_trace trace;
 	struct err err = { 0 };
 
@@ -226,9 +229,26 @@ static int run(const void *values)
 	if (!engine)
 		return fail(&err, CLI_CANNOT);
 
-	int status = start(v, engine, engine_options, &trace);
+	int status = start(v, engine, engine_options, &trace, disks);
 	if (trace_close(&trace, &err))
 		return fail(&err, status ? status : CLI_FAILED);
+	return status;
+}
+
+static int run(const void *values)
+{
+	struct machine_disk_config disks[MACHINE_DISKS_MAX] = { 0 };
+	const struct values *v = values;
+	struct err err = { 0 };
+	int status;
+
+	if (disk_option_parse(&v->disks, disks, &err)) {
+		err_wrap(&err, "run");
+		status = fail(&err, CLI_USAGE);
+	} else {
+		status = run_with(v, disks);
+	}
+	disk_option_free(disks);
 	return status;
 }
 
@@ -254,6 +274,9 @@ static const struct option_row options[] = {
 		OPTION_TEXT, AT(kernel), .required = true },
 	{ "initrd", "FILE", "initial RAM disk, or a multiboot module", OPTION_TEXT, AT(initrd) },
 	{ "append", "TEXT", "kernel command line", OPTION_TEXT, AT(append) },
+	{ "disk", "FILE[,NAME=VALUE...]",
+		"a disk image; several, in this order, with these options:", OPTION_LIST, AT(disks),
+		.more = disk_option_help },
 	{ "memory", "SIZE", "guest memory, with K, M, G or T (default 512M)", OPTION_SIZE,
 		AT(memory), MACHINE_MEMORY_MIN, MACHINE_MEMORY_MAX },
 	{ "cpus", "N", "processors, 1 to 8 (default 1)", OPTION_NUMBER, AT(cpus), 1,

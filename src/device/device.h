@@ -11,6 +11,7 @@
  */
 #pragma once
 #include "base/err.h"
+#include "block/block.h"
 #include "bus/bus.h"
 #include "bus/clock.h"
 #include "bus/irq.h"
@@ -35,6 +36,8 @@ struct device_env {
 	void (*exit_code)(void *machine, u32 value); /* debug-exit: the byte the guest wrote */
 	const struct console_ops *console;	     /* serial ports */
 	void *console_ctx;
+	const struct disk_ops *disk; /* what a disk device's contents are */
+	void *disk_ctx;
 	/* len random bytes; false: there are none now */
 	bool (*random)(void *machine, void *buf, size_t len);
 	u64 (*wall_clock)(void *machine); /* seconds since 1970, UTC, at guest time 0 */
@@ -47,6 +50,15 @@ struct console_ops {
 	/* The device, whose input() last took less than it was given, has room again. May be NULL;
 	 * may call input() at once. */
 	void (*room)(void *ctx);
+};
+
+/* A disk image as a device sees it; block/block.h says what requests are. done() is never called
+ * from within submit() or kick(), but may be from within drain(). */
+struct disk_ops {
+	struct block_info (*info)(void *ctx);
+	void (*submit)(void *ctx, struct block_request *r);
+	void (*kick)(void *ctx);
+	void (*drain)(void *ctx); /* returns when nothing is under way */
 };
 
 /* Where a window goes unless the machine says otherwise. */

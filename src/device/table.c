@@ -5,6 +5,7 @@
 #include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
 #include "device/pci/q35.h"
+#include "device/virtio/blk.h"
 #include "device/virtio/rng.h"
 
 const struct device_class *const device_classes[] = {
@@ -22,6 +23,7 @@ const struct device_class *const device_classes[] = {
 	&hpet_class,
 	&q35_class,
 	&virtio_rng_class,
+	&virtio_blk_class,
 };
 
 const unsigned device_class_count = ARRAY_LEN(device_classes);

@@ -126,8 +126,8 @@ struct machine *machine_new(const struct machine_config *config, struct err *err
 	note_wall_clock(m);
 	x86_model_build(&m->model, x86_native_cpuid, tsc_hz(), config->cpus);
 	if (open_descriptors(m, err) || load_images(m, err) || layout_memory(m, err) ||
-		make_cpus(m, err) || open_engine(m, err) || parts_make(m, err) ||
-		load_guest(m, err)) {
+		make_cpus(m, err) || open_engine(m, err) || disk_open(m, err) ||
+		parts_make(m, err) || load_guest(m, err)) {
 		machine_free(m);
 		return NULL;
 	}
@@ -145,6 +145,7 @@ void machine_free(struct machine *m)
 	if (!m)
 		return;
 	parts_free(m);
+	disk_close(m);
 	for (unsigned i = 0; m->cpus && i < m->config.cpus; i++)
 		if (m->cpus[i].opened)
 			m->config.engine->close(&m->cpus[i].v);

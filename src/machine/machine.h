@@ -19,6 +19,7 @@
 #pragma once
 #include "base/err.h"
 #include "base/types.h"
+#include "block/block.h"
 #include "cpu/vcpu.h"
 #include "os/loop.h"
 #include "state/field.h"
@@ -30,7 +31,22 @@
 #define MACHINE_CANNOT \
 	(-ENOSYS) /* err.code of machine_new(): the engine does not work on this host */
 
+#define MACHINE_DISKS_MAX	8
+#define MACHINE_DISK_QUEUES_MAX 8
+
 struct machine;
+
+enum machine_bus { MACHINE_VIRTIO };
+
+/* Strings are borrowed until machine_free(). */
+struct machine_disk_config {
+	const char *path;
+	struct block_options options;
+	unsigned bus;	    /* enum machine_bus */
+	const char *serial; /* NULL: none */
+	unsigned queues;    /* 0: one for each processor */
+	bool packed;
+};
 
 struct machine_config {
 	const struct cpu_engine *engine;
@@ -41,7 +57,9 @@ struct machine_config {
 			       starts */
 	const char *initrd; /* at the reset vector with nothing there: for tests */
 	const char *append;
-	bool reset_ends;   /* a reset by the guest ends the machine */
+	bool reset_ends;			 /* a reset by the guest ends the machine */
+	const struct machine_disk_config *disks; /* disk_count of them, borrowed */
+	unsigned disk_count;
 	int input, output; /* COM1's descriptors, borrowed; -1: none */
 	int escape;	   /* this input byte ends the machine; -1: none */
 	bool sandbox; /* os/sandbox.h, before the first guest instruction: for the whole process */

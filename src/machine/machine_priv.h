@@ -30,6 +30,14 @@ struct machine_part {
 	u32 bit;			   /* of this part in machine.isa_levels[] */
 };
 
+/* disk.c */
+struct machine_disk {
+	struct machine *machine;
+	struct block *block;
+	struct loop_source source;
+	bool listens;
+};
+
 /* run.c */
 enum machine_phase {
 	PHASE_HOLD, /* vcpus park */
@@ -56,9 +64,11 @@ struct machine {
 	struct machine_part parts[MACHINE_PARTS_MAX];
 	unsigned part_count;
 	struct device *pic, *ioapic, *com1; /* parts the machine itself talks to */
-	bool intr;			    /* the 8259 pair's output */
-	bool replaced;			    /* the HPET stands in for the 8254 and the RTC */
-	u32 isa_levels[ISA_LINES];	    /* which parts hold the line up */
+	struct machine_disk disks[MACHINE_DISKS_MAX];
+	unsigned disk_count;	   /* those that are open */
+	bool intr;		   /* the 8259 pair's output */
+	bool replaced;		   /* the HPET stands in for the 8254 and the RTC */
+	u32 isa_levels[ISA_LINES]; /* which parts hold the line up */
 	u32 pin_levels[IOAPIC_PINS];
 
 	pthread_mutex_t gate; /* guards what follows */
@@ -82,6 +92,15 @@ NODISCARD int parts_make(struct machine *m, struct err *err);
 void parts_free(struct machine *m);
 void parts_reset(struct machine *m); /* lock held */
 void parts_input(struct machine *m); /* lock held: COM1 takes what the console has */
+
+/* disk.c: images. */
+extern const struct disk_ops disk_backend; /* ctx: the struct block */
+NODISCARD int disk_open(struct machine *m, struct err *err);
+void disk_close(struct machine *m);
+NODISCARD int disk_configure(struct machine *m, unsigned i, struct device *d, struct err *err);
+NODISCARD int disk_listen(struct machine *m, struct err *err); /* m->loop */
+void disk_unlisten(struct machine *m);
+void disk_drain(struct machine *m); /* lock held: no request is under way */
 
 /* irq.c: interrupt routing. All with the lock held. */
 void irq_isa(void *part, unsigned n, bool level);	  /* struct irq_line.set of ISA lines */

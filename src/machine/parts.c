@@ -9,6 +9,7 @@
 #include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
 #include "device/pci/q35.h"
+#include "device/virtio/blk.h"
 #include "device/virtio/rng.h"
 #include "machine/machine_priv.h"
 #include <errno.h>
@@ -62,7 +63,8 @@ static const struct machine_place places[] = {
 	{ &debugcon_class, "debugcon" },
 };
 
-_Static_assert(ARRAY_LEN(places) + MACHINE_CPUS_MAX <= MACHINE_PARTS_MAX, "MACHINE_PARTS_MAX");
+_Static_assert(ARRAY_LEN(places) + MACHINE_CPUS_MAX + MACHINE_DISKS_MAX <= MACHINE_PARTS_MAX,
+	"MACHINE_PARTS_MAX");
 
 /* What devices ask of the machine, with the lock held */
 
@@ -182,6 +184,22 @@ static int make_lapic(struct machine *m, struct machine_cpu *c, struct err *err)
 	return device_set(p->device, "phys-bits", id, err);
 }
 
+static int make_disk(struct machine *m, unsigned i, struct err *err)
+{
+	struct machine_part *p = new_part(m, NULL);
+	struct device_env env = common_env(m);
+	char name[16];
+
+	env.disk = &disk_backend;
+	env.disk_ctx = m->disks[i].block;
+	snprintf(name, sizeof(name), "disk%u", i);
+	p->device = device_new(&virtio_blk_class, name, &env, err);
+	if (!p->device)
+		return err->code;
+	m->part_count++;
+	return disk_configure(m, i, p->device, err);
+}
+
 int parts_make(struct machine *m, struct err *err)
 {
 	for (unsigned i = 0; i < m->config.cpus; i++)
@@ -189,6 +207,9 @@ int parts_make(struct machine *m, struct err *err)
 			return err->code;
 	for (unsigned i = 0; i < ARRAY_LEN(places); i++)
 		if (make(m, &places[i], err))
+			return err->code;
+	for (unsigned i = 0; i < m->disk_count; i++)
+		if (make_disk(m, i, err))
 			return err->code;
 	irqchip_attach(m);
 	return 0;

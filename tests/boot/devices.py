@@ -1,17 +1,25 @@
 #!/usr/bin/env python3
 """Debian's stock drivers bind to the machine's devices: see devices.sh, which the guest runs.
 
-    devices.py STRATA cloud|generic ENGINE CPUS SECONDS
+    devices.py STRATA cloud|generic ENGINE CPUS SECONDS messages|wires
+
+Messages: interrupts as devices like them; wires: the kernel is told not to use messages.
 
 Skips (77) where the kernel cannot be had or the host cannot run the engine.
 """
+import hashlib
+import os
+import random
 import sys
+import tempfile
 from pathlib import Path
 
 import guest
 
 # Each after those it needs; what a kernel has built in is not in its package.
-MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "rng-core", "virtio-rng"]
+MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "rng-core", "virtio-rng",
+           "virtio_blk"]
+MIB = 1 << 20
 
 
 def module_files(kernel):
@@ -21,13 +29,39 @@ def module_files(kernel):
     return files
 
 
+def make_disks(folder):
+    """Two images: 64 MiB whose first 16 the guest reads, and copies to 32; and 8 MiB that it may only read."""
+    contents = {"first": random.Random(1).randbytes(16 * MIB), "second": random.Random(2).randbytes(8 * MIB)}
+    for name, size in (("first", 64 * MIB), ("second", 8 * MIB)):
+        path = Path(folder) / name
+        path.write_bytes(contents[name])
+        os.truncate(path, size)
+    return contents
+
+
+def check_disks(folder, contents):
+    first, second = ((Path(folder) / name).read_bytes() for name in ("first", "second"))
+    if first[:16 * MIB] != contents["first"] or first[32 * MIB:48 * MIB] != contents["first"]:
+        yield "the first disk does not hold what the guest copied"
+    if any(first[16 * MIB:32 * MIB]) or first[48 * MIB:49 * MIB] != b"\xff" * MIB:
+        yield "the first disk was written where it should not have been, or not where it should"
+    if second != contents["second"]:
+        yield "the second disk was written to"
+
+
 def main():
-    strata, flavour, engine, cpus, seconds = sys.argv[1:6]
+    strata, flavour, engine, cpus, seconds, interrupts = sys.argv[1:7]
     kernel = guest.kernel(flavour)
     script = Path(__file__).with_name("devices.sh").read_bytes()
-    initrd = guest.initramfs(f"devices-{flavour}-{engine}-{cpus}", {"devices.sh": script} | module_files(kernel))
+    initrd = guest.initramfs(f"devices-{flavour}-{engine}-{cpus}-{interrupts}", {"devices.sh": script} | module_files(kernel))
+    work = tempfile.TemporaryDirectory()
+    contents = make_disks(work.name)
+    sums = "%20".join(hashlib.md5(data).hexdigest() for data in contents.values())
+    nomsi = "pci=nomsi " if interrupts == "wires" else ""
     command = [strata, "run", "--engine", engine, "--kernel", kernel, "--initrd", initrd, "--memory", "512M", "--cpus", cpus,
-               "--no-reboot", "--log", "guest", "--append", "console=ttyS0 panic=-1 strata.run=sh%20/devices.sh"]
+               "--no-reboot", "--log", "guest", "--disk", f"{work.name}/first,format=raw,serial=strata-0001",
+               "--disk", f"{work.name}/second,format=raw,readonly,packed", "--append",
+               f"console=ttyS0 panic=-1 {nomsi}strata.run=sh%20/devices.sh%20{interrupts}%20{sums}"]
     problems = []
     with guest.Guest(command, float(seconds)) as machine:
         try:
@@ -43,9 +77,10 @@ def main():
                      if text not in machine.text]
         problems += [f"in the output: {text!r}" for text in ["No config space access function", "needs a reset"]
                      if text in machine.text]
+        problems += check_disks(work.name, contents)
         if problems:
             print(machine.text)
-        print(*problems, f"{flavour} under {engine}, {cpus} cpus: {machine.took():.1f} s", sep="\n")
+        print(*problems, f"{flavour} under {engine}, {cpus} cpus, {interrupts}: {machine.took():.1f} s", sep="\n")
     sys.exit(1 if problems else 0)
 
 

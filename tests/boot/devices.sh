@@ -1,5 +1,10 @@
 #!/bin/sh
 # What the guest of devices.py runs: loads the drivers, in the order of their files' names, and uses the devices.
+# devices.sh messages|wires SUM SUM: how they interrupt, and the MD5 sums of the disks' contents.
+interrupts=$1
+first=$2
+second=$3
+
 fail() {
 	echo "WRONG: $*"
 	dmesg | tail -3
@@ -17,7 +22,7 @@ lspci
 for function in /sys/bus/pci/devices/*; do
 	[ "$(cat "$function/vendor")" = 0x1af4 ] || continue
 	[ -e "$function/driver" ] || fail "no driver for $function"
-	[ -d "$function/msi_irqs" ] || fail "no messages for $function"
+	[ "$interrupts" = wires ] || [ -d "$function/msi_irqs" ] || fail "no messages for $function"
 done
 for device in /sys/bus/virtio/devices/*; do
 	[ -e "$device/driver" ] || fail "no driver for $device"
@@ -31,6 +36,35 @@ virtio_rng*) ;;
 esac
 [ "$(head -c 4096 /dev/hwrng | wc -c)" = 4096 ] || fail "no entropy"
 [ "$(head -c 4096 /dev/hwrng | md5sum)" != "$(head -c 4096 /dev/hwrng | md5sum)" ] || fail "the same entropy twice"
+
+sum() {
+	dd "if=$1" bs=1M "skip=$2" "count=$3" 2>/dev/null | md5sum | cut -d ' ' -f 1
+}
+
+[ "$(cat /sys/block/vda/serial)" = strata-0001 ] || fail "serial number $(cat /sys/block/vda/serial)"
+[ "$(cat /sys/block/vda/size)" = 131072 ] || fail "size of the first disk: $(cat /sys/block/vda/size)"
+[ "$(ls /sys/block/vda/mq | wc -l)" = "$(nproc)" ] || fail "not a queue for each processor"
+[ "$(sum /dev/vda 0 16)" = "$first" ] || fail "the first disk's contents"
+dd if=/dev/vda of=/dev/vda bs=1M count=16 seek=32 conv=fsync 2>/dev/null || fail "cannot write"
+tr '\0' '\377' </dev/zero | dd of=/dev/vda bs=4k count=256 seek=12288 iflag=fullblock oflag=direct 2>/dev/null || fail "cannot write directly"
+echo 3 >/proc/sys/vm/drop_caches
+[ "$(sum /dev/vda 32 16)" = "$first" ] || fail "what was written comes back differently"
+
+[ "$(cat /sys/block/vdb/ro)" = 1 ] || fail "the second disk is not read-only"
+[ "$(sum /dev/vdb 0 8)" = "$second" ] || fail "the second disk's contents"
+dd if=/dev/zero of=/dev/vdb bs=4k count=1 conv=fsync 2>/dev/null && fail "the second disk can be written to"
+
+# Many readers at once, each of another part.
+for part in 0 1 2 3 4 5 6 7; do
+	sum /dev/vda $((2 * part)) 2 >"/tmp/$part" &
+done
+wait
+cat /tmp/[0-7] >/tmp/parallel
+echo 3 >/proc/sys/vm/drop_caches
+for part in 0 1 2 3 4 5 6 7; do
+	sum /dev/vda $((2 * part)) 2
+done >/tmp/serial
+cmp /tmp/parallel /tmp/serial || fail "reading in parallel gives something else"
 
 grep virtio /proc/interrupts
 echo "all devices are well"

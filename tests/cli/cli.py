@@ -150,6 +150,15 @@ def initrd_larger_than_memory_is_refused():
 # Ends
 
 
+def disks_are_opened_or_refused():
+    kernel, disk = image(sectors.exits_with(3)), image(bytes(1 << 20), "disk")
+    options = ["run", "--engine", "interpret", "--memory", "16M", "--kernel", kernel]
+    expect(strata(*options, "--disk", f"{disk},format=raw,serial=1", "--disk", f"{image(bytes(512), 'other')},readonly").returncode, 7)
+    one_line(strata(*options, "--disk", "/nowhere/at/all"), 1, "disk 0", "/nowhere/at/all", "No such file")
+    one_line(strata(*options, "--disk", f"{disk},seriell=1"), 2, "--disk", "did you mean serial")
+    one_line(strata(*options, "--disk", f"{disk},format=raw", "--disk", f"{disk},format=raw"), 1, "disk 1", disk)
+
+
 def exit_code_is_odd():
     for value in (0, 1, 5, 16, 127):
         expect(run(sectors.exits_with(value)).returncode, value << 1 | 1)
@@ -404,6 +413,7 @@ CASES = [
     image_missing_is_one_line,
     image_that_is_none_is_refused,
     initrd_larger_than_memory_is_refused,
+    disks_are_opened_or_refused,
     exit_code_is_odd,
     power_off_is_success,
     reset_ends_with_no_reboot,

@@ -6,6 +6,7 @@
  */
 #include "base/bits.h"
 #include "base/must.h"
+#include "device/virtio/blk.h"
 #include "device/virtio/rng.h"
 #include "device/virtio/virtio.h"
 #include <stdlib.h>
@@ -30,12 +31,14 @@ struct bench {
 	struct memory *memory;
 	struct device_env env;
 	struct device *dev;
+	struct block_request *requests; /* of the disk, under way */
 };
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 
 static const struct device_class *const classes[] = {
 	&virtio_rng_class,
+	&virtio_blk_class,
 };
 
 static u8 take8(struct input *in) { return in->at < in->end ? *in->at++ : 0; }
@@ -59,6 +62,56 @@ static bool random_bytes(void *ctx, void *buf, size_t len)
 	memset(buf, 0x5a, len);
 	return true;
 }
+
+/* A disk whose requests end later, well or badly. */
+#define DISK_SIZE MiB
+
+static void hold_request(struct block_request **list, struct block_request *r)
+{
+	while (*list)
+		list = &(*list)->next;
+	r->next = NULL;
+	*list = r;
+}
+
+static void end_request(struct block_request **list, int rc)
+{
+	struct block_request *r = *list;
+
+	if (!r)
+		return;
+	*list = r->next;
+	for (unsigned i = 0; !rc && r->op == BLOCK_READ && i < r->iovcnt; i++)
+		memset(r->iov[i].iov_base, 0xd5, r->iov[i].iov_len);
+	r->done(r, rc);
+}
+
+static struct block_info disk_info(void *ctx) { return (struct block_info){ .size = DISK_SIZE }; }
+
+static void disk_submit(void *ctx, struct block_request *r)
+{
+	volatile u8 sum = 0;
+	u64 len = 0;
+
+	must(range_ok(r->offset, r->len, DISK_SIZE), "request outside of the disk");
+	for (unsigned i = 0; i < r->iovcnt; len += r->iov[i++].iov_len)
+		if (r->op == BLOCK_WRITE && r->iov[i].iov_len)
+			sum = (u8)(sum + *(const u8 *)r->iov[i].iov_base);
+	must(!r->iovcnt || len == r->len, "segments and length differ");
+	hold_request(&((struct bench *)ctx)->requests, r);
+}
+
+static void disk_kick(void *ctx) {}
+
+static void disk_drain(void *ctx)
+{
+	struct bench *b = ctx;
+
+	while (b->requests)
+		end_request(&b->requests, 0);
+}
+
+static const struct disk_ops disk = { disk_info, disk_submit, disk_kick, disk_drain };
 
 /* ---- operations ---- */
 
@@ -192,6 +245,11 @@ static void op_start(struct bench *b, struct input *in)
 	set(b, 0x14, 1, 15);
 }
 
+static void op_disk(struct bench *b, struct input *in)
+{
+	end_request(&b->requests, take8(in) & 7 ? 0 : -5);
+}
+
 static void op_reset(struct bench *b, struct input *in) { b->dev->class->reset(b->dev); }
 
 /* Saved and loaded again, perhaps damaged. */
@@ -201,6 +259,7 @@ static void op_load(struct bench *b, struct input *in)
 	struct err err = { 0 };
 	u8 edits = take8(in) % 4;
 
+	disk_drain(b); /* as a machine does */
 	must(!device_save(b->dev, &saved), "save");
 	for (unsigned i = 0; i < edits; i++) {
 		size_t at = take(in, 3) % saved.len;
@@ -222,6 +281,8 @@ static void (*const ops[])(struct bench *, struct input *) = {
 	op_poke,
 	op_kick,
 	op_kick,
+	op_disk,
+	op_disk,
 	op_register,
 	op_read,
 	op_config,
@@ -260,9 +321,13 @@ static void open_bench(struct bench *b, const struct device_class *class, bool p
 		.slot = PCI_ANY_SLOT,
 		.machine = b,
 		.random = random_bytes,
+		.disk = &disk,
+		.disk_ctx = b,
 	};
 	b->dev = device_new(class, class->name, &b->env, NULL);
 	must(b->dev, "class %s", class->name);
+	if (class == &virtio_blk_class)
+		must(!device_set(b->dev, "queues", "3", NULL), "queues");
 	must(!device_set(b->dev, "packed", packed ? "on" : "off", NULL), "packed");
 }
 

@@ -310,9 +310,9 @@ int virtio_pci_init(struct virtio *v, struct err *err)
 	pci_add_bar(&v->pci, MSIX_BAR, PCI_BAR_MEMORY, PART_LEN);
 	pci_add_bar(&v->pci, MAIN_BAR, PCI_BAR_MEMORY64, BAR_LEN);
 	/* One vector a queue, and one for the configuration. */
-	pci_add_msix(&v->pci, v->queue_count + 1, MSIX_BAR, 0, MSIX_PBA);
+	pci_add_msix(&v->pci, v->type->queues + 1, MSIX_BAR, 0, MSIX_PBA);
 	add_part(v, CAP_COMMON, PART_COMMON, COMMON_LEN, 0);
-	put_le32(add_part(v, CAP_NOTIFY, PART_NOTIFY, v->queue_count * NOTIFY_STEP, 4) + CAP_EXTRA,
+	put_le32(add_part(v, CAP_NOTIFY, PART_NOTIFY, v->type->queues * NOTIFY_STEP, 4) + CAP_EXTRA,
 		NOTIFY_STEP);
 	add_part(v, CAP_ISR, PART_ISR, 1, 0);
 	if (v->type->config_len)

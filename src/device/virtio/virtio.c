@@ -117,7 +117,7 @@ void virtio_reset(struct virtio *v)
 {
 	if (v->type->reset)
 		v->type->reset(v);
-	v->offered = v->type->features | VIRTQ_FEATURES | VIRTIO_F_VERSION_1;
+	v->offered = v->features | VIRTQ_FEATURES | VIRTIO_F_VERSION_1;
 	if (!v->packed)
 		v->offered &= ~VIRTIO_F_PACKED;
 	v->accepted = 0;
@@ -142,6 +142,7 @@ int virtio_init(struct virtio *v, const struct virtio_type *type, struct err *er
 		"%s: %u queues, %u bytes", v->dev.name, type->queues, type->config_len);
 	v->type = type;
 	v->queue_count = type->queues;
+	v->features = type->features;
 	return virtio_pci_init(v, err);
 }
 

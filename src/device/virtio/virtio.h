@@ -24,7 +24,7 @@ struct virtio_type {
 	u16 id;		 /* chapter 5 */
 	u32 class;	 /* PCI's */
 	u64 features;	 /* offered, besides those of rings and VERSION_1 */
-	unsigned queues; /* init may choose fewer */
+	unsigned queues; /* at most */
 	unsigned config_len;
 	/* The driver has something in this queue. All may be NULL. */
 	void (*notify)(struct virtio *v, unsigned queue);
@@ -36,9 +36,11 @@ struct virtio_type {
 struct virtio {
 	struct device dev;
 	const struct virtio_type *type;
+	u64 features; /* offered besides those of rings: the type's, until the device says otherwise
+		       */
 	u64 offered;
-	unsigned queue_count;
-	bool packed; /* property: offer packed rings */
+	unsigned queue_count; /* the type's, until the device says otherwise */
+	bool packed;	      /* property: offer packed rings */
 	u64 accepted;
 	u32 offered_select, accepted_select;
 	u16 queue_select, config_vector;

@@ -11,6 +11,7 @@ struct values {
 	u64 number, size, ns;
 	unsigned choice;
 	bool on;
+	struct option_list list;
 };
 
 static const char *const colours[] = { "red", "green", NULL };
@@ -23,6 +24,7 @@ static const struct option_row table[] = {
 	{ "colour", "COLOUR", "", OPTION_CHOICE, offsetof(struct values, choice),
 		.choices = colours },
 	{ "on", NULL, "", OPTION_SWITCH, offsetof(struct values, on) },
+	{ "item", "ITEM", "", OPTION_LIST, offsetof(struct values, list) },
 	{ 0 },
 };
 
@@ -46,6 +48,19 @@ static void all_kinds_are_stored(void **state)
 	assert_int_equal(v.ns, 1500000000);
 	assert_int_equal(v.choice, 1);
 	assert_true(v.on);
+}
+
+static void lists_keep_their_order_and_have_an_end(void **state)
+{
+	struct values v = { 0 };
+	struct err err = { 0 };
+
+	assert_int_equal(PARSE(&v, &err, "--text=x", "--item=a", "--item", "b"), 0);
+	assert_int_equal(v.list.count, 2);
+	assert_string_equal(v.list.items[0], "a");
+	assert_string_equal(v.list.items[1], "b");
+	v.list.count = OPTION_LIST_MAX;
+	assert_true(PARSE(&v, &err, "--text=x", "--item=a") < 0);
 }
 
 static void empty_and_dashed_values_are_values(void **state)
@@ -124,6 +139,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(all_kinds_are_stored),
+		cmocka_unit_test(lists_keep_their_order_and_have_an_end),
 		cmocka_unit_test(empty_and_dashed_values_are_values),
 		cmocka_unit_test(bad_values_are_refused_by_name),
 		cmocka_unit_test(usage_errors_are_told),

@@ -12,6 +12,8 @@
 
 #define RIG_CONSOLE 256u
 #define RIG_MEMORY  MiB
+#define RIG_DISK    (128 * KiB)
+#define RIG_PENDING 64u
 #define RIG_WALL    946684800ull /* 2000-01-01 00:00:00, a Saturday */
 
 struct rig {
@@ -20,6 +22,11 @@ struct rig {
 	struct bus bus;
 	struct memory memory; /* RIG_MEMORY bytes at 0 */
 	struct pci_bus pci;
+	/* A disk whose requests end when the test says so */
+	u8 disk[RIG_DISK];
+	struct block_request *pending[RIG_PENDING];
+	unsigned pending_count, flushes, kicks;
+	bool disk_readonly;
 	unsigned messages; /* interrupts that were written */
 	u64 address;
 	u32 data;
@@ -71,6 +78,62 @@ static bool rig_random(void *ctx, void *buf, size_t len)
 	return true;
 }
 
+static struct block_info rig_disk_info(void *ctx)
+{
+	return (struct block_info){ .size = RIG_DISK,
+		.readonly = ((struct rig *)ctx)->disk_readonly };
+}
+
+static void rig_disk_submit(void *ctx, struct block_request *q)
+{
+	struct rig *r = ctx;
+
+	assert_true(r->pending_count < RIG_PENDING);
+	assert_true(range_ok(q->offset, q->len, RIG_DISK));
+	r->pending[r->pending_count++] = q;
+}
+
+static void rig_disk_kick(void *ctx) { ((struct rig *)ctx)->kicks++; }
+
+static void rig_disk_work(struct rig *r, struct block_request *q)
+{
+	u8 *at = r->disk + q->offset;
+
+	r->flushes += q->op == BLOCK_FLUSH;
+	if (q->op == BLOCK_ZERO || q->op == BLOCK_DISCARD)
+		memset(at, q->op == BLOCK_ZERO ? 0 : 0xdd, q->len);
+	for (unsigned i = 0; i < q->iovcnt; at += q->iov[i++].iov_len) {
+		if (q->op == BLOCK_READ)
+			memcpy(q->iov[i].iov_base, at, q->iov[i].iov_len);
+		else
+			memcpy(at, q->iov[i].iov_base, q->iov[i].iov_len);
+	}
+}
+
+/* The request at `i` in the order in which they were submitted ends, with rc. */
+static void rig_disk_end(struct rig *r, unsigned i, int rc)
+{
+	assert_true(i < r->pending_count);
+	struct block_request *q = r->pending[i];
+
+	r->pending_count--;
+	memmove(&r->pending[i], &r->pending[i + 1], (r->pending_count - i) * sizeof(q));
+	if (!rc)
+		rig_disk_work(r, q);
+	q->done(q, rc);
+}
+
+static void rig_disk_drain(void *ctx)
+{
+	struct rig *r = ctx;
+
+	while (r->pending_count)
+		rig_disk_end(r, 0, 0);
+}
+
+static const struct disk_ops rig_disk = { rig_disk_info, rig_disk_submit, rig_disk_kick,
+	rig_disk_drain };
+
 static void rig_exit(void *ctx, u32 value)
 {
 	struct rig *r = ctx;
@@ -87,6 +150,8 @@ static void rig_open(struct rig *r, const struct device_class *class)
 		.memory = &r->memory,
 		.clock = &r->clock,
 		.random = rig_random,
+		.disk = &rig_disk,
+		.disk_ctx = r,
 		.pci = &r->pci,
 		.slot = PCI_ANY_SLOT,
 		.msi = { rig_message, r },

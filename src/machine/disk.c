@@ -1,0 +1,95 @@
+/*
+ * The machine's disks: images that are opened before anything runs, a device for each, and the
+ * event loop that hears of requests that have ended.
+ *
+ * The machine's lock is what makes one caller at a time of a block's functions. A disk has nothing
+ * under way while its device is reset or the machine is saved: both wait for it.
+ */
+#include "base/log.h"
+#include "machine/machine_priv.h"
+#include <errno.h>
+#include <stdio.h>
+
+static struct block_info info(void *ctx) { return block_info(ctx); }
+static void submit(void *ctx, struct block_request *r) { block_submit(ctx, r); }
+static void kick(void *ctx) { block_kick(ctx); }
+static void drain(void *ctx) { block_drain(ctx); }
+
+const struct disk_ops disk_backend = { info, submit, kick, drain };
+
+int disk_open(struct machine *m, struct err *err)
+{
+	for (unsigned i = 0; i < m->config.disk_count; i++) {
+		const struct machine_disk_config *c = &m->config.disks[i];
+		struct machine_disk *d = &m->disks[i];
+
+		d->machine = m;
+		if (block_open(&d->block, c->path, &c->options, err))
+			return err_wrap(err, "disk %u", i);
+		m->disk_count++;
+	}
+	return 0;
+}
+
+void disk_close(struct machine *m)
+{
+	while (m->disk_count) {
+		struct err err = { 0 };
+
+		if (block_close(m->disks[--m->disk_count].block, &err))
+			log_err("disk", "%s", err.text);
+	}
+}
+
+/* What a device may be told of its disk by name. */
+int disk_configure(struct machine *m, unsigned i, struct device *d, struct err *err)
+{
+	const struct machine_disk_config *c = &m->config.disks[i];
+	unsigned queues = c->queues ? c->queues : m->config.cpus;
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", queues);
+	if (device_set(d, "queues", text, err) ||
+		device_set(d, "packed", c->packed ? "on" : "off", err))
+		return err->code;
+	return c->serial ? device_set(d, "serial", c->serial, err) : 0;
+}
+
+static void ready(void *ctx)
+{
+	struct machine_disk *d = ctx;
+
+	pthread_mutex_lock(&d->machine->lock);
+	block_reap(d->block);
+	pthread_mutex_unlock(&d->machine->lock);
+}
+
+int disk_listen(struct machine *m, struct err *err)
+{
+	for (unsigned i = 0; i < m->disk_count; i++) {
+		struct machine_disk *d = &m->disks[i];
+
+		d->source = (struct loop_source){
+			.fd = block_event(d->block), .ready = ready, .ctx = d
+		};
+		if (loop_add(m->loop, &d->source, err))
+			return err->code;
+		d->listens = true;
+	}
+	return 0;
+}
+
+void disk_unlisten(struct machine *m)
+{
+	for (unsigned i = 0; i < m->disk_count; i++) {
+		if (m->disks[i].listens)
+			loop_remove(m->loop, &m->disks[i].source);
+		m->disks[i].listens = false;
+	}
+}
+
+void disk_drain(struct machine *m)
+{
+	for (unsigned i = 0; i < m->disk_count; i++)
+		block_drain(m->disks[i].block);
+}
