@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "cli/disk_option.h"
 #include "cli/engine_options.h"
+#include "cli/net_option.h"
 #include "cli/sentinel.h"
 #include "cli/trace.h"
 #include "cli/verbs.h"
@@ -24,7 +25,7 @@
 #define ESCAPE_BYTE 0x1d /* Ctrl-] */
 
 struct values {
-	const char *engine, *kernel, *initrd, *append, *trace, *translate, *kvm;
+	const char *engine, *kernel, *initrd, *append, *trace, *translate, *kvm, *net;
 	u64 memory, cpus, timeout_ns;
 	struct option_list disks;
 	unsigned log;
@@ -162,7 +163,7 @@ static int run_machine(
 }
 
 static int start(const struct values *v, const struct cpu_engine *engine, u32 engine_options,
-	const struct vcpu_trace *trace, const struct machine_disk_config *disks)
+	const struct vcpu_trace *trace, const struct machine_config *parts)
 {
 	struct watch w = { 0 };
 	struct err err = { 0 };
@@ -179,8 +180,9 @@ static int start(const struct values *v, const struct cpu_engine *engine, u32 en
 			.kernel = v->kernel,
 			.initrd = v->initrd,
 			.append = v->append,
-			.disks = disks,
-			.disk_count = v->disks.count,
+			.disks = parts->disks,
+			.disk_count = parts->disk_count,
+			.net = parts->net,
 			.reset_ends = v->no_reboot,
 			.input = STDIN_FILENO,
 			.output = STDOUT_FILENO,
@@ -207,7 +209,7 @@ static int parse_switches(const struct values *v, u32 *bits, struct err *err)
 	return v->kvm ? engine_options_parse(KVM, v->engine, v->kvm, bits, err) : 0;
 }
 
-static int run_with(const struct values *v, const struct machine_disk_config *disks)
+static int run_with(const struct values *v, const struct machine_config *parts)
 {
 	struct vcpu_trace trace;
 	struct err err = { 0 };
@@ -229,7 +231,7 @@ static int run_with(const struct values *v, const struct machine_disk_config *di
 	if (!engine)
 		return fail(&err, CLI_CANNOT);
 
-	int status = start(v, engine, engine_options, &trace, disks);
+	int status = start(v, engine, engine_options, &trace, parts);
 	if (trace_close(&trace, &err))
 		return fail(&err, status ? status : CLI_FAILED);
 	return status;
@@ -239,14 +241,19 @@ static int run(const void *values)
 {
 	struct machine_disk_config disks[MACHINE_DISKS_MAX] = { 0 };
 	const struct values *v = values;
+	struct net_option net;
 	struct err err = { 0 };
+	bool network = false;
 	int status;
 
-	if (disk_option_parse(&v->disks, disks, &err)) {
+	if (disk_option_parse(&v->disks, disks, &err) ||
+		net_option_parse(v->net, &net, &network, &err)) {
 		err_wrap(&err, "run");
 		status = fail(&err, CLI_USAGE);
 	} else {
-		status = run_with(v, disks);
+		status = run_with(v, &(struct machine_config){ .disks = disks,
+					     .disk_count = v->disks.count,
+					     .net = network ? &net.config : NULL });
 	}
 	disk_option_free(disks);
 	return status;
@@ -277,6 +284,8 @@ static const struct option_row options[] = {
 	{ "disk", "FILE[,NAME=VALUE...]",
 		"a disk image; several, in this order, with these options:", OPTION_LIST, AT(disks),
 		.more = disk_option_help },
+	{ "net", "KIND[,NAME=VALUE...]", "a network:", OPTION_TEXT, AT(net),
+		.more = net_option_help },
 	{ "memory", "SIZE", "guest memory, with K, M, G or T (default 512M)", OPTION_SIZE,
 		AT(memory), MACHINE_MEMORY_MIN, MACHINE_MEMORY_MAX },
 	{ "cpus", "N", "processors, 1 to 8 (default 1)", OPTION_NUMBER, AT(cpus), 1,

@@ -38,6 +38,8 @@ struct device_env {
 	void *console_ctx;
 	const struct disk_ops *disk; /* what a disk device's contents are */
 	void *disk_ctx;
+	const struct net_ops *net; /* what a network device is plugged into */
+	void *net_ctx;
 	/* len random bytes; false: there are none now */
 	bool (*random)(void *machine, void *buf, size_t len);
 	u64 (*wall_clock)(void *machine); /* seconds since 1970, UTC, at guest time 0 */
@@ -59,6 +61,16 @@ struct disk_ops {
 	void (*submit)(void *ctx, struct block_request *r);
 	void (*kick)(void *ctx);
 	void (*drain)(void *ctx); /* returns when nothing is under way */
+};
+
+/* A network as a device sees it. Frames for the device come by device_class.input, which takes all
+ * of one or nothing. */
+struct net_ops {
+	bool large; /* takes TCP segments of up to 64 KiB in one frame */
+	/* A frame, without its check sequence. Never blocks: what cannot be sent is lost. */
+	void (*send)(void *ctx, const u8 *frame, size_t len);
+	/* The device, whose input() last took nothing, has room again; may call input() at once. */
+	void (*room)(void *ctx);
 };
 
 /* Where a window goes unless the machine says otherwise. */

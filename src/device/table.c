@@ -6,6 +6,7 @@
 #include "device/legacy/legacy.h"
 #include "device/pci/q35.h"
 #include "device/virtio/blk.h"
+#include "device/virtio/net.h"
 #include "device/virtio/rng.h"
 
 const struct device_class *const device_classes[] = {
@@ -24,6 +25,7 @@ const struct device_class *const device_classes[] = {
 	&q35_class,
 	&virtio_rng_class,
 	&virtio_blk_class,
+	&virtio_net_class,
 };
 
 const unsigned device_class_count = ARRAY_LEN(device_classes);

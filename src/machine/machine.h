@@ -21,6 +21,7 @@
 #include "base/types.h"
 #include "block/block.h"
 #include "cpu/vcpu.h"
+#include "net/net.h"
 #include "os/loop.h"
 #include "state/field.h"
 #include <errno.h>
@@ -48,6 +49,13 @@ struct machine_disk_config {
 	bool packed;
 };
 
+struct machine_net_config {
+	const struct net_forward *forwards;
+	unsigned forward_count;
+	const char *mac; /* NULL: the usual one */
+	bool packed;
+};
+
 struct machine_config {
 	const struct cpu_engine *engine;
 	u32 engine_options; /* bits of engine->options */
@@ -60,8 +68,9 @@ struct machine_config {
 	bool reset_ends;			 /* a reset by the guest ends the machine */
 	const struct machine_disk_config *disks; /* disk_count of them, borrowed */
 	unsigned disk_count;
-	int input, output; /* COM1's descriptors, borrowed; -1: none */
-	int escape;	   /* this input byte ends the machine; -1: none */
+	const struct machine_net_config *net; /* NULL: no network; borrowed */
+	int input, output;		      /* COM1's descriptors, borrowed; -1: none */
+	int escape;			      /* this input byte ends the machine; -1: none */
 	bool sandbox; /* os/sandbox.h, before the first guest instruction: for the whole process */
 	struct vcpu_trace trace; /* to is borrowed */
 };

@@ -10,7 +10,7 @@
 #include "machine/machine.h"
 #include <pthread.h>
 
-#define MACHINE_PARTS_MAX 32
+#define MACHINE_PARTS_MAX 32 /* bits of a line's level */
 #define ISA_LINES	  16
 
 struct machine_cpu {
@@ -65,7 +65,9 @@ struct machine {
 	unsigned part_count;
 	struct device *pic, *ioapic, *com1; /* parts the machine itself talks to */
 	struct machine_disk disks[MACHINE_DISKS_MAX];
-	unsigned disk_count;	   /* those that are open */
+	unsigned disk_count; /* those that are open */
+	struct net *net;     /* NULL: none */
+	struct device *nic;
 	bool intr;		   /* the 8259 pair's output */
 	bool replaced;		   /* the HPET stands in for the 8254 and the RTC */
 	u32 isa_levels[ISA_LINES]; /* which parts hold the line up */
@@ -101,6 +103,12 @@ NODISCARD int disk_configure(struct machine *m, unsigned i, struct device *d, st
 NODISCARD int disk_listen(struct machine *m, struct err *err); /* m->loop */
 void disk_unlisten(struct machine *m);
 void disk_drain(struct machine *m); /* lock held: no request is under way */
+
+/* net.c: the network, when there is one. */
+extern const struct net_ops machine_net_backend; /* ctx: the machine */
+NODISCARD int machine_net_open(struct machine *m, struct err *err);
+void machine_net_close(struct machine *m);
+NODISCARD int machine_net_configure(struct machine *m, struct device *d, struct err *err);
 
 /* irq.c: interrupt routing. All with the lock held. */
 void irq_isa(void *part, unsigned n, bool level);	  /* struct irq_line.set of ISA lines */

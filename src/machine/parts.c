@@ -10,6 +10,7 @@
 #include "device/legacy/legacy.h"
 #include "device/pci/q35.h"
 #include "device/virtio/blk.h"
+#include "device/virtio/net.h"
 #include "device/virtio/rng.h"
 #include "machine/machine_priv.h"
 #include <errno.h>
@@ -63,7 +64,7 @@ static const struct machine_place places[] = {
 	{ &debugcon_class, "debugcon" },
 };
 
-_Static_assert(ARRAY_LEN(places) + MACHINE_CPUS_MAX + MACHINE_DISKS_MAX <= MACHINE_PARTS_MAX,
+_Static_assert(ARRAY_LEN(places) + MACHINE_CPUS_MAX + MACHINE_DISKS_MAX + 1 <= MACHINE_PARTS_MAX,
 	"MACHINE_PARTS_MAX");
 
 /* What devices ask of the machine, with the lock held */
@@ -200,6 +201,23 @@ static int make_disk(struct machine *m, unsigned i, struct err *err)
 	return disk_configure(m, i, p->device, err);
 }
 
+static int make_nic(struct machine *m, struct err *err)
+{
+	struct machine_part *p = new_part(m, NULL);
+	struct device_env env = common_env(m);
+
+	env.net = &machine_net_backend;
+	env.net_ctx = m;
+	p->device = device_new(&virtio_net_class, "net0", &env, err);
+	if (!p->device)
+		return err->code;
+	m->part_count++;
+	pthread_mutex_lock(&m->lock); /* the network's thread runs already */
+	int rc = machine_net_configure(m, p->device, err);
+	pthread_mutex_unlock(&m->lock);
+	return rc;
+}
+
 int parts_make(struct machine *m, struct err *err)
 {
 	for (unsigned i = 0; i < m->config.cpus; i++)
@@ -211,6 +229,8 @@ int parts_make(struct machine *m, struct err *err)
 	for (unsigned i = 0; i < m->disk_count; i++)
 		if (make_disk(m, i, err))
 			return err->code;
+	if (m->net && make_nic(m, err))
+		return err->code;
 	irqchip_attach(m);
 	return 0;
 }

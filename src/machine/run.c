@@ -296,7 +296,7 @@ static void enter_sandbox(struct machine *m)
 	struct sandbox_report report;
 
 	if (m->config.sandbox)
-		sandbox_enter(&report);
+		sandbox_enter(&report, m->net != NULL);
 }
 
 int machine_run(

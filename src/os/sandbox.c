@@ -30,7 +30,7 @@ static bool is_inherited(int fd)
 	return fd > STDERR_FILENO && flags >= 0 && !(flags & FD_CLOEXEC);
 }
 
-static int close_inherited(struct err *err)
+static int close_inherited(bool network, struct err *err)
 {
 	DIR *fds = opendir("/proc/self/fd");
 	unsigned closed = 0;
@@ -90,7 +90,7 @@ static void shed_privileges(void)
 		atomic_fetch_add(&shed.kept, 1);
 }
 
-static int drop_privileges(struct err *err)
+static int drop_privileges(bool network, struct err *err)
 {
 	bool root = getuid() == 0;
 
@@ -107,7 +107,7 @@ static int drop_privileges(struct err *err)
 
 /* ---- process ---- */
 
-static int close_memory(struct err *err)
+static int close_memory(bool network, struct err *err)
 {
 	const struct rlimit none = { 0 };
 
@@ -120,12 +120,13 @@ static int close_memory(struct err *err)
 
 /* ---- filter ---- */
 
-static int filter_calls(struct err *err)
+static int filter_calls(bool network, struct err *err)
 {
-	int rc = sandbox_filter(err);
+	unsigned count = 0;
+	int rc = sandbox_filter(network, &count, err);
 
 	if (!rc)
-		err_set(err, 0, "%u rules for system calls", sandbox_rule_count);
+		err_set(err, 0, "%u rules for system calls", count);
 	return rc;
 }
 
@@ -133,7 +134,7 @@ static int filter_calls(struct err *err)
 
 static const struct stage {
 	const char *name;
-	int (*enter)(struct err *err);
+	int (*enter)(bool network, struct err *err);
 } stages[SANDBOX_STAGES] = {
 	[SANDBOX_DESCRIPTORS] = { "descriptors", close_inherited },
 	[SANDBOX_PRIVILEGES] = { "privileges", drop_privileges },
@@ -143,21 +144,21 @@ static const struct stage {
 
 const char *sandbox_stage_name(enum sandbox_stage stage) { return stages[stage].name; }
 
-static void enter_stage(const struct stage *s, struct err *err)
+static void enter_stage(const struct stage *s, bool network, struct err *err)
 {
 	*err = (struct err){ 0 };
 	if (SANDBOX_INSTRUMENTED)
 		err_set(err, -ENOTSUP, "not in a build with sanitizers or coverage");
 	else
-		err->code = s->enter(err);
+		err->code = s->enter(network, err);
 	log_line(err->code && !SANDBOX_INSTRUMENTED ? LOG_WARN : LOG_INFO, "sandbox", "%s: %s%s",
 		s->name, err->code ? "incomplete: " : "", err->text[0] ? err->text : "done");
 }
 
-void sandbox_enter(struct sandbox_report *report)
+void sandbox_enter(struct sandbox_report *report, bool network)
 {
 	for (unsigned i = 0; i < SANDBOX_STAGES; i++)
-		enter_stage(&stages[i], &report->stages[i]);
+		enter_stage(&stages[i], network, &report->stages[i]);
 }
 
 /* ---- the probe ---- */
@@ -179,7 +180,7 @@ _Noreturn static void report_to(int fd)
 	struct sandbox_report report;
 
 	log_set_level(LOG_ERR); /* the parent tells */
-	sandbox_enter(&report);
+	sandbox_enter(&report, false);
 	_exit(write(fd, &report, sizeof(report)) != sizeof(report));
 }
 

@@ -14,7 +14,8 @@
  *   filter       only the system calls of the table in sandbox_rules.c, for all threads
  *
  * After it no file can be opened, nothing executed, no socket made, no thread or process begun, no
- * memory made executable, and no other process reached. Code that comes to need another system call
+ * memory made executable, and no other process reached; only a machine that has a network may
+ * make sockets, of the Internet's kind. Code that comes to need another system call
  * adds a row there, with the reason.
  *
  * Each stage does what the host allows and the next one runs whatever became of it: an ordinary
@@ -39,8 +40,9 @@ struct sandbox_report {
 	struct err stages[SANDBOX_STAGES];
 };
 
-/* One way. Any thread, while no other begins or ends threads. What a stage cannot do is logged. */
-void sandbox_enter(struct sandbox_report *report);
+/* network: sockets of the Internet may be made; see the rules. One way. Any thread, while no other
+ * begins or ends threads. What a stage cannot do is logged. */
+void sandbox_enter(struct sandbox_report *report, bool network);
 
 /* What sandbox_enter() would do here, found out by a child process. Single-threaded callers. */
 NODISCARD int sandbox_probe(struct sandbox_report *report, struct err *err);

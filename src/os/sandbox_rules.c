@@ -12,6 +12,7 @@
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #define ALLOW(call, why)                        \
@@ -23,6 +24,15 @@
 		.nr = SYS_##call, .match = how, .arg = n, .value = v, .reason = why \
 	}
 #define IOCTL(request, why) ALLOW_IF(ioctl, MATCH_EQUAL, 1, (u32)(request), why)
+#define NETWORK(call, why)                                       \
+	{                                                        \
+		.nr = SYS_##call, .network = true, .reason = why \
+	}
+#define NETWORK_IF(call, how, n, v, why)                                             \
+	{                                                                            \
+		.nr = SYS_##call, .match = how, .arg = n, .value = v, .reason = why, \
+		.network = true                                                      \
+	}
 #define REFUSE(call, why)                                       \
 	{                                                       \
 		.nr = SYS_##call, .refuse = true, .reason = why \
@@ -59,6 +69,23 @@ const struct sandbox_rule sandbox_rules[] = {
 	ALLOW(mremap, "realloc: moves memory with the rights it has"),
 	ALLOW(brk, "malloc"),
 	ALLOW(madvise, "a reset gives guest memory back; stacks of threads that end"),
+
+	/* a network: sockets of the Internet's kind, by libslirp */
+	NETWORK_IF(socket, MATCH_EQUAL, 0, AF_INET, "what the guest connects to"),
+	NETWORK(connect, "what the guest connects to"),
+	NETWORK(bind, "datagrams that are answered to a port of their own"),
+	NETWORK(accept, "a forward's connection"),
+	NETWORK(getsockname, "the port that the kernel has given"),
+	NETWORK(getpeername, "whether a connection is there"),
+	NETWORK(getsockopt, "why a connection is not there"),
+	NETWORK(setsockopt, "urgent data, no delay, addresses that are used again"),
+	NETWORK(sendto, "data"),
+	NETWORK(recvfrom, "data"),
+	NETWORK(recvmsg, "data, and errors about it"),
+	NETWORK(shutdown, "the guest has nothing more to say"),
+	NETWORK(fcntl, "sockets that do not block"),
+	NETWORK_IF(ioctl, MATCH_EQUAL, 1, FIONREAD, "how long a datagram is"),
+	NETWORK_IF(ioctl, MATCH_EQUAL, 1, FIONBIO, "sockets that do not block"),
 
 	/* randomness */
 	ALLOW(getrandom, "the guest's entropy device; a hash seed of malloc's"),

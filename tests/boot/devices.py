@@ -10,15 +10,18 @@ Skips (77) where the kernel cannot be had or the host cannot run the engine.
 import hashlib
 import os
 import random
+import socket
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import guest
 
 # Each after those it needs; what a kernel has built in is not in its package.
 MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "rng-core", "virtio-rng",
-           "virtio_blk"]
+           "virtio_blk", "failover", "net_failover", "virtio_net"]
 MIB = 1 << 20
 
 
@@ -27,6 +30,45 @@ def module_files(kernel):
     names = [name for name in MODULES if f"{name}.ko" in found]
     files = {f"modules/{i:02}-{name}.ko": found[f"{name}.ko"].read_bytes() for i, name in enumerate(names)}
     return files
+
+
+class Server(threading.Thread):
+    """What the guest finds at 10.0.2.2: sends `content` to who comes first, and takes what the others send."""
+
+    def __init__(self, content):
+        super().__init__(daemon=True)
+        self.content, self.received = content, []
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        self.start()
+
+    def run(self):
+        peer, _ = self.socket.accept()
+        with peer:
+            peer.sendall(self.content)
+        while True:
+            peer, _ = self.socket.accept()
+            with peer:
+                self.received.append(b"".join(iter(lambda: peer.recv(65536), b"")))
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def call_guest(port, seconds):
+    """What the guest says to who comes in by the forward. Until it listens, connections end without a word."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            with socket.create_connection(("127.0.0.1", port), 5) as peer:
+                if said := b"".join(iter(lambda: peer.recv(65536), b"")):
+                    return said.decode().strip()
+        except OSError:
+            pass
+        time.sleep(0.2)
+    return "nothing"
 
 
 def make_disks(folder):
@@ -56,15 +98,21 @@ def main():
     initrd = guest.initramfs(f"devices-{flavour}-{engine}-{cpus}-{interrupts}", {"devices.sh": script} | module_files(kernel))
     work = tempfile.TemporaryDirectory()
     contents = make_disks(work.name)
-    sums = "%20".join(hashlib.md5(data).hexdigest() for data in contents.values())
+    server, port = Server(contents["first"][:2 * MIB]), free_port()
+    sums = "%20".join(hashlib.md5(data).hexdigest() for data in (*contents.values(), server.content))
     nomsi = "pci=nomsi " if interrupts == "wires" else ""
     command = [strata, "run", "--engine", engine, "--kernel", kernel, "--initrd", initrd, "--memory", "512M", "--cpus", cpus,
                "--no-reboot", "--log", "guest", "--disk", f"{work.name}/first,format=raw,serial=strata-0001",
-               "--disk", f"{work.name}/second,format=raw,readonly,packed", "--append",
-               f"console=ttyS0 panic=-1 {nomsi}strata.run=sh%20/devices.sh%20{interrupts}%20{sums}"]
+               "--disk", f"{work.name}/second,format=raw,readonly,packed",
+               "--net", f"user,forward=tcp:127.0.0.1:{port}:7777", "--append",
+               f"console=ttyS0 panic=-1 {nomsi}strata.run=sh%20/devices.sh%20{interrupts}%20{sums}%20{server.port}"]
     problems = []
     with guest.Guest(command, float(seconds)) as machine:
         try:
+            machine.wait_for("^the guest listens")
+            said = call_guest(port, 60)
+            if said != "hello from the guest":
+                problems.append(f"the guest's port said {said!r}")
             status = machine.end()
             if status == guest.NOT_POSSIBLE_HERE:
                 guest.skip(machine.text.strip())
@@ -78,6 +126,8 @@ def main():
         problems += [f"in the output: {text!r}" for text in ["No config space access function", "needs a reset"]
                      if text in machine.text]
         problems += check_disks(work.name, contents)
+        if server.content not in server.received:
+            problems.append("what the guest sent has not arrived")
         if problems:
             print(machine.text)
         print(*problems, f"{flavour} under {engine}, {cpus} cpus, {interrupts}: {machine.took():.1f} s", sep="\n")

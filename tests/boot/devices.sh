@@ -1,9 +1,12 @@
 #!/bin/sh
 # What the guest of devices.py runs: loads the drivers, in the order of their files' names, and uses the devices.
-# devices.sh messages|wires SUM SUM: how they interrupt, and the MD5 sums of the disks' contents.
+# devices.sh messages|wires SUM SUM SUM PORT: how they interrupt, the MD5 sums of the disks' contents and of what the
+# host serves at the port.
 interrupts=$1
 first=$2
 second=$3
+served=$4
+port=$5
 
 fail() {
 	echo "WRONG: $*"
@@ -15,7 +18,7 @@ for module in /modules/*.ko; do
 	insmod "$module" || fail "cannot load $module"
 done
 
-lspci
+lspci 2>/dev/null
 [ -d /sys/bus/pci/devices/0000:00:00.0 ] || fail "no host bridge"
 
 # Every virtio function has a driver, and messages of its own.
@@ -65,6 +68,25 @@ for part in 0 1 2 3 4 5 6 7; do
 	sum /dev/vda $((2 * part)) 2
 done >/tmp/serial
 cmp /tmp/parallel /tmp/serial || fail "reading in parallel gives something else"
+
+# The network: an address by DHCP where the kernel has packet sockets, data both ways, and a port that the host calls.
+ip link set eth0 up
+cat >/tmp/lease <<'END'
+#!/bin/sh
+[ "$1" = bound ] && echo "$ip" >/tmp/address
+exit 0
+END
+chmod +x /tmp/lease
+if udhcpc -i eth0 -n -q -t 5 -s /tmp/lease >/tmp/dhcp 2>&1; then
+	[ "$(cat /tmp/address)" = 10.0.2.15 ] || fail "DHCP gave $(cat /tmp/address)"
+else
+	grep -q "ocket" /tmp/dhcp || fail "no answer by DHCP: $(cat /tmp/dhcp)"
+fi
+ip address add 10.0.2.15/24 dev eth0
+[ "$(nc 10.0.2.2 "$port" </dev/null | md5sum | cut -d ' ' -f 1)" = "$served" ] || fail "data from the network"
+dd if=/dev/vda bs=1M count=2 2>/dev/null | nc 10.0.2.2 "$port" >/dev/null || fail "cannot send"
+echo "the guest listens"
+echo "hello from the guest" | nc -l -p 7777 >/dev/null || fail "cannot listen"
 
 grep virtio /proc/interrupts
 echo "all devices are well"

@@ -88,6 +88,10 @@ static void disk_submit(void *ctx, struct block_request *r)
 static void disk_kick(void *ctx) {}
 static const struct disk_ops disk = { disk_info, disk_submit, disk_kick, disk_drain };
 
+static void net_send(void *ctx, const u8 *frame, size_t len) {}
+static void net_room(void *ctx) {}
+static const struct net_ops net = { false, net_send, net_room };
+
 static size_t console_write(void *ctx, const u8 *data, size_t len)
 {
 	struct bench *b = ctx;
@@ -348,6 +352,7 @@ static void open_bench(struct bench *b, const struct device_class *class)
 		.memory = empty_memory(),
 		.clock = &b->clock,
 		.random = random_bytes,
+		.net = &net,
 		.disk = &disk,
 		.disk_ctx = b,
 		.msi = { on_msi, b },

@@ -7,6 +7,7 @@
 #include "base/bits.h"
 #include "base/must.h"
 #include "device/virtio/blk.h"
+#include "device/virtio/net.h"
 #include "device/virtio/rng.h"
 #include "device/virtio/virtio.h"
 #include <stdlib.h>
@@ -39,6 +40,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 static const struct device_class *const classes[] = {
 	&virtio_rng_class,
 	&virtio_blk_class,
+	&virtio_net_class,
 };
 
 static u8 take8(struct input *in) { return in->at < in->end ? *in->at++ : 0; }
@@ -112,6 +114,26 @@ static void disk_drain(void *ctx)
 }
 
 static const struct disk_ops disk = { disk_info, disk_submit, disk_kick, disk_drain };
+
+/* ---- a network ---- */
+
+static void net_send(void *ctx, const u8 *frame, size_t len)
+{
+	volatile u8 sum = 0;
+
+	for (size_t i = 0; i < len; i++)
+		sum = (u8)(sum + frame[i]);
+}
+
+static void net_room(void *ctx)
+{
+	struct bench *b = ctx;
+	static const u8 frame[1514];
+
+	(void)b->dev->class->input(b->dev, frame, sizeof(frame));
+}
+
+static const struct net_ops net = { true, net_send, net_room };
 
 /* ---- operations ---- */
 
@@ -250,6 +272,15 @@ static void op_disk(struct bench *b, struct input *in)
 	end_request(&b->requests, take8(in) & 7 ? 0 : -5);
 }
 
+static void op_input(struct bench *b, struct input *in)
+{
+	static const u8 frame[4096];
+	size_t len = take(in, 2) % sizeof(frame);
+
+	if (b->dev->class->input)
+		must(b->dev->class->input(b->dev, frame, len) <= len, "took more than given");
+}
+
 static void op_reset(struct bench *b, struct input *in) { b->dev->class->reset(b->dev); }
 
 /* Saved and loaded again, perhaps damaged. */
@@ -283,6 +314,7 @@ static void (*const ops[])(struct bench *, struct input *) = {
 	op_kick,
 	op_disk,
 	op_disk,
+	op_input,
 	op_register,
 	op_read,
 	op_config,
@@ -321,6 +353,8 @@ static void open_bench(struct bench *b, const struct device_class *class, bool p
 		.slot = PCI_ANY_SLOT,
 		.machine = b,
 		.random = random_bytes,
+		.net = &net,
+		.net_ctx = b,
 		.disk = &disk,
 		.disk_ctx = b,
 	};

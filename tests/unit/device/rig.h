@@ -27,6 +27,10 @@ struct rig {
 	struct block_request *pending[RIG_PENDING];
 	unsigned pending_count, flushes, kicks;
 	bool disk_readonly;
+	/* A network that remembers the last frame */
+	u8 frame[65536 + 64];
+	size_t frame_len;
+	unsigned frames, net_rooms;
 	unsigned messages; /* interrupts that were written */
 	u64 address;
 	u32 data;
@@ -134,6 +138,20 @@ static void rig_disk_drain(void *ctx)
 static const struct disk_ops rig_disk = { rig_disk_info, rig_disk_submit, rig_disk_kick,
 	rig_disk_drain };
 
+static void rig_send(void *ctx, const u8 *frame, size_t len)
+{
+	struct rig *r = ctx;
+
+	assert_true(len <= sizeof(r->frame));
+	memcpy(r->frame, frame, len);
+	r->frame_len = len;
+	r->frames++;
+}
+
+static void rig_net_room(void *ctx) { ((struct rig *)ctx)->net_rooms++; }
+
+static const struct net_ops rig_net = { true, rig_send, rig_net_room };
+
 static void rig_exit(void *ctx, u32 value)
 {
 	struct rig *r = ctx;
@@ -150,6 +168,8 @@ static void rig_open(struct rig *r, const struct device_class *class)
 		.memory = &r->memory,
 		.clock = &r->clock,
 		.random = rig_random,
+		.net = &rig_net,
+		.net_ctx = r,
 		.disk = &rig_disk,
 		.disk_ctx = r,
 		.pci = &r->pci,

@@ -144,7 +144,7 @@ static void enter_or_leave(int messages)
 
 	log_set_level(LOG_ERR);
 	dup2(messages, STDERR_FILENO);
-	sandbox_enter(&report);
+	sandbox_enter(&report, false);
 	if (report.stages[SANDBOX_FILTER].code)
 		_exit(EXIT_NO_SAND);
 }
@@ -258,7 +258,7 @@ static void run_descriptors(const void *arg)
 	int inherited = dup(STDERR_FILENO), own = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
 
 	log_set_level(LOG_ERR);
-	sandbox_enter(&report);
+	sandbox_enter(&report, false);
 	if (report.stages[SANDBOX_DESCRIPTORS].code)
 		_exit(EXIT_NO_SAND);
 	_exit(write(inherited, "", 0) < 0 && write(own, "", 0) == 0 ? EXIT_REFUSED : EXIT_ALLOWED);

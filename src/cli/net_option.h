@@ -1,0 +1,15 @@
+/* --net user[,NAME=VALUE...]|none */
+#pragma once
+#include "machine/machine.h"
+#include <stdio.h>
+
+struct net_option {
+	struct machine_net_config config;
+	struct net_forward forwards[NET_FORWARDS_MAX];
+	char mac[20];
+};
+
+/* *wanted: there is to be a network. The option must not move afterwards. -EINVAL with err. */
+NODISCARD int net_option_parse(
+	const char *text, struct net_option *option, bool *wanted, struct err *err);
+void net_option_help(FILE *to);

@@ -1,0 +1,170 @@
+/* User-mode networking without a guest: who answers at 10.0.2.2, frames that must wait, forwards,
+ * and the host's name server. */
+#include "base/bits.h"
+#include "net/net.h"
+#include "net/resolv.h"
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h> /* needs the above */
+
+#define ARP_LEN 42u
+
+struct guest {
+	pthread_mutex_t lock;
+	struct net *net;
+	bool full;
+	unsigned frames;
+	u8 last[NET_FRAME_MAX];
+};
+
+static void lock(void *ctx) { pthread_mutex_lock(&((struct guest *)ctx)->lock); }
+static void unlock(void *ctx) { pthread_mutex_unlock(&((struct guest *)ctx)->lock); }
+
+static size_t receive(void *ctx, const u8 *frame, size_t len)
+{
+	struct guest *g = ctx;
+
+	if (g->full)
+		return 0;
+	assert_true(len <= NET_FRAME_MAX);
+	memcpy(g->last, frame, len);
+	g->frames++;
+	return len;
+}
+
+static int open_guest(struct guest *g, const struct net_forward *forwards, unsigned count)
+{
+	struct net_config config = { lock, unlock, receive, g, forwards, count };
+	struct err err = { 0 };
+
+	*g = (struct guest){ .lock = PTHREAD_MUTEX_INITIALIZER };
+	return net_open(&g->net, &config, &err);
+}
+
+static void send_arp(struct guest *g, u8 last_byte)
+{
+	u8 arp[ARP_LEN] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x52, 0x54, 0, 1, 2, 3, 8, 6, 0, 1,
+		8, 0, 6, 4, 0, 1, 0x52, 0x54, 0, 1, 2, 3, 10, 0, 2, 15, 0, 0, 0, 0, 0, 0, 10, 0,
+		2 };
+
+	arp[41] = last_byte;
+	lock(g);
+	net_send(g->net, arp, sizeof(arp));
+	unlock(g);
+}
+
+static void the_host_answers(void **state)
+{
+	static const u8 sender[4] = { 10, 0, 2, 2 };
+	struct guest g;
+
+	assert_int_equal(open_guest(&g, NULL, 0), 0);
+	send_arp(&g, 2);
+	assert_int_equal(g.frames, 1);
+	assert_int_equal(g.last[21], 2); /* a reply */
+	assert_memory_equal(g.last + 28, sender, 4);
+	send_arp(&g, 77); /* nobody */
+	assert_int_equal(g.frames, 1);
+	net_close(g.net);
+}
+
+static void frames_wait_for_room_up_to_a_limit(void **state)
+{
+	struct guest g;
+
+	assert_int_equal(open_guest(&g, NULL, 0), 0);
+	g.full = true;
+	for (unsigned i = 0; i < 3000; i++)
+		send_arp(&g, 2);
+	lock(&g);
+	net_room(g.net);
+	assert_int_equal(g.frames, 0);
+	g.full = false;
+	net_room(g.net);
+	unlock(&g);
+	assert_int_equal(g.frames, 1024);
+	net_close(g.net);
+}
+
+static void nonsense_is_survived(void **state)
+{
+	u8 frame[NET_FRAME_MAX];
+	struct guest g;
+
+	assert_int_equal(open_guest(&g, NULL, 0), 0);
+	for (unsigned i = 0; i < 5000; i++) {
+		u32 seed = i * 2654435761u;
+
+		for (unsigned n = 0; n < sizeof(frame); n++)
+			frame[n] = (u8)((seed = seed * 1103515245 + 12345) >> 16);
+		put_le16(frame + 12, i & 1 ? 0x0008 : 0x0608);
+		frame[14] = i & 2 ? 0x45 : frame[14];
+		lock(&g);
+		net_send(g.net, frame, 14 + seed % (sizeof(frame) - 14));
+		unlock(&g);
+	}
+	net_close(g.net);
+}
+
+/* A port that somebody has is refused. */
+static void forwards_listen(void **state)
+{
+	int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in at = { .sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(at);
+	struct guest g, other;
+
+	assert_int_equal(bind(s, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(getsockname(s, (struct sockaddr *)&at, &len), 0);
+	close(s);
+	struct net_forward f = { false, INADDR_LOOPBACK, ntohs(at.sin_port), 22 };
+
+	assert_int_equal(open_guest(&g, &f, 1), 0);
+	assert_true(open_guest(&other, &f, 1) < 0);
+	s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(s, (struct sockaddr *)&at, sizeof(at)), 0);
+	close(s);
+	net_close(g.net);
+}
+
+static u32 read_text(const char *text)
+{
+	char path[] = "/tmp/strata-resolv-XXXXXX";
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+	u32 found = resolv_read(path);
+
+	unlink(path);
+	return found;
+}
+
+static void name_servers_are_found(void **state)
+{
+	assert_int_equal(read_text("# nameserver 1.1.1.1\nnameserver 9.8.7.6\n"), 0x09080706);
+	assert_int_equal(read_text("nameserver fe80::1\n\tnameserver\t10.1.2.3 # x\n"), 0x0a010203);
+	assert_int_equal(read_text("nameserver\nnameserver nowhere\n"), 0);
+	assert_int_equal(resolv_read("/nonexistent"), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_host_answers),
+		cmocka_unit_test(frames_wait_for_room_up_to_a_limit),
+		cmocka_unit_test(nonsense_is_survived),
+		cmocka_unit_test(forwards_listen),
+		cmocka_unit_test(name_servers_are_found),
+	};
+
+	return cmocka_run_group_tests_name("net", tests, NULL, NULL);
+}
