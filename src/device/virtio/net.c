@@ -201,6 +201,7 @@ static int net_init(struct device *d, struct err *err)
 		.features = F_CSUM | F_GUEST_CSUM | F_MTU | F_MAC | F_MRG_RXBUF | F_STATUS,
 		.queues = QUEUES,
 		.config_len = CONFIG_LEN,
+		.waiting = BIT(QUEUE_RX),
 		.notify = net_notify,
 	};
 

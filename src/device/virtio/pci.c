@@ -304,8 +304,8 @@ int virtio_pci_init(struct virtio *v, struct err *err)
 		.intx = true,
 	};
 
-	if (!v->dev.env.pci || !v->dev.env.memory)
-		return err_set(err, -EINVAL, "no PCI bus, or no memory");
+	if (!v->dev.env.pci || !v->dev.env.memory || !v->dev.env.clock)
+		return err_set(err, -EINVAL, "no PCI bus, memory or clock");
 	pci_init(&v->pci, v->dev.name, &who, &ops, v);
 	pci_add_bar(&v->pci, MSIX_BAR, PCI_BAR_MEMORY, PART_LEN);
 	pci_add_bar(&v->pci, MAIN_BAR, PCI_BAR_MEMORY64, BAR_LEN);

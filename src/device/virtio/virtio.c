@@ -4,8 +4,10 @@
 #include "base/must.h"
 #include "device/virtio/virtio_priv.h"
 
-/* Notifications that find more and more work end here; the rest waits for the next one. */
-#define ROUNDS_MAX 64u
+/* A driver may put more and more into a queue while it is worked on. After so many chains the vcpu
+ * goes on, and the rest is done when the machine comes to it. */
+#define CHAINS_MAX (4 * VIRTQ_SIZE_MAX)
+#define NO_LIMIT   (~0u)
 
 const struct field virtio_fields[] = {
 	FIELD(struct virtio, accepted),
@@ -16,6 +18,7 @@ const struct field virtio_fields[] = {
 	FIELD(struct virtio, status),
 	FIELD(struct virtio, isr),
 	FIELD(struct virtio, generation),
+	FIELD(struct virtio, later),
 	FIELD_SUB(struct virtio, queues, struct virtq, virtq_fields),
 	FIELD_SUB(struct virtio, pci, struct pci_function, pci_function_fields),
 	FIELD_END,
@@ -40,10 +43,13 @@ void virtio_broken(struct virtio *v, const char *why)
 bool virtio_pop(struct virtio *v, unsigned queue, struct virtq_chain *c)
 {
 	const char *why;
-	int rc = works(v) ? virtq_pop(&v->queues[queue], v->dev.env.memory, c, &why) : 0;
+	int rc = works(v) && v->budget ? virtq_pop(&v->queues[queue], v->dev.env.memory, c, &why)
+				       : 0;
 
 	if (rc < 0)
 		virtio_broken(v, why);
+	if (rc > 0 && v->budget != NO_LIMIT)
+		v->budget--;
 	return rc > 0;
 }
 
@@ -74,15 +80,42 @@ struct virtq *virtio_selected(struct virtio *v)
 	return v->queue_select < v->queue_count ? &v->queues[v->queue_select] : NULL;
 }
 
+static void take_turn_later(struct virtio *v)
+{
+	struct guest_clock *clock = v->dev.env.clock;
+
+	if (v->later && !v->turn.armed)
+		timer_arm(clock, &v->turn, clock_now(clock));
+}
+
 void virtio_notified(struct virtio *v, unsigned queue)
 {
-	if (queue >= v->queue_count || !v->queues[queue].enabled || !v->type->notify)
+	struct virtq *q = &v->queues[queue < v->queue_count ? queue : 0];
+	bool more = true;
+
+	if (queue >= v->queue_count || !q->enabled || !v->type->notify)
 		return;
-	for (unsigned i = 0; i < ROUNDS_MAX && works(v); i++) {
+	v->budget = CHAINS_MAX;
+	while (more && v->budget && works(v)) {
 		v->type->notify(v, queue);
-		if (!virtq_listen(&v->queues[queue], v->dev.env.memory))
-			return;
+		more = virtq_listen(q, v->dev.env.memory) && !(v->type->waiting & BIT(queue));
 	}
+	v->budget = NO_LIMIT;
+	if (more && works(v)) {
+		v->later |= (u16)BIT(queue);
+		take_turn_later(v);
+	}
+}
+
+static void take_turn(void *ctx)
+{
+	struct virtio *v = ctx;
+	u16 queues = v->later;
+
+	v->later = 0;
+	for (unsigned i = 0; i < v->queue_count; i++)
+		if (queues & BIT(i))
+			virtio_notified(v, i);
 }
 
 /* 3.1.1: what was accepted must be among what was offered, and modern. */
@@ -120,6 +153,8 @@ void virtio_reset(struct virtio *v)
 	v->offered = v->features | VIRTQ_FEATURES | VIRTIO_F_VERSION_1;
 	if (!v->packed)
 		v->offered &= ~VIRTIO_F_PACKED;
+	v->later = 0;
+	timer_cancel(v->dev.env.clock, &v->turn);
 	v->accepted = 0;
 	v->offered_select = v->accepted_select = 0;
 	v->queue_select = 0;
@@ -143,6 +178,8 @@ int virtio_init(struct virtio *v, const struct virtio_type *type, struct err *er
 	v->type = type;
 	v->queue_count = type->queues;
 	v->features = type->features;
+	v->budget = NO_LIMIT;
+	timer_init(&v->turn, take_turn, v);
 	return virtio_pci_init(v, err);
 }
 
@@ -152,6 +189,7 @@ void virtio_fini(struct device *d)
 
 	if (v->type->reset)
 		v->type->reset(v);
+	timer_cancel(v->dev.env.clock, &v->turn);
 	pci_detach(&v->pci);
 }
 
@@ -172,5 +210,7 @@ void virtio_loaded(struct device *d)
 		if (enabled && virtq_enable(q, d->env.memory, v->accepted, &why))
 			virtio_broken(v, why);
 	}
+	timer_cancel(d->env.clock, &v->turn);
+	take_turn_later(v);
 	virtio_pci_drive(v);
 }

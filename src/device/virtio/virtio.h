@@ -26,6 +26,7 @@ struct virtio_type {
 	u64 features;	 /* offered, besides those of rings and VERSION_1 */
 	unsigned queues; /* at most */
 	unsigned config_len;
+	u32 waiting; /* queues whose chains are for what comes from elsewhere, a bit each */
 	/* The driver has something in this queue. All may be NULL. */
 	void (*notify)(struct virtio *v, unsigned queue);
 	void (*config_wrote)(struct virtio *v, unsigned at, unsigned size);
@@ -45,6 +46,9 @@ struct virtio {
 	u32 offered_select, accepted_select;
 	u16 queue_select, config_vector;
 	u8 status, isr, generation;
+	u32 budget; /* chains that may still be taken in this turn */
+	u16 later;  /* queues that have had their turn and want another one */
+	struct clock_timer turn;
 	struct virtq queues[VIRTIO_QUEUES_MAX];
 	u8 config[VIRTIO_CONFIG_MAX];
 	struct pci_function pci;

@@ -300,6 +300,45 @@ static void nothing_is_taken_before_it_may_be(void **state)
 	rig_close(&r);
 }
 
+/* The host's source of entropy gives the driver time to ask for more, again and again. */
+static struct driver *greedy;
+static unsigned greed;
+
+static bool offer_more(void *ctx, void *buf, size_t len)
+{
+	const struct buffer b = { BUFFERS, 8, WRITE };
+
+	memset(buf, 1, len);
+	if (greed && greed--)
+		offer(greedy, 0, &b, 1);
+	return true;
+}
+
+static void a_driver_that_never_stops_holds_nobody_up(void **state)
+{
+	const struct buffer b = { BUFFERS, 8, WRITE };
+	unsigned done = 0;
+	struct rig r;
+	u32 written;
+
+	open_rig(&r);
+	struct driver d = start(&r, 0, 1);
+
+	greedy = &d;
+	greed = 10000;
+	r.dev->env.random = offer_more;
+	offer(&d, 0, &b, 1);
+	kick(&d, 0);
+	assert_in_range(greed, 10000 - 4 * VIRTQ_SIZE_MAX - 1, 9999);
+	clock_advance(&r.clock, 1);
+	while (collect(&d, 0, 1, &written))
+		done++;
+	assert_int_equal(greed, 0);
+	assert_int_equal(status(&r), 15);
+	rig_close(&r);
+	assert_true(done > 0);
+}
+
 /* ---- drivers that break the rules: the device wants a reset, and works after it ---- */
 
 static void expect_broken(struct driver *d)
@@ -522,6 +561,7 @@ int main(void)
 		cmocka_unit_test(event_index_asks_for_the_third),
 		cmocka_unit_test(without_msix_there_is_a_wire),
 		cmocka_unit_test(nothing_is_taken_before_it_may_be),
+		cmocka_unit_test(a_driver_that_never_stops_holds_nobody_up),
 		cmocka_unit_test(broken_chains_need_a_reset),
 		cmocka_unit_test(indirect_must_be_agreed_on),
 		cmocka_unit_test(nested_tables_are_refused),
