@@ -3,7 +3,9 @@
  * and for whoever wakes it; let slirp look at them. Only the waiting is done without the lock.
  *
  * A frame that the guest sends is worked on by the vcpu that sent it. What slirp then waits for may
- * have changed, so the thread is woken, once for all frames until it has had its turn.
+ * have changed. Of new sockets, and of room for what has come, it tells, and the thread is woken;
+ * of data that a socket did not take at once it does not. So the thread looks every few
+ * milliseconds as long as the guest sends, and only the first frame after a silence wakes it.
  */
 #include "net/net.h"
 #include "base/bits.h"
@@ -22,6 +24,7 @@
 #define FDS_MAX	   1024u /* sockets beyond these are not looked at */
 #define QUEUE_MAX  1024u /* frames */
 #define TIMERS_MAX 4u
+#define ACTIVE_MS  2u /* between two turns while the guest sends: how long slirp delays an ACK */
 
 /* The guest's network: 10.0.2.0/24 */
 #define NETWORK	   0x0a000200u
@@ -50,6 +53,7 @@ struct net {
 	int wake;
 	/* The owner's lock guards the rest */
 	bool waiting, woken, closing;
+	bool sent, active; /* the guest has sent since the last turn; between the last two */
 	struct pollfd fds[FDS_MAX];
 	unsigned fd_count;
 	struct timer timers[TIMERS_MAX];
@@ -115,8 +119,9 @@ static void timer_mod(void *timer, int64_t at, void *ctx)
 	wake(ctx);
 }
 
-/* Polled descriptors are told anew each turn. */
-static void poll_fd_changed(int fd, void *ctx) {}
+/* Descriptors are asked for anew each turn. */
+static void poll_fd_added(int fd, void *ctx) { wake(ctx); }
+static void poll_fd_removed(int fd, void *ctx) {}
 static void notify(void *ctx) { wake(ctx); }
 
 static const SlirpCb callbacks = {
@@ -126,8 +131,8 @@ static const SlirpCb callbacks = {
 	.timer_new = timer_new,
 	.timer_free = timer_free,
 	.timer_mod = timer_mod,
-	.register_poll_fd = poll_fd_changed,
-	.unregister_poll_fd = poll_fd_changed,
+	.register_poll_fd = poll_fd_added,
+	.unregister_poll_fd = poll_fd_removed,
 	.notify = notify,
 };
 
@@ -193,6 +198,10 @@ static void turn(struct net *n)
 	n->fd_count = 1;
 	slirp_pollfds_fill(n->slirp, &timeout, add_poll, n);
 	timeout = until_timers(n, timeout);
+	n->active = n->sent;
+	n->sent = false;
+	if (n->active)
+		timeout = (u32)min_u64(timeout, ACTIVE_MS);
 	n->waiting = true;
 	n->config.unlock(n->config.ctx);
 	int rc = poll(n->fds, n->fd_count, timeout > INT32_MAX ? -1 : (int)timeout);
@@ -220,7 +229,9 @@ static void *net_thread(void *ctx)
 void net_send(struct net *n, const u8 *frame, size_t len)
 {
 	slirp_input(n->slirp, frame, (int)len);
-	wake(n);
+	n->sent = true;
+	if (!n->active)
+		wake(n);
 }
 
 void net_room(struct net *n)
