@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h> /* needs the above */
 
@@ -135,6 +136,63 @@ static void machine_survives_a_round_trip(void **state)
 	machine_free(b);
 }
 
+static struct machine *machine_with_devices(const char *image)
+{
+	static struct machine_disk_config disk = { .options = { .format = "raw", .readonly = true },
+		.serial = "1" };
+	static const struct machine_net_config net = { .packed = true };
+	struct machine_config config = fake_config();
+	struct err err = { 0 };
+
+	disk.path = image;
+	config.disks = &disk;
+	config.disk_count = 1;
+	config.net = &net;
+	struct machine *m = machine_new(&config, &err);
+	if (!m)
+		fail_msg("%s", err.text);
+	return m;
+}
+
+/* A function's configuration moves its BARs, and a driver has begun with it. */
+static void disturb_slot(struct machine *m, unsigned slot)
+{
+	u64 bar = 0xd0000000 + 0x10000ull * slot;
+	struct vcpu *v = &m->cpus[0].v;
+
+	v->ops->port_out(v->ops_ctx, v, 0xcf8, 4, 0x80000020 | slot << 11);
+	v->ops->port_out(v->ops_ctx, v, 0xcfc, 4, (u32)bar);
+	v->ops->mmio_write(v->ops_ctx, v, gpa(bar + 0x14), 1, 3);
+	assert_int_equal(v->ops->mmio_read(v->ops_ctx, v, gpa(bar + 0x14), 1), 3);
+}
+
+static void devices_of_the_user_survive_too(void **state)
+{
+	char image[] = "/tmp/strata-snapshot-XXXXXX";
+	int fd = mkstemp(image);
+	struct err err = { 0 };
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, MiB), 0);
+	struct machine *a = machine_with_devices(image), *b = machine_with_devices(image);
+	struct machine *bare = machine(1);
+
+	for (unsigned slot = 1; slot <= 3; slot++) /* entropy, disk, network */
+		disturb_slot(a, slot);
+	struct blob from = save(a);
+	assert_int_not_equal(machine_load(bare, from.data, from.len, &err), 0);
+	assert_int_equal(machine_load(b, from.data, from.len, &err), 0);
+	struct blob loaded = save(b);
+	assert_blobs(&from, &loaded, true);
+	blob_free(&from);
+	blob_free(&loaded);
+	machine_free(a);
+	machine_free(b);
+	machine_free(bare);
+	close(fd);
+	unlink(image);
+}
+
 static void refused_stream_changes_nothing(void **state)
 {
 	struct machine *a = machine(1), *b = machine(1), *two = machine(2);
@@ -188,6 +246,7 @@ int main(void)
 		cmocka_unit_test(processor_survives_a_round_trip),
 		cmocka_unit_test(every_member_is_in_the_table),
 		cmocka_unit_test(machine_survives_a_round_trip),
+		cmocka_unit_test(devices_of_the_user_survive_too),
 		cmocka_unit_test(refused_stream_changes_nothing),
 		cmocka_unit_test(impossible_activity_is_refused),
 	};
