@@ -279,8 +279,11 @@ void tcache_link(struct translator *t, struct link *l, struct tblock *to)
 	if (!same_page || to->unit.gpa2 != CODE_NO_PAGE) {
 		unsigned half = (unsigned)(to->rip >> 63);
 
-		l->next_cross = t->cross[half];
-		t->cross[half] = l;
+		if (!l->crossing) {
+			l->crossing = true;
+			l->next_cross = t->cross[half];
+			t->cross[half] = l;
+		}
 		filter_add(t, to->rip);
 		if (to->unit.gpa2 != CODE_NO_PAGE)
 			filter_add(t, to->rip + PAGE_SIZE);
@@ -327,6 +330,7 @@ static void exec_drop(struct translator *t, unsigned half)
 	for (struct link *l = t->cross[half], *next; l; l = next) {
 		next = l->next_cross;
 		l->next_cross = NULL;
+		l->crossing = false;
 		unlink_one(t, l);
 	}
 	t->cross[half] = NULL;

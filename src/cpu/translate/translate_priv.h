@@ -214,6 +214,7 @@ struct link {
 	struct tblock *owner;
 	struct link *next_in; /* in to->incoming */
 	struct link *next_cross;
+	bool crossing; /* it is in translator.cross, which it stays in when it is cut by itself */
 };
 
 #define BLOCK_LINKS 8u /* at most */
