@@ -186,6 +186,46 @@ static void patched_constants(void)
 	CHECK_EQ(v, 41);
 }
 
+/* jmp to */
+static void write_jump(u8 *at, ulong to, ulong from)
+{
+	volatile u8 *p = at;
+	u32 by = (u32)(to - (from + 5));
+
+	p[0] = 0xe9;
+	for (unsigned i = 0; i < 4; i++)
+		p[1 + i] = (u8)(by >> (8 * i));
+}
+
+/*
+ * Two jumps to other pages. What one of them leads to is written and runs again; then the page that
+ * the other leads to is replaced. A jump that was joined to its target must be found at both
+ * occasions.
+ */
+static void other_pages(void)
+{
+	static u8 frames[4][4096] ALIGNED(4096);
+	const ulong first = TEST_VA, second = TEST_VA + 4096, third = TEST_VA + 2 * 4096;
+
+	write_jump(frames[0], second, first);
+	write_jump(frames[0] + 64, third, first + 64);
+	write_return(frames[1], 1);
+	write_return(frames[2], 10);
+	write_return(frames[3], 20);
+	for (unsigned i = 0; i < 3; i++)
+		pt_map(TEST_VA + i * 4096, (ulong)frames[i], PTE_P | PTE_W);
+	for (unsigned i = 0; i < 3; i++)
+		CHECK_EQ(call((u8 *)first + 64), 10);
+	for (unsigned i = 0; i < 3; i++)
+		CHECK_EQ(call((u8 *)first), 1);
+	write_return(frames[1], 2);
+	for (unsigned i = 0; i < 3; i++)
+		CHECK_EQ(call((u8 *)first), 2);
+	pt_map(third, (ulong)frames[3], PTE_P | PTE_W);
+	for (unsigned i = 0; i < 3; i++)
+		CHECK_EQ(call((u8 *)first + 64), 20);
+}
+
 const struct test tests[] = {
 	{ "rewritten function", rewrite, CHEAP },
 	{ "one byte", immediate_only, CHEAP },
@@ -198,5 +238,6 @@ const struct test tests[] = {
 	{ "data beside code", data_beside, CHEAP },
 	{ "loop body", loop_body, CHEAP },
 	{ "patched constants", patched_constants, CHEAP },
+	{ "jumps to other pages", other_pages, CHEAP },
 	{ 0 },
 };
