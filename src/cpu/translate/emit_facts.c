@@ -208,23 +208,28 @@ void facts_stack_touched(struct emit *e, s32 disp)
 	e->f.slop = min_u64(e->f.slop, distance(disp) + 16);
 }
 
+/* Of the kernel's window: all bits from 39 on, less those that addresses of the piece have. */
+static void emit_piece_bits(struct emit *e, unsigned host, unsigned region)
+{
+	static const u8 lea_ecx[] = { 0x8d, 0x89 }; /* lea ecx, [rcx + disp32] */
+	u64 piece = e->t->kernel.piece[region - WINDOW_REGIONS];
+	u32 bits = (u32)(piece | (piece & KERNEL_PIECES / 2 ? ~0u << 9 : 0)) & 0x1ffffff;
+
+	asm_bits(&e->a, ASM_PEXT, ASM_RCX, host, SLOT(kernel_mask));
+	if (bits) {
+		asm_bytes(&e->a, lea_ecx, sizeof(lea_ecx));
+		asm_u32(&e->a, -bits);
+	}
+}
+
 void emit_region_bits(struct emit *e, unsigned host, unsigned region)
 {
-	const u8 lea_ecx[] = { 0x8d, 0x49, (u8)-window_bits(region) }; /* lea ecx, [rcx - bits] */
-
 	if (region >= WINDOW_REGIONS) {
-		/* all bits from 39 on, less those that addresses of the piece have */
-		u64 piece = e->t->kernel.piece[region - WINDOW_REGIONS];
-		u32 bits = (u32)(piece | (piece & KERNEL_PIECES / 2 ? ~0u << 9 : 0)) & 0x1ffffff;
-		static const u8 lea_ecx_wide[] = { 0x8d, 0x89 };
-
-		asm_bits(&e->a, ASM_PEXT, ASM_RCX, host, SLOT(kernel_mask));
-		if (bits) {
-			asm_bytes(&e->a, lea_ecx_wide, sizeof(lea_ecx_wide));
-			asm_u32(&e->a, -bits);
-		}
+		emit_piece_bits(e, host, region);
 		return;
 	}
+	const u8 lea_ecx[] = { 0x8d, 0x49, (u8)-window_bits(region) }; /* lea ecx, [rcx - bits] */
+
 	asm_rorx(&e->a, ASM_RCX, host, WINDOW_SHIFT);
 	asm_movzx(&e->a, ASM_RCX, ASM_RCX, 8);
 	if (window_bits(region))
