@@ -301,21 +301,9 @@ static int parse(int argc, char **argv, struct options *o)
 #define SANITIZED false
 #endif
 
-/* RDPID and LSL tell the processor's number: both sides stay on one. */
-static void stay_on_this_processor(void)
-{
-	cpu_set_t set;
-	unsigned cpu = 0;
-
-	getcpu(&cpu, NULL);
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
-}
-
 static bool open_bench(struct run *r)
 {
-	stay_on_this_processor();
+	host_stay_on_this_processor();
 	r->bench.host = host_new();
 	r->bench.guest = guest_new(r->opt.engine ? r->opt.engine : &interpret_engine, 0);
 	r->generator.long_mode = forms_new(64);

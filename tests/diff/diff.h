@@ -194,6 +194,9 @@ bool generate_plain(const struct form *f, struct rng *r, struct choice *c);
 /* ---- native.c ---- */
 
 struct host;
+/* RDPID and LSL tell the processor's number: before a host and a guest are made that are compared,
+ * so that both stay on one. */
+void host_stay_on_this_processor(void);
 struct host *host_new(void);
 void host_free(struct host *n);
 /* Runs count <= HOST_BATCH trials. Outcomes stay valid until the next call. */

@@ -20,6 +20,7 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -333,6 +334,17 @@ static void stop_child(struct host *n)
 	waitpid(n->child, NULL, 0);
 	close(n->channel);
 	n->child = 0;
+}
+
+void host_stay_on_this_processor(void)
+{
+	cpu_set_t set;
+	unsigned cpu = 0;
+
+	getcpu(&cpu, NULL);
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
 }
 
 struct host *host_new(void)

@@ -103,6 +103,7 @@ int main(int argc, char **argv)
 	}
 	if (SANITIZED)
 		return 77;
+	host_stay_on_this_processor();
 	struct generator g = { .long_mode = forms_new(64) };
 	struct host *h = host_new();
 	if (!h || !g.long_mode || !tame_open(&tame, g.long_mode, h) || !add_all())
