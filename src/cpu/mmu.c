@@ -75,30 +75,30 @@ void mmu_refresh(struct mmu *m)
 	}
 }
 
-static u64 *large_word(struct mmu *m, u64 region, u64 *bit)
+static u64 *large_word(struct mmu *m, u64 at, u64 region, u64 *bit)
 {
 	unsigned h = (unsigned)(region ^ (region >> 12)) & 4095;
 
 	*bit = BIT64(h & 63);
-	return &m->large[h >> 6];
+	return &m->large[at >> 63][h >> 6];
 }
 
 static void note_large(struct mmu *m, u64 at, u64 page_size)
 {
 	unsigned shift = page_size > 4 * MiB ? 30 : 21;
-	u64 bit, *w = large_word(m, (at >> shift) << 1 | (shift == 30), &bit);
+	u64 bit, *w = large_word(m, at, (at >> shift) << 1 | (shift == 30), &bit);
 
 	*w |= bit;
 	if (page_size == 4 * MiB) { /* two 2 MiB regions */
-		w = large_word(m, (at >> shift ^ 1) << 1, &bit);
+		w = large_word(m, at, (at >> shift ^ 1) << 1, &bit);
 		*w |= bit;
 	}
 }
 
 bool mmu_large(struct mmu *m, u64 at)
 {
-	u64 bit2m, *w2m = large_word(m, (at >> 21) << 1, &bit2m);
-	u64 bit1g, *w1g = large_word(m, (at >> 30) << 1 | 1, &bit1g);
+	u64 bit2m, *w2m = large_word(m, at, (at >> 21) << 1, &bit2m);
+	u64 bit1g, *w1g = large_word(m, at, (at >> 30) << 1 | 1, &bit1g);
 
 	return (*w2m & bit2m) || (*w1g & bit1g);
 }

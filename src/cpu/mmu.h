@@ -52,7 +52,10 @@ struct mmu {
 	u64 watch_hits;	      /* DR6 bits collected since the instruction began */
 	u64 cr3;	      /* the entries' */
 	u64 generation[2];
-	u64 large[64]; /* 2 MiB and 1 GiB regions that large pages were cached from, hashed */
+	/* 2 MiB and 1 GiB regions that large pages were cached from, hashed; by half, since kernels
+	 * map all memory so and programs little, and are the ones whose pages are flushed one by
+	 * one */
+	u64 large[2][64];
 	bool upper_nonglobal; /* the upper half caches a non-global entry */
 	bool lower_global;    /* some entry of the lower half was made from a global page; stays */
 	u64 epoch;	      /* counts flushes: caches keyed by linear address compare it */
