@@ -198,9 +198,8 @@ static bool emit_block(struct making *m)
 		r = EMIT_END;
 	}
 	end_offsets(m);
-	if (r != EMIT_END) {
+	if (r != EMIT_END)
 		emit_link(&m->e, 0xff, m->b->rip + m->at);
-	}
 	emit_finish(&m->e);
 	must(!m->e.a.full, "block at 0x%llx needs more than %u bytes",
 		(unsigned long long)m->b->rip, EMIT_MAX);

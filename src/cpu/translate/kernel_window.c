@@ -13,17 +13,11 @@ static size_t reserved(void)
 	return KERNEL_REGIONS * (KERNEL_PIECE + WINDOW_GUARD) + WINDOW_GUARD;
 }
 
-static void *reserve(void *at, u64 size)
-{
-	return mmap(at, size, PROT_NONE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (at ? MAP_FIXED : 0), -1, 0);
-}
-
 int kernel_window_open(struct kernel_window *w, struct memory *m)
 {
 	*w = (struct kernel_window){ .memory = m };
 	memset(w->region, WINDOW_NOWHERE, sizeof(w->region));
-	u8 *base = reserve(NULL, reserved());
+	u8 *base = window_reserve(NULL, reserved());
 	if (base == MAP_FAILED)
 		return -ENOMEM;
 	w->base = base;
@@ -114,17 +108,9 @@ static bool add_extent(struct kernel_window *w, u64 va, u8 *host, u64 pages)
 
 /* ---- showing and hiding ---- */
 
-static const struct memory_region *region_with(const struct memory *m, const u8 *host)
-{
-	for (unsigned i = 0; i < m->region_count; i++)
-		if ((size_t)(host - m->regions[i].host) < m->regions[i].size)
-			return &m->regions[i];
-	return NULL;
-}
-
 bool kernel_window_show(struct kernel_window *w, u64 va, u8 *host, u64 pages, bool writable)
 {
-	const struct memory_region *m = region_with(w->memory, host);
+	const struct memory_region *m = window_source(w->memory, host);
 
 	if (!m)
 		return false;
@@ -144,8 +130,8 @@ bool kernel_window_show(struct kernel_window *w, u64 va, u8 *host, u64 pages, bo
 
 static void hide_region(struct kernel_window *w, unsigned r)
 {
-	must(reserve(region_base(w, r), KERNEL_PIECE) != MAP_FAILED, "hiding a region: errno %d",
-		errno);
+	must(window_reserve(region_base(w, r), KERNEL_PIECE) != MAP_FAILED,
+		"hiding a region: errno %d", errno);
 }
 
 static void hide_pieces(struct kernel_window *w, unsigned from, unsigned end)
@@ -179,7 +165,7 @@ void kernel_window_hide_low(struct kernel_window *w) { hide_pieces(w, 0, KERNEL_
 /* A page of an extent. A hole takes mappings from the host, which has not enough for any number. */
 static void hide_one(struct kernel_window *w, u64 va)
 {
-	if (++w->holes > KERNEL_HOLES || reserve(host_of(w, va), PAGE_SIZE) == MAP_FAILED)
+	if (++w->holes > KERNEL_HOLES || window_reserve(host_of(w, va), PAGE_SIZE) == MAP_FAILED)
 		kernel_window_hide_all(w);
 }
 

@@ -48,7 +48,7 @@ static size_t reserved(void)
 	return WINDOW_REGIONS * (WINDOW_SIZE + WINDOW_GUARD) + WINDOW_GUARD;
 }
 
-static void *reserve(void *at, u64 size)
+void *window_reserve(void *at, u64 size)
 {
 	return mmap(at, size, PROT_NONE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (at ? MAP_FIXED : 0), -1, 0);
@@ -59,7 +59,7 @@ int window_open(struct window *w, struct memory *m)
 	*w = (struct window){
 		.owner = NOBODY, .candidate = NOBODY, .refused = NOBODY, .memory = m
 	};
-	u8 *base = reserve(NULL, reserved());
+	u8 *base = window_reserve(NULL, reserved());
 	if (base == MAP_FAILED)
 		return -ENOMEM;
 	w->pages = calloc(SLOTS, sizeof(*w->pages));
@@ -124,7 +124,7 @@ static u8 *host_of(const struct window *w, u64 va)
 	return (u8 *)(uintptr_t)(va + w->delta[r]);
 }
 
-static const struct memory_region *region_with(const struct memory *m, const u8 *host)
+const struct memory_region *window_source(const struct memory *m, const u8 *host)
 {
 	for (unsigned i = 0; i < m->region_count; i++)
 		if ((size_t)(host - m->regions[i].host) < m->regions[i].size)
@@ -134,7 +134,7 @@ static const struct memory_region *region_with(const struct memory *m, const u8 
 
 void window_show(struct window *w, u64 va, u8 *host, unsigned pages, bool writable)
 {
-	const struct memory_region *m = region_with(w->memory, host);
+	const struct memory_region *m = window_source(w->memory, host);
 	u64 len = (u64)pages << PAGE_SHIFT;
 
 	va &= ~PAGE_MASK;
@@ -190,7 +190,8 @@ void window_hide(struct window *w, u64 va)
 	struct window_page *p = find(w, va);
 	if (!p->va)
 		return;
-	must(reserve(host_of(w, va), PAGE_SIZE) != MAP_FAILED, "hiding a page: errno %d", errno);
+	must(window_reserve(host_of(w, va), PAGE_SIZE) != MAP_FAILED, "hiding a page: errno %d",
+		errno);
 	w->count--;
 	w->in_region[window_region_of(va, PAGE_SIZE)]--;
 	--*shows(w, p->host);
@@ -203,7 +204,7 @@ void window_hide_all(struct window *w)
 		return;
 	for (unsigned r = 0; r < WINDOW_REGIONS; r++) {
 		if (w->in_region[r])
-			must(reserve((void *)(uintptr_t)(region_base[r] + w->delta[r]),
+			must(window_reserve((void *)(uintptr_t)(region_base[r] + w->delta[r]),
 				     WINDOW_SIZE) != MAP_FAILED,
 				"hiding a region: errno %d", errno);
 		w->in_region[r] = 0;

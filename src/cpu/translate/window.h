@@ -91,3 +91,10 @@ void window_protect(struct window *w, const u8 *host);
 /* From time to time, with the address space that is running. */
 void window_tick(struct window *w, u64 cr3);
 bool window_has(const struct window *w, u64 va, bool writable);
+
+/* ---- for both windows ---- */
+/* Address space that nothing can be reached in, at `at` (NULL: anywhere) in place of what is there;
+ * MAP_FAILED with errno. */
+void *window_reserve(void *at, u64 size);
+/* The region of RAM or ROM that the host address is in, or NULL. */
+const struct memory_region *window_source(const struct memory *m, const u8 *host);
