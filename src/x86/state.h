@@ -187,14 +187,16 @@ struct x86_fpu {
 	u32 mxcsr_mask;
 	u8 st[8][16]; /* ST0..ST7 (top-relative), 80 bits each, zero-padded */
 	u8 scratch[352];
+	u8 xsave_header[64]; /* of an XSAVE area whose first 512 bytes the above is */
 	u8 zmm[32][64];
 	u64 k[8];
 } __attribute__((aligned(64)));
 
 _Static_assert(offsetof(struct x86_fpu, st) == 32, "FXSAVE layout");
-_Static_assert(offsetof(struct x86_fpu, zmm) == 512, "FXSAVE image is 512 bytes");
+_Static_assert(offsetof(struct x86_fpu, xsave_header) == 512, "FXSAVE image is 512 bytes");
 
 #define MXCSR_RESET 0x1f80u
+#define FSW_ES	    BIT(7)  /* an unmasked exception is pending */
 #define FCW_RESET   0x0040u /* after RESET; FNINIT gives 0x037f */
 
 /* SDM 3A 10.4: what the processor is doing when it is not executing instructions. */

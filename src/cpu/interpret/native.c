@@ -533,3 +533,8 @@ int op_native_mem(struct interp *c, const struct op *op)
 
 bool native_uses_x87(const struct native *n) { return n->x87; }
 bool native_uses_vectors(const struct native *n) { return n->check_simd; }
+
+bool native_notes_x87(const struct op *op)
+{
+	return (op->exec == op_native || op->exec == op_native_mem) && op->imm;
+}

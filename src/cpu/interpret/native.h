@@ -40,6 +40,8 @@ bool natives_full(const struct natives *n);
  * registers, does it need vector or mask registers? */
 bool native_uses_x87(const struct native *n);
 bool native_uses_vectors(const struct native *n);
+/* Does the processor note where the instruction was and what it touched? */
+bool native_notes_x87(const struct op *op);
 
 /* Handlers: op->aux is the struct native. */
 op_fn op_native;     /* registers only */

@@ -7,7 +7,6 @@
 #include "x86/control.h"
 #include "x86/xsave.h"
 
-#define FSW_ES	BIT(7)
 #define FSW_TOP 0x3800u
 
 static unsigned vector_registers(const struct interp *c) { return c->code_bits == 64 ? 16 : 8; }

@@ -261,6 +261,7 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 		.host = src->host,
 		.space = t->code_space,
 		.vector_from = NO_VECTORS,
+		.x87_from = NO_VECTORS,
 		.id = t->block_count,
 		.code = (u8 *)(uintptr_t)t->mem.rx + t->used };
 	m.t = t;
@@ -300,4 +301,14 @@ const struct op *tblock_op(struct translator *t, const struct tblock *b, unsigne
 	const struct tinsn *in = &b->insns[index];
 
 	return likely(in->op != NO_OP) ? &b->ops[in->op] : decode_again(t, b, index);
+}
+
+unsigned tblock_insn_at(const struct tblock *b, const u8 *pc)
+{
+	u32 offset = (u32)(pc - b->code);
+	unsigned i = 0;
+
+	while (i + 1 < b->count && b->insns[i + 1].host_at <= offset)
+		i++;
+	return i;
 }

@@ -465,7 +465,7 @@ void tcache_clear(struct translator *t)
 	natives_clear(t->c->natives);
 }
 
-struct tblock *tcache_by_code(struct translator *t, const u8 *pc)
+struct tblock *tcache_by_code(const struct translator *t, const u8 *pc)
 {
 	u32 lo = 0, hi = t->block_count;
 

@@ -63,7 +63,8 @@ void emit_finish(struct emit *e)
 	for (unsigned i = 0; i < e->out_count; i++) {
 		u8 *back = e->outs[i].site + 4; /* behind the jump */
 		enum exit_kind kind = EXIT_KIND(e->outs[i].code);
-		bool longer = kind == EXIT_VECTOR || kind == EXIT_LOOKUP;
+		bool fetch = kind == EXIT_VECTOR || kind == EXIT_X87;
+		bool longer = fetch || kind == EXIT_LOOKUP;
 
 		t->outs_at -= longer ? LONG_OUT_SIZE : OUT_SIZE;
 		struct asm_buf a =
@@ -75,9 +76,9 @@ void emit_finish(struct emit *e)
 			e->links[EXIT_ARG(e->outs[i].code)].out = stub;
 		asm_u8(&a, 0xb8 | ASM_RCX);
 		asm_u32(&a, e->outs[i].code);
-		if (kind == EXIT_VECTOR) {
+		if (fetch) {
 			asm_lea_rip(&a, T_ADDR, back);
-			asm_jmp_slot(&a, SLOT(vector_fetch));
+			asm_jmp_slot(&a, kind == EXIT_X87 ? SLOT(x87_fetch) : SLOT(vector_fetch));
 			continue;
 		}
 		if (kind == EXIT_LOOKUP) {
@@ -89,25 +90,25 @@ void emit_finish(struct emit *e)
 }
 
 /*
- * Before a block's first vector instruction:
+ * Before a block's first instruction that needs registers which are fetched late:
  *
  *     mov ecx, [vectors_away]
  *     jrcxz over
  *     jmp fetch them and come back
  *   over:
  */
-static void emit_need_vectors(struct emit *e)
+static void emit_need(struct emit *e, u32 away, enum exit_kind kind, u8 *from)
 {
-	const u8 *from = e->a.at;
+	const u8 *before = e->a.at;
 
-	if (e->b->vector_from != NO_VECTORS)
+	if (*from != NO_VECTORS)
 		return;
-	asm_at_slot(&e->a, OP_MOV_LOAD, ASM_RCX, SLOT(vectors_away), false);
+	asm_at_slot(&e->a, OP_MOV_LOAD, ASM_RCX, away, false);
 	asm_jrcxz(&e->a, 5);
-	emit_out(e, 0xff, EXIT_CODE(EXIT_VECTOR, e->b->id, e->index));
-	must(e->a.full || e->a.at - from == VECTOR_LOOK, "the look takes %d bytes",
-		(int)(e->a.at - from));
-	e->b->vector_from = (u8)e->index;
+	emit_out(e, 0xff, EXIT_CODE(kind, e->b->id, e->index));
+	must(e->a.full || e->a.at - before == VECTOR_LOOK, "the look takes %d bytes",
+		(int)(e->a.at - before));
+	*from = (u8)e->index;
 	e->f.aux = AUX_NONE;
 }
 
@@ -184,19 +185,6 @@ static bool copyable(ZydisMnemonic m)
 	}
 }
 
-/* A stub's instruction that can be copied: does it use vectors?. */
-static bool native_copyable(const struct build *d, bool *vector)
-{
-	const struct native *n = d->op->aux;
-
-	*vector = native_uses_vectors(n);
-	/* Masked accesses too: a hit says that the whole operand may be touched. */
-	return !native_uses_x87(n) && d->insn.mnemonic != ZYDIS_MNEMONIC_LDMXCSR &&
-	       d->insn.mnemonic != ZYDIS_MNEMONIC_STMXCSR &&
-	       d->insn.mnemonic != ZYDIS_MNEMONIC_VLDMXCSR &&
-	       d->insn.mnemonic != ZYDIS_MNEMONIC_VSTMXCSR;
-}
-
 static const ZydisDecodedOperand *memory_operand(const struct build *d)
 {
 	for (unsigned i = 0; i < d->insn.operand_count_visible; i++)
@@ -230,7 +218,7 @@ enum emit_result emit_insn(struct emit *e)
 	const struct build *d = e->d;
 	const struct op *op = d->op;
 	const ZydisDecodedOperand *mem = memory_operand(d);
-	bool vector = false;
+	bool vector = false, x87 = false;
 
 	switch (d->insn.mnemonic) {
 	case ZYDIS_MNEMONIC_PUSH: return emit_push(e);
@@ -264,9 +252,14 @@ enum emit_result emit_insn(struct emit *e)
 		return EMIT_NEXT;
 	bool plain_mov = d->insn.mnemonic == ZYDIS_MNEMONIC_MOV && !(op->flags & OPF_END);
 	bool native = op->exec == op_native || op->exec == op_native_mem;
-	bool copy = native ? native_copyable(d, &vector)
-			   : plain_mov || copyable(d->insn.mnemonic) || op->exec == op_setcc ||
-				     d->insn.meta.category == ZYDIS_CATEGORY_CMOV;
+	bool copy = plain_mov || copyable(d->insn.mnemonic) || op->exec == op_setcc ||
+		    d->insn.meta.category == ZYDIS_CATEGORY_CMOV;
+	if (native) {
+		/* Masked accesses too: a hit says that the whole operand may be touched. */
+		vector = native_uses_vectors(op->aux);
+		x87 = native_uses_x87(op->aux);
+		copy = !x87 || x87_usable(e->t);
+	}
 	if (op->exec == op_vzeroupper || op->exec == op_vzeroall)
 		copy = vector = true;
 	if (!copy || (d->insn.attributes & ZYDIS_ATTRIB_HAS_REP))
@@ -274,6 +267,8 @@ enum emit_result emit_insn(struct emit *e)
 	/* Whether they are available (CR0, CR4, XCR0) is looked at when they are fetched; see
 	 * engine.c. */
 	if (vector)
-		emit_need_vectors(e);
+		emit_need(e, SLOT(vectors_away), EXIT_VECTOR, &e->b->vector_from);
+	if (x87)
+		emit_need(e, SLOT(x87_away), EXIT_X87, &e->b->x87_from);
 	return mem ? emit_memory(e, mem) : emit_registers(e);
 }

@@ -46,7 +46,7 @@ struct facts {
 
 #define OUTS_MAX      (6u * TBLOCK_OPS)
 #define OUT_SIZE      10u /* bytes of an exit's stub ... */
-#define LONG_OUT_SIZE 18u /* ... and of one of a lookup, or that leads to the vectors */
+#define LONG_OUT_SIZE 18u /* ... and of one of a lookup, or that fetches registers */
 
 struct emit {
 	struct translator *t;

@@ -404,6 +404,8 @@ static bool try_memory(struct emit *e, const ZydisDecodedOperand *mem)
 		mem->mem.type != ZYDIS_MEMOP_TYPE_MEM ||
 		!emit_operand(e, e->d->op, mem->size / 8, write, &m, &free_hosts))
 		return false;
+	if (m.base == T_AUX && m.index == T_ADDR && native_notes_x87(e->d->op))
+		asm_store(&e->a, SLOT(x87_at), T_ADDR);
 	if (u.count)
 		free_hosts &= ~BIT(ASM_RCX);
 	if (u.high) {

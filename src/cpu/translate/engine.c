@@ -63,8 +63,12 @@ static void leave_state(struct translator *t)
 	}
 }
 
-/* vectors: the code relies on their being in the host's registers. */
-static void enter(struct translator *t, const u8 *code, bool vectors)
+/* What code relies on finding in the host's registers. */
+struct resident {
+	bool vectors, x87;
+};
+
+static void enter(struct translator *t, const u8 *code, struct resident in)
 {
 	struct tctx *x = t->ctx;
 	struct x86_state *s = t->c->s;
@@ -83,11 +87,17 @@ static void enter(struct translator *t, const u8 *code, bool vectors)
 	else if (code_space_window(t->code_space))
 		window_enter(t);
 	x->code = (u64)(uintptr_t)code;
-	x->enter = vectors ? (u64)(uintptr_t)t->vector_enter : x->code;
-	x->leave = vectors ? (u64)(uintptr_t)t->vector_leave : x->leave_plain;
-	x->vectors_away = !vectors;
+	x->enter = in.vectors ? (u64)(uintptr_t)t->vector_enter : x->code;
+	x->leave = in.vectors ? (u64)(uintptr_t)t->vector_leave : x->leave_plain;
+	x->vectors_away = !in.vectors;
 	x->vector_fetch = (u64)(uintptr_t)(vectors_allowed(t) ? t->vector_fetch : t->exit_stub);
+	x->x87_away = 1;
+	x->x87_fetch = (u64)(uintptr_t)(x87_allowed(t) ? t->x87_fetch : t->exit_stub);
+	if (unlikely(in.x87))
+		x87_put(t);
 	translate_enter();
+	if (unlikely(!x->x87_away))
+		x87_take(t);
 	leave_state(t);
 }
 
@@ -244,7 +254,8 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 {
 	struct interp *c = t->c;
 	const u8 *code = b->code;
-	bool stop = false, vectors = false;
+	bool stop = false;
+	struct resident in = { 0 };
 
 	while (code) {
 		/* Order: announce, then look; vcpu_post() and tcache_claimed() do the reverse. */
@@ -260,10 +271,10 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 				return true; /* RIP is exact: it was set before */
 			continue;
 		}
-		enter(t, code, vectors);
+		enter(t, code, in);
 		atomic_store_explicit(&t->in_code, false, memory_order_release);
 		code = NULL;
-		vectors = false;
+		in = (struct resident){ 0 };
 
 		u32 exit = t->ctx->exit_code, arg = EXIT_ARG(exit);
 		enum exit_kind kind = EXIT_KIND(exit);
@@ -290,20 +301,24 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 			t->pending_jump = true;
 			break;
 		case EXIT_VECTOR:
-			/* They are not available; or a kick came while they were fetched. */
+		case EXIT_X87:
+			/* They are not available; or a kick came before they were fetched. */
 			c->s->rip = from->rip + from->insns[arg].guest_at;
-			t->interpret_once = !vectors_allowed(t);
+			t->interpret_once =
+				kind == EXIT_X87 ? !x87_allowed(t) : !vectors_allowed(t);
 			break;
 		case EXIT_OP:
 			t->dropped = false;
 			if (unlikely(t->stats))
 				stats_op(t, &from->insns[arg]);
 			code = hand_over(t, from, arg, &stop);
-			vectors = code && from->vector_from <= arg;
+			in.vectors = code && from->vector_from <= arg;
+			in.x87 = code && from->x87_from <= arg;
 			if (!code && !stop)
 				code = resume(t);
 			break;
-		case EXIT_ATTENTION: break;
+		case EXIT_ATTENTION:
+		case EXIT_KINDS: break;
 		}
 	}
 	return !stop;

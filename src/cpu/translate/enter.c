@@ -30,13 +30,13 @@
 #define O_FLAGS	   "128"
 #define O_HOST_RSP "144"
 #define O_ENTER	   "152"
-#define O_STATE	   "192"
-#define O_KICKED   "260"
-#define O_AUX	   "312"
+#define O_STATE	   "200"
+#define O_KICKED   "264"
+#define O_AUX	   "344"
 
 _Static_assert(offsetof(struct tctx, flags) == 128 && offsetof(struct tctx, host_rsp) == 144 &&
-		       offsetof(struct tctx, enter) == 152 && offsetof(struct tctx, state) == 192 &&
-		       offsetof(struct tctx, kicked) == 260 && offsetof(struct tctx, aux) == 312 &&
+		       offsetof(struct tctx, enter) == 152 && offsetof(struct tctx, state) == 200 &&
+		       offsetof(struct tctx, kicked) == 264 && offsetof(struct tctx, aux) == 344 &&
 		       offsetof(struct x86_state, gpr) == 0,
 	"the assembly below knows these offsets");
 
@@ -114,20 +114,10 @@ void translate_signal(struct translator *t)
 		pthread_kill(t->thread, KICK);
 }
 
-/* The instruction whose code contains this offset. */
-static unsigned insn_at(const struct tblock *b, u32 offset)
-{
-	unsigned i = 0;
-
-	while (i + 1 < b->count && b->insns[i + 1].host_at <= offset)
-		i++;
-	return i;
-}
-
 /* A string instruction of the window may go on for long: it stops between two elements. */
 static bool in_string(const struct tblock *b, const u8 *pc)
 {
-	const struct tinsn *in = &b->insns[insn_at(b, (u32)(pc - b->code))];
+	const struct tinsn *in = &b->insns[tblock_insn_at(b, pc)];
 
 	return in->rep_at && pc == b->code + in->host_at + in->rep_at;
 }
@@ -136,7 +126,7 @@ static bool in_string(const struct tblock *b, const u8 *pc)
  * them. */
 static void leave_at(struct translator *t, struct tblock *b, const u8 *pc, greg_t *regs, u64 trap)
 {
-	unsigned index = insn_at(b, (u32)(pc - b->code));
+	unsigned index = tblock_insn_at(b, pc);
 	const struct tinsn *in = &b->insns[index];
 
 	if (in_string(b, pc)) {
@@ -198,7 +188,8 @@ static void on_kick(int sig, siginfo_t *info, void *context)
 		return;
 	atomic_store(&t->kick_sent, false); /* before we act: who kicks after this is heard again */
 	t->ctx->kicked = 1;
-	t->ctx->vector_fetch = (u64)(uintptr_t)t->exit_stub; /* who goes there is on the way out */
+	/* Who goes there is on the way out. */
+	t->ctx->vector_fetch = t->ctx->x87_fetch = (u64)(uintptr_t)t->exit_stub;
 	bool entering =
 		(pc >= (const u8 *)translate_enter && pc < (const u8 *)translate_enter_end) ||
 		(pc >= t->vector_enter && pc < t->vector_enter_end);
@@ -211,10 +202,8 @@ static void on_kick(int sig, siginfo_t *info, void *context)
 		t->ctx->code = (u64)(uintptr_t)t->vector_leave;
 		return;
 	}
-	if (pc >= t->vector_fetch && pc < t->vector_fetch_end) {
-		regs[REG_RIP] = (greg_t)t->vector_fetch_abort;
-		return;
-	}
+	if (pc >= t->vector_fetch && pc < t->fetch_end)
+		pc = (const u8 *)(uintptr_t)regs[REG_R11]; /* as good as back there */
 	struct tblock *b = codemem_has(&t->mem, pc) ? tcache_by_code(t, pc) : NULL;
 	if (b && in_string(b, pc)) {
 		leave_at(t, b, pc, regs, 0);

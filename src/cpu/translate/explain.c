@@ -119,7 +119,9 @@ static ZyanStatus print_host_address(
 	case EXIT_LOOKUP: return append(buffer, "<lookup in C>");
 	case EXIT_OP: return append(buffer, "<interpreter>");
 	case EXIT_VECTOR: return append(buffer, "<fetch vectors>");
-	case EXIT_ATTENTION: break;
+	case EXIT_X87: return append(buffer, "<fetch x87>");
+	case EXIT_ATTENTION:
+	case EXIT_KINDS: break;
 	}
 	return append(buffer, "<exit>");
 }
@@ -150,6 +152,7 @@ static const struct slot {
 	{ SLOT(status_mask), "status_mask" },
 	{ SLOT(fs_window), "fs_window" },
 	{ SLOT(vectors_away), "vectors_away" },
+	{ SLOT(x87_away), "x87_away" },
 };
 
 static const char *slot_name(u32 at)

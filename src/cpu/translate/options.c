@@ -6,6 +6,7 @@ const struct cpu_engine_option options_table[] = {
 	{ "no-lookup", "leave the code cache at every return and indirect jump", OPTION_NO_LOOKUP },
 	{ "no-fast-tlb", "leave the code cache at every access to memory", OPTION_NO_FAST_TLB },
 	{ "no-vector", "interpret SSE and AVX instructions", OPTION_NO_VECTOR },
+	{ "no-x87", "interpret x87 and MMX instructions", OPTION_NO_X87 },
 	{ "single", "translate one instruction at a time", OPTION_SINGLE },
 	{ "small-cache", "a code cache of 256 KiB, emptied often", OPTION_SMALL_CACHE },
 	{ "no-superblocks", "end each block at its first branch", OPTION_NO_SUPERBLOCKS },

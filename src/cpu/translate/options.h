@@ -18,6 +18,7 @@ enum translate_option {
 	OPTION_NO_KERNEL_WINDOW = BIT(12),
 	OPTION_NO_SUPERBLOCKS = BIT(13),
 	OPTION_NO_RETAIN = BIT(14),
+	OPTION_NO_X87 = BIT(15),
 };
 
 extern const struct cpu_engine_option options_table[];

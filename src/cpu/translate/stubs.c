@@ -33,6 +33,9 @@ static ZydisEncoderOperand field(size_t offset, unsigned size)
 }
 
 #define OFF(member) offsetof(struct x86_state, member)
+#define XSAVE_BYTES 576u /* without the extended region */
+
+static const u8 jmp_addr[] = { 0x41, 0xff, 0xe3 }; /* jmp r11 */
 
 static void move_vectors(struct asm_buf *b, bool store)
 {
@@ -88,13 +91,10 @@ static void load_host_mxcsr(struct asm_buf *b)
 }
 
 /*
- * T_ADDR: where to go on; ECX: the exit, should there be none. The slots that say that the vectors
- * are here change last: until then this can be given up (vector_fetch_abort).
+ * The fetching stubs. T_ADDR: where to go on; ECX: the exit, should there be none.
  */
 static void emit_vector_fetch(struct translator *t, struct asm_buf *b)
 {
-	static const u8 jmp_addr[] = { 0x41, 0xff, 0xe3 }; /* jmp r11 */
-
 	t->vector_fetch = codemem_rx(&t->mem, b->at);
 	asm_load(b, ASM_R15, SLOT(state));
 	move_mxcsr(b, false);
@@ -103,13 +103,30 @@ static void emit_vector_fetch(struct translator *t, struct asm_buf *b)
 	asm_store(b, SLOT(leave), ASM_R15);
 	asm_store_imm32(b, SLOT(vectors_away), 0);
 	asm_bytes(b, jmp_addr, sizeof(jmp_addr));
-	t->vector_fetch_end = codemem_rx(&t->mem, b->at);
+}
 
-	t->vector_fetch_abort = t->vector_fetch_end;
-	load_host_mxcsr(b);
-	asm_load(b, ASM_R15, SLOT(leave_plain));
-	asm_store(b, SLOT(leave), ASM_R15);
-	asm_patch(asm_jump(b, 0xff), codemem_rw(&t->mem, t->exit_stub));
+/* XRSTOR of component 0 only (SDM 1 13.8): EDX:EAX names it, XSTATE_BV says that it is there. */
+static void emit_x87_fetch(struct translator *t, struct asm_buf *b)
+{
+	ZydisEncoderRequest present = { .mnemonic = ZYDIS_MNEMONIC_MOV, .operand_count = 2 };
+	ZydisEncoderRequest xrstor = { .mnemonic = ZYDIS_MNEMONIC_XRSTOR64, .operand_count = 1 };
+
+	present.operands[0] = field(OFF(fpu.xsave_header), 1);
+	present.operands[1] =
+		(ZydisEncoderOperand){ .type = ZYDIS_OPERAND_TYPE_IMMEDIATE, .imm.u = XCR0_X87 };
+	xrstor.operands[0] = field(OFF(fpu), XSAVE_BYTES);
+	t->x87_fetch = codemem_rx(&t->mem, b->at);
+	asm_store(b, SLOT(save_rax), ASM_RAX);
+	asm_store(b, SLOT(save_rdx), ASM_RDX);
+	asm_load(b, ASM_R15, SLOT(state));
+	encode(b, &present);
+	asm_const(b, ASM_RAX, XCR0_X87);
+	asm_const(b, ASM_RDX, 0);
+	encode(b, &xrstor);
+	asm_store_imm32(b, SLOT(x87_away), 0);
+	asm_load(b, ASM_RAX, SLOT(save_rax));
+	asm_load(b, ASM_RDX, SLOT(save_rdx));
+	asm_bytes(b, jmp_addr, sizeof(jmp_addr));
 }
 
 void emit_stubs(struct translator *t)
@@ -145,6 +162,9 @@ void emit_stubs(struct translator *t)
 	asm_jmp_slot(&b, SLOT(leave_plain));
 
 	emit_vector_fetch(t, &b);
+	if (x87_usable(t))
+		emit_x87_fetch(t, &b);
+	t->fetch_end = codemem_rx(&t->mem, b.at);
 	must(!b.full, "shared stubs need more room");
 	t->used = align_up((u64)(b.at - t->mem.rw), 64);
 }

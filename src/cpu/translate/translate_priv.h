@@ -65,6 +65,9 @@
  * that fetches them if not. Once they are, every exit to C saves them first. A link from code that
  * has them skips the look at the start of the next block.
  *
+ * x87 and MMX: the same, but that they stay in the host's registers on the way out, and C saves
+ * them first thing (x87.c).
+ *
  * Threads: context, cache and blocks belong to the vcpu's thread.
  */
 #pragma once
@@ -134,7 +137,15 @@ static inline unsigned jump_index(unsigned code_space, u64 rip)
 #define FACTS_NOWHERE 15u
 #define FACTS_NONE    (~0ull)
 
-enum exit_kind { EXIT_LINK, EXIT_LOOKUP, EXIT_OP, EXIT_VECTOR, EXIT_ATTENTION };
+enum exit_kind {
+	EXIT_LINK,
+	EXIT_LOOKUP,
+	EXIT_OP,
+	EXIT_VECTOR,
+	EXIT_X87,
+	EXIT_ATTENTION,
+	EXIT_KINDS
+};
 /* An exit says in one number what it is, of which block, and which link or instruction. */
 #define EXIT_CODE(kind, id, arg) ((u32)(kind) << 29 | (u32)(id) << 8 | (u32)(arg))
 #define EXIT_KIND(code)		 ((enum exit_kind)((code) >> 29))
@@ -166,21 +177,24 @@ struct tctx {
 	u64 leave; /* the way out: leave_plain, or what saves the vectors first */
 	u64 leave_plain;
 	u64 vector_fetch; /* where code goes for the vectors: to the stub, or out */
+	u64 x87_fetch;	  /* the same for the x87 registers */
 	u64 state;	  /* struct x86_state */
 	u64 save;	  /* a value held across a second memory check */
 	u64 index_mask, page_mask;
 	u64 fs_base, gs_base; /* the guest's */
-	u32 exit_code, unused;
+	u32 exit_code;
 	u32 mxcsr_host;
 	u32 vectors_away; /* 0: the guest's vectors are in the host's registers */
-	u32 unused2;
-	u32 kicked; /* a signal came between the last look at attention and translate_enter */
-	u64 vif;    /* the guest's IF, as FLAG_IF or 0 */
-	u64 rest;   /* the guest's RFLAGS but for status flags, IF, DF, AC and RF */
-	u64 df;	    /* FLAG_DF or 0 */
+	u32 x87_away;	  /* the same of the x87 registers */
+	u32 kicked;	  /* a signal came between the last look at attention and translate_enter */
+	u64 vif;	  /* the guest's IF, as FLAG_IF or 0 */
+	u64 rest;	  /* the guest's RFLAGS but for status flags, IF, DF, AC and RF */
+	u64 df;		  /* FLAG_DF or 0 */
 	u64 status_mask;
 	u64 attention; /* address of vcpu.attention */
 	u64 save_rdi;
+	u64 save_rax, save_rdx;
+	u64 x87_at;    /* what the last x87 instruction touched, if that was not through a window */
 	u64 aux;       /* what T_AUX is to hold on entry */
 	u64 fs_window; /* the guest's FS base in the window; an address that faults if it is not
 			  there */
@@ -263,6 +277,7 @@ struct tblock {
 	const u8 *host; /* of its first byte in guest memory */
 	u8 space;	/* see CODE_WINDOW */
 	u8 vector_from; /* the instruction from which on vectors are in host registers ... */
+	u8 x87_from;	/* ... and the x87 registers */
 	u16 count;
 	u32 id;
 	u8 *code; /* running view */
@@ -278,7 +293,7 @@ struct tblock {
 	struct tinsn insns[]; /* count + 1: the last only ends the offsets */
 };
 
-#define NO_VECTORS  0xffu /* ... or no such instruction */
+#define NO_VECTORS  0xffu /* no such instruction */
 #define VECTOR_LOOK 13u	  /* bytes of code that see to that */
 
 #define TBLOCK_HASH 262144u
@@ -323,7 +338,7 @@ struct translator {
 	size_t used, stubs_end; /* blocks grow upwards from the shared stubs ... */
 	size_t outs_at;		/* ... their exits downwards from the end, out of the way */
 	const u8 *vector_enter, *vector_enter_end, *vector_leave, *lookup_miss, *exit_stub;
-	const u8 *vector_fetch, *vector_fetch_end, *vector_fetch_abort;
+	const u8 *vector_fetch, *x87_fetch, *fetch_end; /* the fetching stubs, side by side */
 	u8 *pool;
 	size_t pool_used;
 	struct tblock *hash[TBLOCK_HASH];
@@ -375,8 +390,8 @@ struct translator {
 	size_t cache_limit;   /* bytes of code before everything is dropped */
 	struct translate_stats *stats; /* NULL: nobody asked */
 	struct op decoded;	       /* tblock_op's */
-	u64 exits[5], blocks_made, guest_bytes, host_bytes, side_exits, links_made, fast_fills,
-		clears;
+	u64 exits[EXIT_KINDS], blocks_made, guest_bytes, host_bytes, side_exits, links_made,
+		fast_fills, clears;
 };
 
 /* ---- block.c ---- */
@@ -386,6 +401,8 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 /* A decoded instruction of the block; valid until the next call. */
 const struct op *tblock_op(struct translator *t, const struct tblock *b, unsigned index);
 u32 tblock_hash(u64 gpa, u64 rip, unsigned space);
+/* The instruction whose code is at pc. */
+unsigned tblock_insn_at(const struct tblock *b, const u8 *pc);
 
 /* ---- cache.c ---- */
 int tcache_open(struct translator *t, struct err *err);
@@ -397,7 +414,7 @@ bool tcache_has(const struct translator *t, const struct tblock *b, u64 rip);
 void tcache_link(struct translator *t, struct link *l, struct tblock *to);
 void tcache_jump(struct translator *t, struct tblock *to);
 void tcache_unlink_out(struct translator *t, struct tblock *b);
-struct tblock *tcache_by_code(struct translator *t, const u8 *pc);
+struct tblock *tcache_by_code(const struct translator *t, const u8 *pc);
 void tcache_flushed(void *translator, enum x86_flush kind, u64 at, unsigned pcid);
 void tcache_switched(void *translator);
 void tcache_purge(struct translator *t);
@@ -463,6 +480,16 @@ u8 window_hint_of(const struct translator *t, unsigned code_space, u64 gpa);
 void window_flushed(struct translator *t, enum x86_flush kind, u64 at, unsigned pcid);
 /* From time to time while guest code runs. */
 void window_clock(struct translator *t);
+
+/* ---- x87.c ---- */
+/* Can x87 instructions run as themselves, on this host and with these options? */
+bool x87_usable(const struct translator *t);
+/* May they run now? What is not allowed faults in the interpreter. */
+bool x87_allowed(const struct translator *t);
+/* From the state to the host's registers, and back: if they hold the guest's, which they do no
+ * longer then. */
+void x87_put(struct translator *t);
+void x87_take(struct translator *t);
 
 /* ---- stubs.c ---- */
 void emit_stubs(struct translator *t);
