@@ -174,21 +174,69 @@ static void end_offsets(struct making *m)
 	facts_record(&m->e, end);
 }
 
-/* Emits the block's instructions; false: not even one. */
-static bool emit_block(struct making *m)
+/* Emits instructions from m->at on, `most` at most, until one ends the block. *r: how the last one
+ * did. */
+static enum emit_result emit_body(struct making *m, unsigned most)
 {
 	unsigned page_left = (unsigned)(PAGE_SIZE - (m->b->rip & PAGE_MASK));
+	unsigned end = m->count + most;
 	enum emit_result r = EMIT_NEXT;
 	struct build d UNINITIALIZED;
 
-	while (m->count < m->t->block_ops && m->at < page_left && r != EMIT_END) {
-		if (!decode_next(m, &d)) {
-			if (!m->count)
-				return false;
-			break;
-		}
+	m->e.body_links = m->e.link_count;
+	m->e.back = NO_LINK;
+	while (m->count < end && m->at < page_left && r != EMIT_END && decode_next(m, &d))
 		r = add_insn(m, &d);
+	return r;
+}
+
+#define LOOP_TRIES 4u
+
+/*
+ * The block has ended with a branch to its own start. Emits its body once more, for further rounds:
+ * what is known at the end of one is known at the start of the next. `head` is what is known there;
+ * it shrinks until the end of the body implies it.
+ */
+static void emit_loop(struct making *m)
+{
+	struct emit *e = &m->e;
+	const struct emit_mark mark = emit_mark(e);
+	const unsigned count = m->count, bytes = m->at, op_count = m->op_count, back = e->back;
+	struct facts head = e->f;
+
+	if (back == NO_LINK || !emit_window(e) || m->t->options & OPTION_NO_LOOPS ||
+		m->gpa2 != CODE_NO_PAGE || m->b->unit.live_bytes)
+		return;
+	if (head.aux == AUX_STACK)
+		head.aux = AUX_NONE;
+	for (unsigned i = 0; i < LOOP_TRIES; i++) {
+		u16 start = (u16)(e->a.at - e->start);
+
+		e->f = head;
+		m->at = 0;
+		bool again = emit_body(m, count) == EMIT_END && e->back != NO_LINK &&
+			     m->count == 2 * count && !e->a.full;
+		if (again && facts_meet(&head, &e->f)) {
+			e->links[back].loop = e->links[e->back].loop = start;
+			m->t->loops++;
+			return;
+		}
+		emit_back(e, &mark);
+		m->count = count;
+		m->at = bytes;
+		m->op_count = op_count;
+		if (!again)
+			return;
 	}
+}
+
+/* Emits the block's instructions; false: not even one. */
+static bool emit_block(struct making *m)
+{
+	enum emit_result r = emit_body(m, m->t->block_ops);
+
+	if (!m->count)
+		return false;
 	if (r == EMIT_STI) {
 		emit_take_back_sti(&m->e, m->count - 1);
 		if (m->b->insns[m->count - 1].op == NO_OP) {
@@ -197,6 +245,8 @@ static bool emit_block(struct making *m)
 		}
 		r = EMIT_END;
 	}
+	if (r == EMIT_END)
+		emit_loop(m);
 	end_offsets(m);
 	if (r != EMIT_END)
 		emit_link(&m->e, 0xff, m->b->rip + m->at);

@@ -60,7 +60,7 @@ int tcache_open(struct translator *t, struct err *err)
 	for (unsigned space = 0; space < CODE_SPACES; space++)
 		t->ctx->jump[space].code[0] = (u64)(uintptr_t)t->lookup_miss;
 	t->stubs_end = t->used;
-	t->block_ops = t->options & OPTION_SINGLE ? 1 : TBLOCK_OPS;
+	t->block_ops = t->options & OPTION_SINGLE ? 1 : BODY_OPS;
 	t->cache_limit = t->options & OPTION_SMALL_CACHE ? SMALL_SIZE : t->mem.size;
 	t->outs_at = t->cache_limit;
 	return 0;
@@ -291,8 +291,10 @@ void tcache_link(struct translator *t, struct link *l, struct tblock *to)
 	l->to = to;
 	l->next_in = to->incoming;
 	to->incoming = l;
-	bool skip = l->vectors && !to->vector_from;
-	asm_patch(l->site, codemem_rw(&t->mem, to->code + (skip ? VECTOR_LOOK : 0)));
+	unsigned at = to == l->owner && l->loop	       ? l->loop
+		      : l->vectors && !to->vector_from ? VECTOR_LOOK
+						       : 0;
+	asm_patch(l->site, codemem_rw(&t->mem, to->code + at));
 	t->links_made++;
 }
 

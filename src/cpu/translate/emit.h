@@ -44,6 +44,7 @@ struct facts {
 	u64 value[X86_GPRS];
 };
 
+#define NO_LINK	      (~0u)
 #define OUTS_MAX      (6u * TBLOCK_OPS)
 #define OUT_SIZE      10u /* bytes of an exit's stub ... */
 #define LONG_OUT_SIZE 18u /* ... and of one of a lookup, or that fetches registers */
@@ -67,8 +68,10 @@ struct emit {
 	unsigned out_count;
 	struct link links[BLOCK_LINKS]; /* to be the block's */
 	unsigned link_count;
-	unsigned run_left; /* with AUX_STACK: instructions of the run still to come */
-	u8 *sti_at;	   /* where the last STI began, to take it back */
+	unsigned body_links; /* where those of the present body begin */
+	unsigned back;	     /* the one that leads to the block's start, or NO_LINK */
+	unsigned run_left;   /* with AUX_STACK: instructions of the run still to come */
+	u8 *sti_at;	     /* where the last STI began, to take it back */
 	unsigned sti_outs;
 };
 
@@ -182,6 +185,11 @@ bool facts_guess(const struct emit *e, const struct op *op, u64 *at);
 /* Where code goes on behind this block: that which relies on where RSP is if this has been proven,
  * else a loose one. */
 unsigned facts_next_space(const struct emit *e);
+/* Where a loop's body begins again: keeps of `head`, which holds before a round, what holds after
+ * it too. False: something was dropped. */
+bool facts_meet(struct facts *head, const struct facts *end);
+/* [reg + disp] is accessed through the window. */
+void facts_base_touched(struct emit *e, unsigned reg, s64 disp);
 /* Before the block is left: a check of where RSP is, if it is likely to be where stacks are. */
 void facts_settle_stack(struct emit *e);
 /* RSP is about to be checked: what for? */

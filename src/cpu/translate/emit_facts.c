@@ -203,9 +203,83 @@ void facts_guess_stack(struct emit *e)
 		e->f.stack = (u8)region;
 }
 
+/*
+ * Does the instruction fault whenever its memory operand cannot be accessed? Then code behind it
+ * knows where the operand was. Not so prefetches, and accesses under a mask that may be empty.
+ */
+static bool surely_accesses(const struct build *d)
+{
+	switch (d->insn.mnemonic) {
+	case ZYDIS_MNEMONIC_VMASKMOVPS:
+	case ZYDIS_MNEMONIC_VMASKMOVPD:
+	case ZYDIS_MNEMONIC_VPMASKMOVD:
+	case ZYDIS_MNEMONIC_VPMASKMOVQ: return false;
+	default: break;
+	}
+	switch (d->insn.meta.category) {
+	case ZYDIS_CATEGORY_BINARY:
+	case ZYDIS_CATEGORY_LOGICAL:
+	case ZYDIS_CATEGORY_SHIFT:
+	case ZYDIS_CATEGORY_ROTATE:
+	case ZYDIS_CATEGORY_DATAXFER:
+	case ZYDIS_CATEGORY_CMOV:
+	case ZYDIS_CATEGORY_PUSH:
+	case ZYDIS_CATEGORY_POP:
+	case ZYDIS_CATEGORY_CALL:
+	case ZYDIS_CATEGORY_RET:
+	case ZYDIS_CATEGORY_UNCOND_BR:
+	case ZYDIS_CATEGORY_SSE:
+	case ZYDIS_CATEGORY_AVX:
+	case ZYDIS_CATEGORY_AVX2:
+	case ZYDIS_CATEGORY_VFMA:
+	case ZYDIS_CATEGORY_CONVERT:
+	case ZYDIS_CATEGORY_LOGICAL_FP: return d->insn.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX;
+	default: return false;
+	}
+}
+
 void facts_stack_touched(struct emit *e, s32 disp)
 {
-	e->f.slop = min_u64(e->f.slop, distance(disp) + 16);
+	if (surely_accesses(e->d))
+		e->f.slop = min_u64(e->f.slop, distance(disp) + 16);
+}
+
+void facts_base_touched(struct emit *e, unsigned reg, s64 disp)
+{
+	struct facts *f = &e->f;
+
+	if (!surely_accesses(e->d))
+		return;
+	if (f->region[reg] != WINDOW_NOWHERE)
+		f->drift[reg] = min_u64(f->drift[reg], distance(disp));
+	if (f->aux == AUX_OF(reg))
+		f->aux_drift = min_u64(f->aux_drift, distance(disp));
+}
+
+bool facts_meet(struct facts *head, const struct facts *end)
+{
+	bool kept = true;
+
+	for (unsigned g = 0; g < X86_GPRS; g++) {
+		if (head->region[g] != WINDOW_NOWHERE &&
+			(end->region[g] != head->region[g] || end->drift[g] > head->drift[g])) {
+			head->region[g] = WINDOW_NOWHERE;
+			kept = false;
+		}
+	}
+	if (head->slop != SLOP_LOST && (end->stack != head->stack || end->slop > head->slop)) {
+		head->slop = SLOP_LOST;
+		kept = false;
+	}
+	if (head->aux != AUX_NONE && (end->aux != head->aux || end->aux_drift > head->aux_drift)) {
+		head->aux = AUX_NONE;
+		kept = false;
+	}
+	if (head->narrow & ~end->narrow) {
+		head->narrow &= end->narrow;
+		kept = false;
+	}
+	return kept;
 }
 
 /* Of the kernel's window: all bits from 39 on, less those that addresses of the piece have. */

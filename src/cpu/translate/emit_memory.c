@@ -216,6 +216,7 @@ static void based_operand(
 	unsigned host = base_host(e, op->base);
 
 	base_delta(e, op, size, host);
+	facts_base_touched(e, op->base, op->disp);
 	*out = (struct host_operand){ T_AUX, (u8)host, (s32)op->disp };
 }
 

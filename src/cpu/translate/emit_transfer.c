@@ -33,7 +33,7 @@ static void emit_lookup(struct emit *e)
  */
 static bool goes_on(const struct emit *e, u64 target, u64 next)
 {
-	return target > next && e->link_count + LAST_LINKS < BLOCK_LINKS &&
+	return target > next && e->link_count - e->body_links + LAST_LINKS < BODY_LINKS &&
 	       !(e->t->options & OPTION_NO_SUPERBLOCKS) && !tcache_has(e->t, e->b, next);
 }
 
@@ -48,6 +48,8 @@ static enum emit_result emit_direct(struct emit *e, u64 next)
 		emit_push_value(e, next);
 	else
 		facts_settle_stack(e);
+	if (op->exec != op_call && target == e->b->rip)
+		e->back = e->link_count;
 	if (op->exec != op_jcc) {
 		emit_link(e, 0xff, target);
 		return EMIT_END;

@@ -19,6 +19,7 @@ enum translate_option {
 	OPTION_NO_SUPERBLOCKS = BIT(13),
 	OPTION_NO_RETAIN = BIT(14),
 	OPTION_NO_X87 = BIT(15),
+	OPTION_NO_LOOPS = BIT(16),
 };
 
 extern const struct cpu_engine_option options_table[];

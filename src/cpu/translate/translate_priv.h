@@ -44,7 +44,8 @@
  *
  * A block is a run of guest code with one entry: it goes on behind conditional branches, which
  * leave it when they are taken, if they lead forwards. What is known about registers (emit.h,
- * Facts) lives as long as the block.
+ * Facts) lives as long as the block. One that ends with a branch to its own start has its body
+ * twice: the second one relies on what the first has shown, and is where further rounds go.
  *
  * Blocks are keyed by (linear RIP, physical address, space). Exits are
  * - links: direct jumps, patched to the target's code once that exists. Within a page they live as
@@ -219,11 +220,12 @@ struct tctx {
 
 /* A patchable exit. */
 struct link {
-	u8 *site;	   /* the rel32, writable view; NULL: unused */
-	const u8 *out;	   /* where it points when not chained, running view */
-	u64 target;	   /* guest RIP */
-	u8 space;	   /* where the target runs */
-	bool vectors;	   /* they are in the host's registers when it is taken */
+	u8 *site;      /* the rel32, writable view; NULL: unused */
+	const u8 *out; /* where it points when not chained, running view */
+	u64 target;    /* guest RIP */
+	u8 space;      /* where the target runs */
+	bool vectors;  /* they are in the host's registers when it is taken */
+	u16 loop;      /* where in the owner's code it leads if the target is the owner; 0: start */
 	struct tblock *to; /* chained to, or NULL */
 	struct tblock *owner;
 	struct link *next_in; /* in to->incoming */
@@ -231,8 +233,10 @@ struct link {
 	bool crossing; /* it is in translator.cross, which it stays in when it is cut by itself */
 };
 
-#define BLOCK_LINKS 8u /* at most */
-#define TBLOCK_OPS  32u
+#define BLOCK_LINKS 16u /* at most ... */
+#define BODY_LINKS  8u	/* ... and of its body, which can be there twice (emit_loop) */
+#define TBLOCK_OPS  64u
+#define BODY_OPS    32u
 
 /* How an instruction reaches memory: what to fill after a miss. */
 enum access {
@@ -390,7 +394,7 @@ struct translator {
 	size_t cache_limit;   /* bytes of code before everything is dropped */
 	struct translate_stats *stats; /* NULL: nobody asked */
 	struct op decoded;	       /* tblock_op's */
-	u64 exits[EXIT_KINDS], blocks_made, guest_bytes, host_bytes, side_exits, links_made,
+	u64 exits[EXIT_KINDS], blocks_made, guest_bytes, host_bytes, side_exits, loops, links_made,
 		fast_fills, clears;
 };
 
@@ -424,7 +428,7 @@ void tcache_kill(struct translator *t, struct tblock *b);
 void tcache_killed(void *translator, struct code_unit *u); /* the code map's kill */
 void tcache_fill(struct translator *t, u64 at, unsigned size, bool write);
 
-#define EMIT_MAX 8192u /* bytes of host code no block exceeds */
+#define EMIT_MAX 16384u /* bytes of host code no block exceeds */
 
 /* ---- emit_stack.c ---- */
 /* The instruction before next[0], part of a run, was the interpreter's: may the rest go on? */
