@@ -10,7 +10,7 @@ enum kind { TEXT, CHOICE, SWITCH, NUMBER };
 
 #define AT(member) offsetof(struct machine_disk_config, member)
 
-static const char *const buses[] = { "virtio", NULL };
+static const char *const buses[] = { "virtio", "nvme", NULL };
 
 static const struct row {
 	const char *name, *doc;
@@ -21,7 +21,7 @@ static const struct row {
 } rows[] = {
 	{ "format", "of the image: raw or qcow2; otherwise what the file looks like", TEXT,
 		AT(options.format) },
-	{ "bus", "where the guest finds it: virtio", CHOICE, AT(bus), buses },
+	{ "bus", "where the guest finds it: virtio (default) or nvme", CHOICE, AT(bus), buses },
 	{ "cache", "writeback (default), none, writethrough or unsafe", CHOICE, AT(options.cache),
 		block_cache_names },
 	{ "readonly", "the guest cannot write to it", SWITCH, AT(options.readonly) },
@@ -121,6 +121,8 @@ static int parse(const char *text, struct machine_disk_config *d, struct err *er
 			return err->code;
 	if (d->serial && strlen(d->serial) > 20)
 		return err_set(err, -EINVAL, "serial=%.40s: longer than 20 characters", d->serial);
+	if (d->packed && d->bus != MACHINE_VIRTIO)
+		return err_set(err, -EINVAL, "packed is for bus=virtio; leave it out");
 	return 0;
 }
 

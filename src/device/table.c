@@ -4,6 +4,7 @@
 #include "device/device.h"
 #include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
+#include "device/nvme/nvme.h"
 #include "device/pci/q35.h"
 #include "device/virtio/blk.h"
 #include "device/virtio/net.h"
@@ -26,6 +27,7 @@ const struct device_class *const device_classes[] = {
 	&virtio_rng_class,
 	&virtio_blk_class,
 	&virtio_net_class,
+	&nvme_class,
 };
 
 const unsigned device_class_count = ARRAY_LEN(device_classes);

@@ -6,6 +6,8 @@
  * under way while its device is reset or the machine is saved: both wait for it.
  */
 #include "base/log.h"
+#include "device/nvme/nvme.h"
+#include "device/virtio/blk.h"
 #include "machine/machine_priv.h"
 #include <errno.h>
 #include <stdio.h>
@@ -41,6 +43,15 @@ void disk_close(struct machine *m)
 	}
 }
 
+const struct device_class *disk_class(const struct machine *m, unsigned i)
+{
+	switch ((enum machine_bus)m->config.disks[i].bus) {
+	case MACHINE_VIRTIO: return &virtio_blk_class;
+	case MACHINE_NVME: return &nvme_class;
+	}
+	return NULL;
+}
+
 /* What a device may be told of its disk by name. */
 int disk_configure(struct machine *m, unsigned i, struct device *d, struct err *err)
 {
@@ -49,8 +60,9 @@ int disk_configure(struct machine *m, unsigned i, struct device *d, struct err *
 	char text[16];
 
 	snprintf(text, sizeof(text), "%u", queues);
-	if (device_set(d, "queues", text, err) ||
-		device_set(d, "packed", c->packed ? "on" : "off", err))
+	if (device_set(d, "queues", text, err))
+		return err->code;
+	if (c->bus == MACHINE_VIRTIO && device_set(d, "packed", c->packed ? "on" : "off", err))
 		return err->code;
 	return c->serial ? device_set(d, "serial", c->serial, err) : 0;
 }

@@ -37,7 +37,7 @@
 
 struct machine;
 
-enum machine_bus { MACHINE_VIRTIO };
+enum machine_bus { MACHINE_VIRTIO, MACHINE_NVME };
 
 /* Strings are borrowed until machine_free(). */
 struct machine_disk_config {
@@ -46,7 +46,7 @@ struct machine_disk_config {
 	unsigned bus;	    /* enum machine_bus */
 	const char *serial; /* NULL: none */
 	unsigned queues;    /* 0: one for each processor */
-	bool packed;
+	bool packed;	    /* virtio only */
 };
 
 struct machine_net_config {

@@ -99,6 +99,7 @@ void parts_input(struct machine *m); /* lock held: COM1 takes what the console h
 extern const struct disk_ops disk_backend; /* ctx: the struct block */
 NODISCARD int disk_open(struct machine *m, struct err *err);
 void disk_close(struct machine *m);
+const struct device_class *disk_class(const struct machine *m, unsigned i);
 NODISCARD int disk_configure(struct machine *m, unsigned i, struct device *d, struct err *err);
 NODISCARD int disk_listen(struct machine *m, struct err *err); /* m->loop */
 void disk_unlisten(struct machine *m);

@@ -9,7 +9,6 @@
 #include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
 #include "device/pci/q35.h"
-#include "device/virtio/blk.h"
 #include "device/virtio/net.h"
 #include "device/virtio/rng.h"
 #include "machine/machine_priv.h"
@@ -194,7 +193,7 @@ static int make_disk(struct machine *m, unsigned i, struct err *err)
 	env.disk = &disk_backend;
 	env.disk_ctx = m->disks[i].block;
 	snprintf(name, sizeof(name), "disk%u", i);
-	p->device = device_new(&virtio_blk_class, name, &env, err);
+	p->device = device_new(disk_class(m, i), name, &env, err);
 	if (!p->device)
 		return err->code;
 	m->part_count++;

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Debian's stock drivers bind to the machine's devices: see devices.sh, which the guest runs.
 
-    devices.py STRATA cloud|generic ENGINE CPUS SECONDS messages|wires
+    devices.py STRATA cloud|generic ENGINE CPUS SECONDS messages|wires virtio|nvme
 
-Messages: interrupts as devices like them; wires: the kernel is told not to use messages.
+Messages: interrupts as devices like them; wires: the kernel is told not to use messages. The last is what the disks are; the
+network and the source of entropy are virtio's.
 
 Skips (77) where the kernel cannot be had or the host cannot run the engine.
 """
@@ -19,17 +20,10 @@ from pathlib import Path
 
 import guest
 
-# Each after those it needs; what a kernel has built in is not in its package.
-MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "rng-core", "virtio-rng",
-           "virtio_blk", "failover", "net_failover", "virtio_net"]
+# What the disks are called, and the drivers that are not for all machines.
+KINDS = {"virtio": (["vda", "vdb"], ["virtio_blk"]), "nvme": (["nvme0n1", "nvme1n1"], ["nvme"])}
+MODULES = ["virtio_pci", "virtio-rng", "virtio_net"]
 MIB = 1 << 20
-
-
-def module_files(kernel):
-    found = {path.name: path for path in (Path(kernel).parent / "lib/modules").rglob("*.ko")}
-    names = [name for name in MODULES if f"{name}.ko" in found]
-    files = {f"modules/{i:02}-{name}.ko": found[f"{name}.ko"].read_bytes() for i, name in enumerate(names)}
-    return files
 
 
 class Server(threading.Thread):
@@ -92,20 +86,22 @@ def check_disks(folder, contents):
 
 
 def main():
-    strata, flavour, engine, cpus, seconds, interrupts = sys.argv[1:7]
+    strata, flavour, engine, cpus, seconds, interrupts, kind = sys.argv[1:8]
+    names, drivers = KINDS[kind]
     kernel = guest.kernel(flavour)
     script = Path(__file__).with_name("devices.sh").read_bytes()
-    initrd = guest.initramfs(f"devices-{flavour}-{engine}-{cpus}-{interrupts}", {"devices.sh": script} | module_files(kernel))
+    initrd = guest.initramfs(f"devices-{flavour}-{engine}-{cpus}-{interrupts}-{kind}",
+                             {"devices.sh": script} | guest.modules(kernel, MODULES + drivers))
     work = tempfile.TemporaryDirectory()
     contents = make_disks(work.name)
     server, port = Server(contents["first"][:2 * MIB]), free_port()
     sums = "%20".join(hashlib.md5(data).hexdigest() for data in (*contents.values(), server.content))
     nomsi = "pci=nomsi " if interrupts == "wires" else ""
     command = [strata, "run", "--engine", engine, "--kernel", kernel, "--initrd", initrd, "--memory", "512M", "--cpus", cpus,
-               "--no-reboot", "--log", "guest", "--disk", f"{work.name}/first,format=raw,serial=strata-0001",
-               "--disk", f"{work.name}/second,format=raw,readonly,packed",
+               "--no-reboot", "--log", "guest", "--disk", f"{work.name}/first,format=raw,bus={kind},serial=strata-0001",
+               "--disk", f"{work.name}/second,format=raw,bus={kind},readonly{',packed' if kind == 'virtio' else ''}",
                "--net", f"user,forward=tcp:127.0.0.1:{port}:7777", "--append",
-               f"console=ttyS0 panic=-1 {nomsi}strata.run=sh%20/devices.sh%20{interrupts}%20{sums}%20{server.port}"]
+               f"console=ttyS0 panic=-1 {nomsi}strata.run=sh%20/devices.sh%20{interrupts}%20{'%20'.join(names)}%20{sums}%20{server.port}"]
     problems = []
     with guest.Guest(command, float(seconds)) as machine:
         try:
@@ -130,7 +126,7 @@ def main():
             problems.append("what the guest sent has not arrived")
         if problems:
             print(machine.text)
-        print(*problems, f"{flavour} under {engine}, {cpus} cpus, {interrupts}: {machine.took():.1f} s", sep="\n")
+        print(*problems, f"{flavour} under {engine}, {cpus} cpus, {interrupts}, {kind}: {machine.took():.1f} s", sep="\n")
     sys.exit(1 if problems else 0)
 
 

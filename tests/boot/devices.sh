@@ -1,12 +1,14 @@
 #!/bin/sh
 # What the guest of devices.py runs: loads the drivers, in the order of their files' names, and uses the devices.
-# devices.sh messages|wires SUM SUM SUM PORT: how they interrupt, the MD5 sums of the disks' contents and of what the
-# host serves at the port.
+# devices.sh messages|wires DISK DISK SUM SUM SUM PORT: how they interrupt, the disks' names, the MD5 sums of the disks'
+# contents and of what the host serves at the port.
 interrupts=$1
-first=$2
-second=$3
-served=$4
-port=$5
+one=$2
+two=$3
+first=$4
+second=$5
+served=$6
+port=$7
 
 fail() {
 	echo "WRONG: $*"
@@ -21,9 +23,11 @@ done
 lspci 2>/dev/null
 [ -d /sys/bus/pci/devices/0000:00:00.0 ] || fail "no host bridge"
 
-# Every virtio function has a driver, and messages of its own.
+# Every function but the bridges has a driver, and messages of its own.
 for function in /sys/bus/pci/devices/*; do
-	[ "$(cat "$function/vendor")" = 0x1af4 ] || continue
+	case "$(cat "$function/class")" in
+	0x06*) continue ;;
+	esac
 	[ -e "$function/driver" ] || fail "no driver for $function"
 	[ "$interrupts" = wires ] || [ -d "$function/msi_irqs" ] || fail "no messages for $function"
 done
@@ -44,28 +48,29 @@ sum() {
 	dd "if=$1" bs=1M "skip=$2" "count=$3" 2>/dev/null | md5sum | cut -d ' ' -f 1
 }
 
-[ "$(cat /sys/block/vda/serial)" = strata-0001 ] || fail "serial number $(cat /sys/block/vda/serial)"
-[ "$(cat /sys/block/vda/size)" = 131072 ] || fail "size of the first disk: $(cat /sys/block/vda/size)"
-[ "$(ls /sys/block/vda/mq | wc -l)" = "$(nproc)" ] || fail "not a queue for each processor"
-[ "$(sum /dev/vda 0 16)" = "$first" ] || fail "the first disk's contents"
-dd if=/dev/vda of=/dev/vda bs=1M count=16 seek=32 conv=fsync 2>/dev/null || fail "cannot write"
-tr '\0' '\377' </dev/zero | dd of=/dev/vda bs=4k count=256 seek=12288 iflag=fullblock oflag=direct 2>/dev/null || fail "cannot write directly"
+serial=$(cat /sys/block/$one/serial /sys/block/$one/device/serial 2>/dev/null | tr -d " ")
+[ "$serial" = strata-0001 ] || fail "serial number $serial"
+[ "$(cat /sys/block/$one/size)" = 131072 ] || fail "size of the first disk: $(cat /sys/block/$one/size)"
+[ "$interrupts" = wires ] || [ "$(ls /sys/block/$one/mq | wc -l)" = "$(nproc)" ] || fail "not a queue for each processor"
+[ "$(sum /dev/$one 0 16)" = "$first" ] || fail "the first disk's contents"
+dd if=/dev/$one of=/dev/$one bs=1M count=16 seek=32 conv=fsync 2>/dev/null || fail "cannot write"
+tr '\0' '\377' </dev/zero | dd of=/dev/$one bs=4k count=256 seek=12288 iflag=fullblock oflag=direct 2>/dev/null || fail "cannot write directly"
 echo 3 >/proc/sys/vm/drop_caches
-[ "$(sum /dev/vda 32 16)" = "$first" ] || fail "what was written comes back differently"
+[ "$(sum /dev/$one 32 16)" = "$first" ] || fail "what was written comes back differently"
 
-[ "$(cat /sys/block/vdb/ro)" = 1 ] || fail "the second disk is not read-only"
-[ "$(sum /dev/vdb 0 8)" = "$second" ] || fail "the second disk's contents"
-dd if=/dev/zero of=/dev/vdb bs=4k count=1 conv=fsync 2>/dev/null && fail "the second disk can be written to"
+[ "$(cat /sys/block/$two/ro)" = 1 ] || fail "the second disk is not read-only"
+[ "$(sum /dev/$two 0 8)" = "$second" ] || fail "the second disk's contents"
+dd if=/dev/zero of=/dev/$two bs=4k count=1 conv=fsync 2>/dev/null && fail "the second disk can be written to"
 
 # Many readers at once, each of another part.
 for part in 0 1 2 3 4 5 6 7; do
-	sum /dev/vda $((2 * part)) 2 >"/tmp/$part" &
+	sum /dev/$one $((2 * part)) 2 >"/tmp/$part" &
 done
 wait
 cat /tmp/[0-7] >/tmp/parallel
 echo 3 >/proc/sys/vm/drop_caches
 for part in 0 1 2 3 4 5 6 7; do
-	sum /dev/vda $((2 * part)) 2
+	sum /dev/$one $((2 * part)) 2
 done >/tmp/serial
 cmp /tmp/parallel /tmp/serial || fail "reading in parallel gives something else"
 
@@ -84,9 +89,9 @@ else
 fi
 ip address add 10.0.2.15/24 dev eth0
 [ "$(nc 10.0.2.2 "$port" </dev/null | md5sum | cut -d ' ' -f 1)" = "$served" ] || fail "data from the network"
-dd if=/dev/vda bs=1M count=2 2>/dev/null | nc 10.0.2.2 "$port" >/dev/null || fail "cannot send"
+dd if=/dev/$one bs=1M count=2 2>/dev/null | nc 10.0.2.2 "$port" >/dev/null || fail "cannot send"
 echo "the guest listens"
 echo "hello from the guest" | nc -l -p 7777 >/dev/null || fail "cannot listen"
 
-grep virtio /proc/interrupts
+grep -E "virtio|nvme" /proc/interrupts
 echo "all devices are well"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from importlib.machinery import SourceFileLoader
+from pathlib import Path
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 FOLDER = f"{ROOT}/build/guest"
@@ -42,11 +43,21 @@ def kernel(flavour):
     return tool("fetch-kernel", flavour, FOLDER)
 
 
+def make_initramfs():
+    return SourceFileLoader("make_initramfs", f"{ROOT}/tools/make-initramfs").load_module()
+
+
+def busybox():
+    """A static one."""
+    os.makedirs(FOLDER, exist_ok=True)
+    return make_initramfs().find_busybox(Path(FOLDER))
+
+
 def initramfs(name, files=()):
     """tools/make-initramfs with more files, {name: content}, in a second archive: the kernel unpacks one after the other."""
     path = f"{FOLDER}/{name}.cpio"
     tool("make-initramfs", path)
-    more = SourceFileLoader("make_initramfs", f"{ROOT}/tools/make-initramfs").load_module().Newc()
+    more = make_initramfs().Newc()
     for folder in sorted({os.path.dirname(file) for file in files if "/" in file}):
         more.add(folder, stat.S_IFDIR | 0o755)
     for file, content in dict(files).items():
@@ -54,6 +65,25 @@ def initramfs(name, files=()):
     with open(path, "ab") as archive:
         archive.write(more.finish())
     return path
+
+
+def modules(kernel, names):
+    """Those of the kernel's modules, {name: content}, with what they need before them; built-in ones are in no file."""
+    found = {path.stem.replace("-", "_"): path for path in (Path(kernel).parent / "lib/modules").rglob("*.ko")}
+    files = {}
+
+    def add(name):
+        name = name.replace("-", "_")
+        if name not in found or any(file.endswith(f"-{name}.ko") for file in files):
+            return
+        content = found[name].read_bytes()
+        for needed in re.search(rb"\0depends=([^\0]*)\0", content).group(1).decode().split(","):
+            add(needed)
+        files[f"modules/{len(files):02}-{name}.ko"] = content
+
+    for name in names:
+        add(name)
+    return files
 
 
 def forbidden(text):

@@ -157,6 +157,9 @@ def disks_are_opened_or_refused():
     one_line(strata(*options, "--disk", "/nowhere/at/all"), 1, "disk 0", "/nowhere/at/all", "No such file")
     one_line(strata(*options, "--disk", f"{disk},seriell=1"), 2, "--disk", "did you mean serial")
     one_line(strata(*options, "--disk", f"{disk},format=raw", "--disk", f"{disk},format=raw"), 1, "disk 1", disk)
+    expect(strata(*options, "--disk", f"{disk},format=raw,bus=nvme,queues=2,serial=1").returncode, 7)
+    one_line(strata(*options, "--disk", f"{disk},bus=floppy"), 2, "--disk", "bus=floppy", "virtio", "nvme")
+    one_line(strata(*options, "--disk", f"{disk},bus=nvme,packed"), 2, "--disk", "packed is for bus=virtio")
 
 
 def exit_code_is_odd():
