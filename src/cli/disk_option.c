@@ -10,7 +10,7 @@ enum kind { TEXT, CHOICE, SWITCH, NUMBER };
 
 #define AT(member) offsetof(struct machine_disk_config, member)
 
-static const char *const buses[] = { "virtio", "nvme", NULL };
+static const char *const buses[] = { "virtio", "nvme", "ahci", NULL };
 
 static const struct row {
 	const char *name, *doc;
@@ -21,7 +21,8 @@ static const struct row {
 } rows[] = {
 	{ "format", "of the image: raw or qcow2; otherwise what the file looks like", TEXT,
 		AT(options.format) },
-	{ "bus", "where the guest finds it: virtio (default) or nvme", CHOICE, AT(bus), buses },
+	{ "bus", "where the guest finds it: virtio (default), nvme or ahci", CHOICE, AT(bus),
+		buses },
 	{ "cache", "writeback (default), none, writethrough or unsafe", CHOICE, AT(options.cache),
 		block_cache_names },
 	{ "readonly", "the guest cannot write to it", SWITCH, AT(options.readonly) },
@@ -123,6 +124,8 @@ static int parse(const char *text, struct machine_disk_config *d, struct err *er
 		return err_set(err, -EINVAL, "serial=%.40s: longer than 20 characters", d->serial);
 	if (d->packed && d->bus != MACHINE_VIRTIO)
 		return err_set(err, -EINVAL, "packed is for bus=virtio; leave it out");
+	if (d->queues && d->bus == MACHINE_AHCI)
+		return err_set(err, -EINVAL, "queues= is for bus=virtio and nvme; leave it out");
 	return 0;
 }
 
@@ -131,9 +134,16 @@ int disk_option_parse(
 {
 	if (texts->count > MACHINE_DISKS_MAX)
 		return err_set(err, -EINVAL, "more than %d disks", MACHINE_DISKS_MAX);
-	for (unsigned i = 0; i < texts->count; i++)
+	unsigned ahci = 0;
+
+	for (unsigned i = 0; i < texts->count; i++) {
 		if (parse(texts->items[i], &disks[i], err))
 			return err_wrap(err, "--disk %.64s", texts->items[i]);
+		ahci += disks[i].bus == MACHINE_AHCI;
+	}
+	if (ahci > MACHINE_AHCI_MAX)
+		return err_set(err, -EINVAL, "more than %d disks with bus=ahci; use virtio or nvme",
+			MACHINE_AHCI_MAX);
 	return 0;
 }
 

@@ -21,6 +21,7 @@
 
 #define DEVICE_WINDOWS_MAX 4
 #define DEVICE_LINES_MAX   32
+#define DEVICE_DISKS_MAX   6
 
 /* What the machine does on a device's behalf. NULL members are allowed in tests. */
 struct device_env {
@@ -38,7 +39,8 @@ struct device_env {
 	void *console_ctx;
 	const struct disk_ops *disk; /* what a disk device's contents are */
 	void *disk_ctx;
-	const struct net_ops *net; /* what a network device is plugged into */
+	void *disk_more[DEVICE_DISKS_MAX - 1]; /* ctx of a controller's other disks; NULL: none */
+	const struct net_ops *net;	       /* what a network device is plugged into */
 	void *net_ctx;
 	/* len random bytes; false: there are none now */
 	bool (*random)(void *machine, void *buf, size_t len);

@@ -1,4 +1,5 @@
 /* Every device class that can be named. Adding a device adds one row. */
+#include "device/ahci/ahci.h"
 #include "device/apic/ioapic.h"
 #include "device/apic/lapic.h"
 #include "device/device.h"
@@ -28,6 +29,7 @@ const struct device_class *const device_classes[] = {
 	&virtio_blk_class,
 	&virtio_net_class,
 	&nvme_class,
+	&ahci_class,
 };
 
 const unsigned device_class_count = ARRAY_LEN(device_classes);

@@ -6,6 +6,7 @@
  * under way while its device is reset or the machine is saved: both wait for it.
  */
 #include "base/log.h"
+#include "device/ahci/ahci.h"
 #include "device/nvme/nvme.h"
 #include "device/virtio/blk.h"
 #include "machine/machine_priv.h"
@@ -48,6 +49,7 @@ const struct device_class *disk_class(const struct machine *m, unsigned i)
 	switch ((enum machine_bus)m->config.disks[i].bus) {
 	case MACHINE_VIRTIO: return &virtio_blk_class;
 	case MACHINE_NVME: return &nvme_class;
+	case MACHINE_AHCI: return &ahci_class;
 	}
 	return NULL;
 }
@@ -65,6 +67,35 @@ int disk_configure(struct machine *m, unsigned i, struct device *d, struct err *
 	if (c->bus == MACHINE_VIRTIO && device_set(d, "packed", c->packed ? "on" : "off", err))
 		return err->code;
 	return c->serial ? device_set(d, "serial", c->serial, err) : 0;
+}
+
+unsigned disk_ahci(struct machine *m, void *at[MACHINE_AHCI_MAX])
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < m->disk_count && count < MACHINE_AHCI_MAX; i++)
+		if (m->config.disks[i].bus == MACHINE_AHCI)
+			at[count++] = m->disks[i].block;
+	return count;
+}
+
+/* Port by port, in the order of the command line. */
+int disk_configure_ahci(struct machine *m, struct device *d, struct err *err)
+{
+	unsigned port = 0;
+
+	for (unsigned i = 0; i < m->disk_count; i++) {
+		const struct machine_disk_config *c = &m->config.disks[i];
+		char name[16], prop[16];
+
+		if (c->bus != MACHINE_AHCI)
+			continue;
+		snprintf(name, sizeof(name), "disk%u", i);
+		snprintf(prop, sizeof(prop), "serial%u", port++);
+		if (device_set(d, prop, c->serial ? c->serial : name, err))
+			return err->code;
+	}
+	return 0;
 }
 
 static void ready(void *ctx)

@@ -34,10 +34,11 @@
 
 #define MACHINE_DISKS_MAX	8
 #define MACHINE_DISK_QUEUES_MAX 8
+#define MACHINE_AHCI_MAX	6 /* disks with that bus */
 
 struct machine;
 
-enum machine_bus { MACHINE_VIRTIO, MACHINE_NVME };
+enum machine_bus { MACHINE_VIRTIO, MACHINE_NVME, MACHINE_AHCI };
 
 /* Strings are borrowed until machine_free(). */
 struct machine_disk_config {

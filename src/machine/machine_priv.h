@@ -100,6 +100,9 @@ extern const struct disk_ops disk_backend; /* ctx: the struct block */
 NODISCARD int disk_open(struct machine *m, struct err *err);
 void disk_close(struct machine *m);
 const struct device_class *disk_class(const struct machine *m, unsigned i);
+/* The disks on the AHCI adapter; how many. */
+unsigned disk_ahci(struct machine *m, void *at[MACHINE_AHCI_MAX]);
+NODISCARD int disk_configure_ahci(struct machine *m, struct device *d, struct err *err);
 NODISCARD int disk_configure(struct machine *m, unsigned i, struct device *d, struct err *err);
 NODISCARD int disk_listen(struct machine *m, struct err *err); /* m->loop */
 void disk_unlisten(struct machine *m);

@@ -5,6 +5,7 @@
  * functions of their own: the 8259 pair's INTR, and what the HPET uses instead of the 8254 and the
  * real-time clock.
  */
+#include "device/ahci/ahci.h"
 #include "device/legacy/acpi_pm.h"
 #include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
@@ -200,6 +201,27 @@ static int make_disk(struct machine *m, unsigned i, struct err *err)
 	return disk_configure(m, i, p->device, err);
 }
 
+/* One adapter for all disks that are to be on it. */
+static int make_ahci(struct machine *m, struct err *err)
+{
+	struct machine_part *p = new_part(m, NULL);
+	struct device_env env = common_env(m);
+	void *at[MACHINE_AHCI_MAX];
+	unsigned count = disk_ahci(m, at);
+
+	if (!count)
+		return 0;
+	env.disk = &disk_backend;
+	env.disk_ctx = at[0];
+	for (unsigned i = 1; i < count; i++)
+		env.disk_more[i - 1] = at[i];
+	p->device = device_new(&ahci_class, "ahci", &env, err);
+	if (!p->device)
+		return err->code;
+	m->part_count++;
+	return disk_configure_ahci(m, p->device, err);
+}
+
 static int make_nic(struct machine *m, struct err *err)
 {
 	struct machine_part *p = new_part(m, NULL);
@@ -226,8 +248,10 @@ int parts_make(struct machine *m, struct err *err)
 		if (make(m, &places[i], err))
 			return err->code;
 	for (unsigned i = 0; i < m->disk_count; i++)
-		if (make_disk(m, i, err))
+		if (m->config.disks[i].bus != MACHINE_AHCI && make_disk(m, i, err))
 			return err->code;
+	if (make_ahci(m, err))
+		return err->code;
 	if (m->net && make_nic(m, err))
 		return err->code;
 	irqchip_attach(m);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Debian's stock drivers bind to the machine's devices: see devices.sh, which the guest runs.
 
-    devices.py STRATA cloud|generic ENGINE CPUS SECONDS messages|wires virtio|nvme
+    devices.py STRATA cloud|generic ENGINE CPUS SECONDS messages|wires virtio|nvme|ahci
 
 Messages: interrupts as devices like them; wires: the kernel is told not to use messages. The last is what the disks are; the
 network and the source of entropy are virtio's.
@@ -21,7 +21,8 @@ from pathlib import Path
 import guest
 
 # What the disks are called, and the drivers that are not for all machines.
-KINDS = {"virtio": (["vda", "vdb"], ["virtio_blk"]), "nvme": (["nvme0n1", "nvme1n1"], ["nvme"])}
+KINDS = {"virtio": (["vda", "vdb"], ["virtio_blk"]), "nvme": (["nvme0n1", "nvme1n1"], ["nvme"]),
+         "ahci": (["sda", "sdb"], ["ahci", "sd_mod"])}
 MODULES = ["virtio_pci", "virtio-rng", "virtio_net"]
 MIB = 1 << 20
 

@@ -160,6 +160,9 @@ def disks_are_opened_or_refused():
     expect(strata(*options, "--disk", f"{disk},format=raw,bus=nvme,queues=2,serial=1").returncode, 7)
     one_line(strata(*options, "--disk", f"{disk},bus=floppy"), 2, "--disk", "bus=floppy", "virtio", "nvme")
     one_line(strata(*options, "--disk", f"{disk},bus=nvme,packed"), 2, "--disk", "packed is for bus=virtio")
+    expect(strata(*options, "--disk", f"{disk},format=raw,bus=ahci,serial=1").returncode, 7)
+    one_line(strata(*options, "--disk", f"{disk},bus=ahci,queues=2"), 2, "--disk", "queues= is for bus=virtio and nvme")
+    one_line(strata(*options, *7 * ["--disk", f"{disk},bus=ahci"]), 2, "more than 6 disks with bus=ahci")
 
 
 def exit_code_is_odd():

@@ -5,6 +5,7 @@
  * resets, saves. Whatever happens, the device must neither crash nor hang nor touch what is not
  * guest memory.
  */
+#include "device/ahci/ahci.h"
 #include "device/nvme/nvme.h"
 #include "fuzz_world.h"
 
@@ -34,6 +35,7 @@ static void map_bars(struct world *w)
 {
 	pci_config_write(&w->pci, 0, PCI_BAR0, 4, (u32)BAR);
 	pci_config_write(&w->pci, 0, PCI_BAR0 + 4, 4, 0);
+	pci_config_write(&w->pci, 0, PCI_BAR0 + 20, 4, (u32)BAR);
 	pci_config_write(&w->pci, 0, PCI_COMMAND, 2, 7);
 }
 
@@ -114,6 +116,79 @@ static void nvme_ring(struct world *w, struct input *in)
 	set(w, 0x1000 + 4 * (bell & 0x80 ? bell : bell & 3), 4, take8(in) % (NVME_DEPTH + 2));
 }
 
+/* ---- AHCI: the first port's list, and a table for each slot ---- */
+
+#define AHCI_LIST     0x4000ull
+#define AHCI_RECEIVED 0x4400ull
+#define AHCI_TABLE(n) (0x5000ull + 0x400 * (n))
+#define AHCI_USED     8u /* slots */
+
+static void ahci_start(struct world *w)
+{
+	map_bars(w);
+	set(w, 0x04, 4, 2);
+	set(w, 0x118, 4, 0);
+	set(w, 0x12c, 4, 0);
+	set(w, 0x130, 4, ~0u);
+	set(w, 0x100, 4, AHCI_LIST);
+	set(w, 0x108, 4, AHCI_RECEIVED);
+	set(w, 0x114, 4, ~0u);
+	set(w, 0x118, 4, 0x11);
+}
+
+static void ahci_command(struct world *w, struct input *in)
+{
+	static const u8 ops[] = { 0x06, 0x20, 0x24, 0x25, 0x2f, 0x30, 0x35, 0x3d, 0x42, 0x47, 0x60,
+		0x60, 0x60, 0x61, 0x61, 0x61, 0x91, 0xc4, 0xc5, 0xc6, 0xc8, 0xca, 0xe0, 0xe5, 0xea,
+		0xec, 0xef, 0xf8 };
+	unsigned slot = take8(in) % AHCI_USED, prds = 1 + take8(in) % 8;
+	u8 how = take8(in), op = ops[take8(in) % sizeof(ops)], count = take8(in);
+	u8 header[32] = { 5 }, fis[20] = { 0x27, 0x80, op };
+	bool queued = op == 0x60 || op == 0x61;
+
+	if (how < 16) /* no frame of a command: a reset, or nonsense */
+		fis[how & 1] = take8(in);
+	put_le32(header, (how & 0x20 ? take8(in) : 5) | (how & 0x40) | prds << 16);
+	put_le64(header + 8, AHCI_TABLE(slot));
+	fis[3] = queued ? count : op == 0x06 ? 1 : take8(in);
+	put_le16(fis + 4, (u16)(take(in, 2) & 0xfff));
+	fis[6] = how & 0x80 ? take8(in) : 0;
+	fis[7] = 0x40 | (how & 0x90);
+	fis[12] = queued ? (u8)(slot << 3) : op == 0x2f ? 1 : count;
+	fis[15] = how & 4;
+	poke(w, AHCI_LIST + 32 * slot, header, sizeof(header));
+	poke(w, AHCI_TABLE(slot), fis, sizeof(fis));
+	for (unsigned i = 0; i < prds; i++) {
+		u8 prd[16] = { 0 };
+
+		put_le64(prd, address(in));
+		put_le32(prd + 12, (u32)take(in, 2) | (how & 1u) << 31);
+		poke(w, AHCI_TABLE(slot) + 0x80 + 16 * i, prd, sizeof(prd));
+	}
+	if (queued)
+		set(w, 0x134, 4, 1u << slot);
+	set(w, 0x138, 4, 1u << slot);
+}
+
+static void ahci_issue(struct world *w, struct input *in)
+{
+	set(w, 0x134, 4, take8(in));
+	set(w, 0x138, 4, take8(in));
+}
+
+static void ahci_recover(struct world *w, struct input *in)
+{
+	u8 how = take8(in);
+
+	if (how & 1)
+		set(w, 0x12c, 4, 1);
+	if (how & 2)
+		set(w, 0x12c, 4, 0);
+	set(w, 0x118, 4, how & 0x18);
+	set(w, 0x110, 4, ~0u);
+	set(w, 0x118, 4, 0x11);
+}
+
 /* ---- what all have ---- */
 
 static const struct subject {
@@ -123,6 +198,8 @@ static const struct subject {
 	void (*ops[4])(struct world *w, struct input *in);
 } subjects[] = {
 	{ &nvme_class, 0x40, nvme_start, { nvme_command, nvme_command, nvme_list, nvme_ring } },
+	{ &ahci_class, 0x200, ahci_start,
+		{ ahci_command, ahci_command, ahci_issue, ahci_recover } },
 };
 
 static void op_poke(struct world *w, struct input *in)

@@ -30,7 +30,7 @@ struct nvme_request {
 	unsigned range, ranges;
 	u64 at, left; /* bytes of the range that is being deallocated */
 	union {
-		struct nvme_map map;
+		struct dma_map map;
 		u8 range_data[RANGES_MAX * RANGE_SIZE];
 	};
 };
@@ -142,7 +142,7 @@ static void end(struct nvme_request *q, int rc)
 	enum nvme_status status = status_of(q->r.op, rc);
 
 	if (!rc && q->r.op == BLOCK_READ)
-		nvme_map_written(n, &q->map);
+		dma_written(&q->map, n->dev.env.memory, q->map.len);
 	keep_request(q);
 	if (status)
 		fail(n, sq, id, status, first);

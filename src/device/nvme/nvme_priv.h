@@ -20,6 +20,7 @@
  */
 #pragma once
 #include "base/bits.h"
+#include "device/dma.h"
 #include "device/nvme/nvme.h"
 
 #define NVME_PAIRS	   (NVME_QUEUES_MAX + 1)
@@ -27,7 +28,6 @@
 #define NVME_IN_FLIGHT_MAX 256u
 #define NVME_MDTS	   9u /* a command moves at most 2^9 pages of 4 KiB */
 #define NVME_DATA_MAX	   (PAGE_SIZE << NVME_MDTS)
-#define NVME_SEGMENTS_MAX  ((1u << NVME_MDTS) + 1)
 #define NVME_EVENTS_MAX	   4u /* asynchronous event requests held */
 #define NVME_ERRORS_MAX	   8u /* entries of the error log */
 #define NVME_FEATURES	   9u
@@ -88,14 +88,6 @@ struct nvme_error {
 	u16 sq, id, status;
 };
 
-/* Host memory of a command's data, in order. */
-struct nvme_map {
-	unsigned count;
-	u64 len;
-	struct iovec iov[NVME_SEGMENTS_MAX];
-	u64 at[NVME_SEGMENTS_MAX];
-};
-
 struct nvme {
 	struct device dev;
 	struct pci_function pci;
@@ -138,8 +130,7 @@ bool nvme_ready(const struct nvme *n);
 
 /* nvme_prp.c. `in`: the controller writes the data. */
 enum nvme_status nvme_map_data(
-	struct nvme *n, const struct nvme_command *c, u64 len, bool in, struct nvme_map *map);
-void nvme_map_written(const struct nvme *n, const struct nvme_map *map);
+	struct nvme *n, const struct nvme_command *c, u64 len, bool in, struct dma_map *map);
 /* Data of at most `len` bytes of which the controller knows the first `known`; the rest is zero. */
 enum nvme_status nvme_put_data(
 	struct nvme *n, const struct nvme_command *c, const void *data, u64 known, u64 len);

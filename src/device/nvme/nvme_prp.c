@@ -4,42 +4,25 @@
  * command has the address of a list, which may go on in other pages: the last entry of a page of
  * it then leads to the next one.
  *
- * Entries are read one page of them at a time into a copy. NVME_SEGMENTS_MAX bounds the walk.
+ * Entries are read one page of them at a time into a copy. NVME_DATA_MAX bounds the walk.
  */
 #include "device/nvme/nvme_priv.h"
 
 #define ENTRY		8u
 #define ENTRIES_IN_PAGE (PAGE_SIZE / ENTRY)
 
-/* Adds a piece within one page; what goes on where the last piece ends becomes part of it. */
-static enum nvme_status add(struct nvme *n, struct nvme_map *map, u64 at, u64 len, bool in)
+static enum nvme_status add(struct nvme *n, struct dma_map *map, u64 at, u64 len, bool in)
 {
-	const struct memory *m = n->dev.env.memory;
-	u8 *host = memory_host(m, gpa(at), len);
-	struct iovec *last = map->count ? &map->iov[map->count - 1] : NULL;
-
-	if (!host || (in && memory_page(m, gpa(at)).rom))
-		return NVME_TRANSFER_ERROR;
-	map->len += len;
-	if (last && (u8 *)last->iov_base + last->iov_len == host &&
-		map->at[map->count - 1] + last->iov_len == at) {
-		last->iov_len += len;
-		return NVME_OK;
-	}
-	if (map->count == NVME_SEGMENTS_MAX)
-		return NVME_INVALID_FIELD;
-	map->iov[map->count] = (struct iovec){ host, len };
-	map->at[map->count++] = at;
-	return NVME_OK;
+	return dma_add(map, n->dev.env.memory, at, len, in) ? NVME_OK : NVME_TRANSFER_ERROR;
 }
 
-static enum nvme_status add_page(struct nvme *n, struct nvme_map *map, u64 at, u64 left, bool in)
+static enum nvme_status add_page(struct nvme *n, struct dma_map *map, u64 at, u64 left, bool in)
 {
 	return at & PAGE_MASK ? NVME_INVALID_PRP_OFFSET
 			      : add(n, map, at, min_u64(left, PAGE_SIZE), in);
 }
 
-static enum nvme_status walk(struct nvme *n, u64 list, u64 left, bool in, struct nvme_map *map)
+static enum nvme_status walk(struct nvme *n, u64 list, u64 left, bool in, struct dma_map *map)
 {
 	u8 entries[PAGE_SIZE];
 	enum nvme_status status = NVME_OK;
@@ -73,13 +56,12 @@ static enum nvme_status walk(struct nvme *n, u64 list, u64 left, bool in, struct
 }
 
 enum nvme_status nvme_map_data(
-	struct nvme *n, const struct nvme_command *c, u64 len, bool in, struct nvme_map *map)
+	struct nvme *n, const struct nvme_command *c, u64 len, bool in, struct dma_map *map)
 {
 	u64 first = min_u64(len, PAGE_SIZE - (c->prp1 & PAGE_MASK));
 	enum nvme_status status;
 
-	map->count = 0;
-	map->len = 0;
+	dma_clear(map);
 	if (len > NVME_DATA_MAX || c->flags & 0xc0) /* 4.2: SGLs instead */
 		return NVME_INVALID_FIELD;
 	if (!len)
@@ -94,39 +76,27 @@ enum nvme_status nvme_map_data(
 	return walk(n, c->prp2, len - first, in, map);
 }
 
-void nvme_map_written(const struct nvme *n, const struct nvme_map *map)
-{
-	for (unsigned i = 0; i < map->count; i++)
-		memory_written(n->dev.env.memory, gpa(map->at[i]), map->iov[i].iov_len);
-}
-
 enum nvme_status nvme_put_data(
 	struct nvme *n, const struct nvme_command *c, const void *data, u64 known, u64 len)
 {
-	UNINITIALIZED struct nvme_map map;
+	UNINITIALIZED struct dma_map map;
 	enum nvme_status status = nvme_map_data(n, c, len, true, &map);
-	u64 done = 0;
 
 	if (status)
 		return status;
-	for (unsigned i = 0; i < map.count; done += map.iov[i++].iov_len) {
-		u64 part = map.iov[i].iov_len;
-		u64 copied = known > done ? min_u64(part, known - done) : 0;
-
-		memcpy(map.iov[i].iov_base, (const u8 *)data + min_u64(done, known), copied);
-		memset((u8 *)map.iov[i].iov_base + copied, 0, part - copied);
-	}
-	nvme_map_written(n, &map);
+	for (unsigned i = 0; i < map.count; i++)
+		memset(map.iov[i].iov_base, 0, map.iov[i].iov_len);
+	dma_written(&map, n->dev.env.memory, len);
+	dma_put(&map, n->dev.env.memory, data, min_u64(known, len));
 	return NVME_OK;
 }
 
 enum nvme_status nvme_get_data(struct nvme *n, const struct nvme_command *c, void *data, u64 len)
 {
-	UNINITIALIZED struct nvme_map map;
+	UNINITIALIZED struct dma_map map;
 	enum nvme_status status = nvme_map_data(n, c, len, false, &map);
-	u64 done = 0;
 
-	for (unsigned i = 0; !status && i < map.count; done += map.iov[i++].iov_len)
-		memcpy((u8 *)data + done, map.iov[i].iov_base, map.iov[i].iov_len);
+	if (!status)
+		dma_get(&map, data, len);
 	return status;
 }
