@@ -276,6 +276,12 @@ static bool type_allows(const struct x86_state *s, u32 attr, unsigned access)
 	return access & ACCESS_WRITE ? attr_writable(attr) : attr_readable(attr);
 }
 
+bool x86_segment_allows(
+	const struct x86_state *s, enum x86_segreg reg, u64 ea, unsigned len, unsigned access)
+{
+	return type_allows(s, s->seg[reg].attr, access) && x86_within_limit(&s->seg[reg], ea, len);
+}
+
 int x86_linear(struct x86_cpu *cpu, enum x86_segreg reg, u64 ea, unsigned size, unsigned access,
 	gva_t *out)
 {
@@ -292,8 +298,7 @@ int x86_linear(struct x86_cpu *cpu, enum x86_segreg reg, u64 ea, unsigned size, 
 			*out = gva(at);
 			return X86_OK;
 		}
-	} else if (likely(type_allows(&cpu->s, seg->attr, access) &&
-			   x86_within_limit(seg, ea, size))) {
+	} else if (likely(x86_segment_allows(&cpu->s, reg, ea, size, access))) {
 		*out = gva((u32)(seg->base + ea));
 		return X86_OK;
 	}

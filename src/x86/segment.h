@@ -35,6 +35,9 @@ int x86_lar(struct x86_cpu *cpu, u16 selector, bool *ok, u32 *value);
 int x86_lsl(struct x86_cpu *cpu, u16 selector, bool *ok, u32 *value);
 int x86_verify(struct x86_cpu *cpu, u16 selector, bool write, bool *ok);
 
+/* Outside of 64-bit code: may these bytes of the segment be accessed so? */
+bool x86_segment_allows(
+	const struct x86_state *s, enum x86_segreg reg, u64 ea, unsigned len, unsigned access);
 /*
  * Adds the segment base to an effective address and checks type, limit and canonical form for an
  * access of `size` bytes (SDM 3A 5.3): #SS(0) for SS, #GP(0) for others. In 64-bit code only FS

@@ -21,6 +21,11 @@ int mem_read_slow(struct interp *c, unsigned seg, u64 ea, unsigned size, u64 *va
 	u64 at, raw = 0;
 
 	TRY(linear(c, seg, ea, size, ACCESS_READ, &at));
+	struct mmu_entry *e = mmu_find(&c->mmu, at, size, MMU_READ);
+	if (likely(e)) {
+		*value = host_get(e->host + (at & PAGE_MASK), size);
+		return X86_OK;
+	}
 	TRY(mmu_read(&c->mmu, at, &raw, size, ACCESS_READ));
 	*value = raw;
 	return X86_OK;
@@ -31,6 +36,12 @@ int mem_write_slow(struct interp *c, unsigned seg, u64 ea, unsigned size, u64 va
 	u64 at;
 
 	TRY(linear(c, seg, ea, size, ACCESS_WRITE, &at));
+	struct mmu_entry *e = mmu_find(&c->mmu, at, size, MMU_WRITE);
+	if (likely(e)) {
+		host_put(e->host + (at & PAGE_MASK), size, value);
+		mmu_stored(&c->mmu, e, at, size);
+		return X86_OK;
+	}
 	return mmu_write(&c->mmu, at, &value, size, ACCESS_WRITE);
 }
 

@@ -4,8 +4,9 @@
  * architecture demands (SDM 2, REP): the registers always say exactly how far it got, also when an
  * element faults. Single-stepped, it is one element per call.
  *
- * In 64-bit code going upwards, whole page remainders go at once. Both sides' pages are looked up
- * first, without a change to the state but accessed and dirty bits that the elements set as well.
+ * Going upwards, whole page remainders go at once, as far as segments have limits. Both sides'
+ * pages are looked up first, without a change to the state but accessed and dirty bits that the
+ * elements set as well.
  */
 #include "cpu/interpret/string.h"
 #include "cpu/interpret/alu.h"
@@ -56,34 +57,54 @@ ALWAYS_INLINE int repeat(struct interp *c, const struct op *op, unsigned size, e
 
 /* ---- bulk steps: what lies within one page on each side, at once ---- */
 
-/* How many elements can go at once from `at` upwards within its page. */
-static u64 room(u64 at, unsigned size) { return (PAGE_SIZE - (at & PAGE_MASK)) / size; }
-
 static bool bulk_allowed(const struct interp *c, const struct op *op)
 {
-	return (op->flags & OPF_CODE64) && (op->flags & (OPF_REP | OPF_REPNE)) && op->asize == 8 &&
-	       !c->slow && !(c->s->rflags & FLAG_DF);
+	bool code64 = op->flags & OPF_CODE64;
+
+	return (op->flags & (OPF_REP | OPF_REPNE)) && (!code64 || op->asize == 8) && !c->slow &&
+	       !(c->s->rflags & FLAG_DF);
+}
+
+/* One side of elements to come. */
+struct side {
+	enum x86_segreg seg;
+	unsigned reg, access;
+	u64 at; /* linear */
+};
+
+/* How many of `left` elements can go at once: those in the first one's page and, outside of 64-bit
+ * code, before the offset wraps. 0: the segment has something against them. */
+static u64 bulk_room(
+	const struct interp *c, const struct op *op, struct side *x, unsigned size, u64 left)
+{
+	u64 ea = reg_get(c, GPR_OFF(x->reg), op->asize);
+	bool code64 = op->flags & OPF_CODE64;
+
+	x->at = ea + (!code64 || x->seg >= X86_FS ? c->s->seg[x->seg].base : 0);
+	if (!code64)
+		x->at = (u32)x->at;
+	u64 n = min_u64(left, (PAGE_SIZE - (x->at & PAGE_MASK)) / size);
+	if (code64)
+		return n;
+	n = min_u64(n, (BIT64(8 * op->asize) - ea) / size);
+	return n && x86_segment_allows(c->s, x->seg, ea, (unsigned)n * size, x->access) ? n : 0;
 }
 
 /*
  * The page of an access to come: a copy of its entry, because the other side's may take its place.
  * False: it is the single element's to find out why not.
  */
-static bool bulk_page(struct interp *c, u64 at, enum mmu_kind kind, struct mmu_entry *out)
+static bool bulk_page(struct interp *c, const struct side *x, struct mmu_entry *out)
 {
-	struct mmu_entry *e = mmu_find(&c->mmu, at, 1, kind);
+	bool write = x->access & ACCESS_WRITE;
+	struct mmu_entry *e = mmu_find(&c->mmu, x->at, 1, write ? MMU_WRITE : MMU_READ);
 	int result;
 
-	if (!e && x86_canonical(at))
-		e = mmu_fill(&c->mmu, at, kind == MMU_WRITE ? ACCESS_WRITE : ACCESS_READ, &result);
+	if (!e && x86_canonical(x->at))
+		e = mmu_fill(&c->mmu, x->at, x->access, &result);
 	if (e)
 		*out = *e;
 	return e;
-}
-
-static u64 bulk_source(const struct interp *c, const struct op *op)
-{
-	return c->s->gpr[RSI] + (op->seg >= X86_FS ? c->s->seg[op->seg].base : 0);
 }
 
 /* A destination `period` bytes into its own source repeats it. */
@@ -104,76 +125,76 @@ static void copy_upwards(u8 *d, const u8 *s, u64 bytes)
 
 static u64 bulk_movs(struct interp *c, const struct op *op, unsigned size, u64 left)
 {
-	u64 from = bulk_source(c, op), to = c->s->gpr[RDI];
-	u64 n = min_u64(left, min_u64(room(from, size), room(to, size)));
+	struct side from = { op->seg, RSI, ACCESS_READ, 0 }, to = { X86_ES, RDI, ACCESS_WRITE, 0 };
+	u64 n = bulk_room(c, op, &to, size, bulk_room(c, op, &from, size, left));
 	struct mmu_entry src, dst;
 
-	if (n < 2 || !bulk_page(c, from, MMU_READ, &src) || !bulk_page(c, to, MMU_WRITE, &dst))
+	if (n < 2 || !bulk_page(c, &from, &src) || !bulk_page(c, &to, &dst))
 		return 0;
-	u8 *d = dst.host + (to & PAGE_MASK);
-	const u8 *s = src.host + (from & PAGE_MASK);
+	u8 *d = dst.host + (to.at & PAGE_MASK);
+	const u8 *s = src.host + (from.at & PAGE_MASK);
 	u64 bytes = n * size;
 	/* An element that overlaps its own source is read as a whole first. */
 	if (d > s && d < s + size)
 		return 0;
 	copy_upwards(d, s, bytes);
-	mmu_stored(&c->mmu, &dst, to, (unsigned)bytes);
-	c->s->gpr[RSI] += bytes;
-	c->s->gpr[RDI] += bytes;
+	mmu_stored(&c->mmu, &dst, to.at, (unsigned)bytes);
+	advance(c, op, RSI, (s64)bytes);
+	advance(c, op, RDI, (s64)bytes);
 	return n;
 }
 
 static u64 bulk_stos(struct interp *c, const struct op *op, unsigned size, u64 left)
 {
-	u64 to = c->s->gpr[RDI], v = c->s->gpr[RAX];
-	u64 n = min_u64(left, room(to, size));
+	struct side to = { X86_ES, RDI, ACCESS_WRITE, 0 };
+	u64 v = c->s->gpr[RAX], n = bulk_room(c, op, &to, size, left);
 	struct mmu_entry dst;
 
-	if (n < 2 || !bulk_page(c, to, MMU_WRITE, &dst))
+	if (n < 2 || !bulk_page(c, &to, &dst))
 		return 0;
-	u8 *d = dst.host + (to & PAGE_MASK);
+	u8 *d = dst.host + (to.at & PAGE_MASK);
 	if (size == 1 || !v)
 		memset(d, (int)(u8)v, n * size);
 	else
 		for (u64 i = 0; i < n; i++)
 			host_put(d + i * size, size, v);
-	mmu_stored(&c->mmu, &dst, to, (unsigned)(n * size));
-	c->s->gpr[RDI] += n * size;
+	mmu_stored(&c->mmu, &dst, to.at, (unsigned)(n * size));
+	advance(c, op, RDI, (s64)(n * size));
 	return n;
 }
 
 /* CMPS and SCAS: passes over what cannot end the repetition and leaves an element for the flags. */
 static u64 bulk_cmps(struct interp *c, const struct op *op, unsigned size, u64 left)
 {
-	u64 from = bulk_source(c, op), to = c->s->gpr[RDI], n = 0;
-	u64 most = min_u64(left, min_u64(room(from, size), room(to, size)));
+	struct side from = { op->seg, RSI, ACCESS_READ, 0 }, to = { X86_ES, RDI, ACCESS_READ, 0 };
+	u64 most = bulk_room(c, op, &to, size, bulk_room(c, op, &from, size, left)), n = 0;
 	struct mmu_entry a, b;
 
-	if (most < 2 || !bulk_page(c, from, MMU_READ, &a) || !bulk_page(c, to, MMU_READ, &b))
+	if (most < 2 || !bulk_page(c, &from, &a) || !bulk_page(c, &to, &b))
 		return 0;
-	const u8 *p = a.host + (from & PAGE_MASK), *q = b.host + (to & PAGE_MASK);
+	const u8 *p = a.host + (from.at & PAGE_MASK), *q = b.host + (to.at & PAGE_MASK);
 	bool while_equal = op->flags & OPF_REP;
 	while (n < most - 1 &&
 		(host_get(p + n * size, size) == host_get(q + n * size, size)) == while_equal)
 		n++;
-	c->s->gpr[RSI] += n * size;
-	c->s->gpr[RDI] += n * size;
+	advance(c, op, RSI, (s64)(n * size));
+	advance(c, op, RDI, (s64)(n * size));
 	return n;
 }
 
 static u64 bulk_scas(struct interp *c, const struct op *op, unsigned size, u64 left)
 {
-	u64 to = c->s->gpr[RDI], v = reg_get(c, GPR_OFF(RAX), size), n = 0;
-	u64 most = min_u64(left, room(to, size));
+	struct side to = { X86_ES, RDI, ACCESS_READ, 0 };
+	u64 v = reg_get(c, GPR_OFF(RAX), size), most = bulk_room(c, op, &to, size, left), n = 0;
 	struct mmu_entry e;
 
-	if (most < 2 || !bulk_page(c, to, MMU_READ, &e))
+	if (most < 2 || !bulk_page(c, &to, &e))
 		return 0;
-	const u8 *p = e.host + (to & PAGE_MASK);
+	const u8 *p = e.host + (to.at & PAGE_MASK);
 	bool while_equal = op->flags & OPF_REP;
 	while (n < most - 1 && (host_get(p + n * size, size) == v) == while_equal)
 		n++;
-	c->s->gpr[RDI] += n * size;
+	advance(c, op, RDI, (s64)(n * size));
 	return n;
 }
 
@@ -203,18 +224,19 @@ ALWAYS_INLINE int with_bulk(struct interp *c, const struct op *op, unsigned size
 	if (!bulk_allowed(c, op))
 		return repeat(c, op, size, element);
 	bool stop = false;
-	for (unsigned budget = 64; c->s->gpr[RCX] && budget--;) {
-		u64 n = bulk(c, op, size, c->s->gpr[RCX]);
+	u64 left = reg_get(c, GPR_OFF(RCX), op->asize);
+	for (unsigned budget = 64; left && budget--;) {
+		u64 n = bulk(c, op, size, left);
 
 		if (!n) {
 			TRY_OP(element(c, op, size, &stop));
 			n = 1;
 		}
-		c->s->gpr[RCX] -= n;
+		reg_set(c, GPR_OFF(RCX), op->asize, left -= n);
 		if (stop)
 			return OP_NEXT;
 	}
-	return c->s->gpr[RCX] ? OP_JUMP : OP_NEXT;
+	return left ? OP_JUMP : OP_NEXT;
 }
 
 ALWAYS_INLINE int op_movs(struct interp *c, const struct op *op, unsigned size)

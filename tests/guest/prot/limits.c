@@ -51,6 +51,41 @@ static void types(void)
 	EXPECT(V_GP, 0, "movl $1, %%cs:data", : : : "memory");
 }
 
+/* A repeated string instruction gets as far as the limit, and its registers say how far. */
+static void strings(void)
+{
+	u32 di = 4, cx = 100, si = 8;
+
+	gdt[SLOT(2)] = descriptor((u32)data, 63, 0x93, 4);
+	trap.vector = NO_TRAP;
+	__asm__ volatile("mov %%es, %%ebx\n\tmovl $1f, trap_resume\n\tmov %2, %%es\n\t"
+			 "mov $0x5a, %%al\n\trep stosb\n1:\tmov %%ebx, %%es"
+			 : "+D"(di), "+c"(cx)
+			 : "r"(SEL(2))
+			 : "eax", "ebx", "memory");
+	CHECK_EQ(trap.vector, V_GP);
+	CHECK_EQ(di, 64);
+	CHECK_EQ(cx, 40);
+	CHECK_EQ(data[63], 0x5a);
+	CHECK_EQ(data[64], 0);
+	/* The source's limit is another one: nothing of the destination beyond it is written. */
+	trap.vector = NO_TRAP;
+	di = (u32)data + 4096;
+	cx = 30;
+	__asm__ volatile("mov %%fs, %%ebx\n\tmovl $1f, trap_resume\n\tmov %3, %%fs\n\t"
+			 "rep fs movsl\n1:\tmov %%ebx, %%fs"
+			 : "+D"(di), "+c"(cx), "+S"(si)
+			 : "r"(SEL(2))
+			 : "ebx", "memory");
+	CHECK_EQ(trap.vector, V_GP);
+	CHECK_EQ(si, 64);
+	CHECK_EQ(cx, 30 - 14);
+	CHECK_EQ(di, (u32)data + 4096 + 56);
+	CHECK_EQ(data[4096 + 55], 0x5a);
+	CHECK_EQ(data[4096 + 56], 0);
+	trap_resume = 0;
+}
+
 static void stack(void)
 {
 	/* Through SS the fault is #SS(0). The segment leaves out the first page only: the trap
@@ -90,6 +125,7 @@ const struct test tests[] = {
 	{ "expand up", expand_up, CHEAP },
 	{ "expand down", expand_down, CHEAP },
 	{ "types", types, CHEAP },
+	{ "strings", strings, CHEAP },
 	{ "stack", stack, CHEAP },
 	{ "tables", descriptor_tables, CHEAP },
 	{ 0 },

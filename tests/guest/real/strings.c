@@ -39,6 +39,46 @@ static void wrap(void)
 	CHECK_EQ(b, 0xaa);
 }
 
+/* More than a few elements at once, over the end of the segment: what is behind it is untouched. */
+static u8 far_byte(u16 segment, u16 at)
+{
+	u8 v;
+
+	__asm__ volatile("mov %1, %%fs\n\tmovb %%fs:(%%bx), %0\n\tmov %3, %%fs"
+			 : "=&q"(v)
+			 : "r"(segment), "b"((u32)at), "r"((u16)0));
+	return v;
+}
+
+static void many_wrap(void)
+{
+	u32 di = 0xffe0, si = (u16)(u32)data, cx = 64;
+
+	for (unsigned i = 0; i < 64; i++)
+		data[i] = (u8)(i + 1);
+	__asm__ volatile("pushw %%es\n\tmov %3, %%es\n\trep movsb (%%si), %%es:(%%di)\n\t"
+			 "popw %%es"
+			 : "+S"(si), "+D"(di), "+c"(cx)
+			 : "r"((u16)0x5000)
+			 : "memory");
+	CHECK_EQ(di, 0x20);
+	CHECK_EQ(cx, 0);
+	CHECK_EQ(far_byte(0x5000, 0xffe0), 1);
+	CHECK_EQ(far_byte(0x5000, 0xffff), 32);
+	CHECK_EQ(far_byte(0x5000, 0), 33);
+	CHECK_EQ(far_byte(0x5000, 0x1f), 64);
+	/* And what is found there. */
+	di = 0xffe1;
+	cx = 0x50;
+	__asm__ volatile("pushw %%es\n\tmov %2, %%es\n\tmovb $33, %%al\n\t"
+			 "repne scasb %%es:(%%di), %%al\n\tpopw %%es"
+			 : "+D"(di), "+c"(cx)
+			 : "r"((u16)0x5000)
+			 : "eax", "cc");
+	CHECK_EQ(di, 1);
+	CHECK_EQ(cx, 0x50 - 0x20);
+}
+
 static void loops(void)
 {
 	u32 c = 0x30003, n = 0;
@@ -133,6 +173,7 @@ static void ports(void)
 const struct test tests[] = {
 	{ "movs", movs, CHEAP },
 	{ "wrap", wrap, CHEAP },
+	{ "many wrap", many_wrap, CHEAP },
 	{ "loops", loops, CHEAP },
 	{ "far calls", far_calls, CHEAP },
 	{ "near calls", near_forms, CHEAP },
