@@ -40,6 +40,7 @@ struct acpi_config {
 	unsigned com_ports; /* 0 to 2 */
 	bool i8042;	    /* keyboard controller */
 	bool vga;
+	bool fw_cfg;		   /* the firmware's configuration device */
 	const struct pci_map *pci; /* NULL: no PCI */
 };
 

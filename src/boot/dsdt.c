@@ -9,6 +9,7 @@
 #include "boot/acpi.h"
 #include "boot/aml.h"
 #include <stdio.h>
+#include <string.h>
 
 /* Resources: up to two port ranges and one interrupt; a length or interrupt of 0 is none. */
 struct isa_device {
@@ -32,6 +33,11 @@ static const struct isa_device i8042[] = {
 	{ "MOU_", "PNP0F13", { { 0 } }, 12, 0 },
 };
 
+/* QEMU docs/specs/fw_cfg.rst, "ACPI Interface" */
+static const struct isa_device fw_cfg[] = {
+	{ "FWCF", "QEMU0002", { { 0x510, 12 } }, 0, 0 },
+};
+
 static const struct isa_device com_ports[] = {
 	{ "COM1", "PNP0501", { { 0x3f8, 8 } }, 4, 1 },
 	{ "COM2", "PNP0501", { { 0x2f8, 8 } }, 3, 2 },
@@ -41,7 +47,10 @@ static void isa_devices(struct aml *a, const struct isa_device *devices, unsigne
 {
 	for (const struct isa_device *d = devices; d < devices + count; d++) {
 		aml_device(a, d->name);
-		aml_name_eisaid(a, "_HID", d->hid);
+		if (strlen(d->hid) == 7)
+			aml_name_eisaid(a, "_HID", d->hid);
+		else
+			aml_name_string(a, "_HID", d->hid);
 		if (d->uid)
 			aml_name_int(a, "_UID", d->uid);
 		aml_crs(a);
@@ -150,6 +159,8 @@ static void devices(struct aml *a, const struct acpi_config *c)
 	isa_devices(a, com_ports, c->com_ports);
 	if (c->i8042)
 		isa_devices(a, i8042, ARRAY_LEN(i8042));
+	if (c->fw_cfg)
+		isa_devices(a, fw_cfg, ARRAY_LEN(fw_cfg));
 	if (c->hpet_id)
 		hpet(a);
 	if (c->pci)

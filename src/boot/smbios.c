@@ -9,8 +9,6 @@
 #define PRODUCT	     "Strata PC"
 #define RELEASE_DATE "01/01/2025"
 
-#define TABLE_OFFSET 0x40u /* of the structures in the image, behind the entry points */
-
 #define NO_HANDLE     0xffffu
 #define NOT_PROVIDED  0xfffeu
 #define HANDLE_ARRAY  0x1000u
@@ -328,13 +326,13 @@ static u8 checksum(const void *data, u32 len)
 
 static void fill_entries(struct writer *w)
 {
-	u32 table_len = w->image->len - TABLE_OFFSET;
+	u32 table_len = w->image->len - SMBIOS_STRUCTURES;
 	struct entry_3 e3 = {
 		.length = sizeof(e3),
 		.major = 3,
 		.revision = 1,
 		.table_max = table_len,
-		.table = SMBIOS_BASE + TABLE_OFFSET,
+		.table = SMBIOS_BASE + SMBIOS_STRUCTURES,
 	};
 	struct entry_2 e2 = {
 		.length = sizeof(e2),
@@ -342,7 +340,7 @@ static void fill_entries(struct writer *w)
 		.minor = 8,
 		.largest = w->largest,
 		.table_len = (u16)table_len,
-		.table = SMBIOS_BASE + TABLE_OFFSET,
+		.table = SMBIOS_BASE + SMBIOS_STRUCTURES,
 		.count = w->count,
 		.bcd_revision = 0x28,
 	};
@@ -354,8 +352,9 @@ static void fill_entries(struct writer *w)
 	e2.dmi_checksum =
 		checksum(e2.dmi_anchor, sizeof(e2) - offsetof(struct entry_2, dmi_anchor));
 	e2.checksum = checksum(&e2, sizeof(e2));
+	static_assert(sizeof(e2) == SMBIOS_ANCHOR_LEN, "5.2.1");
 	memcpy(w->image->data, &e3, sizeof(e3));
-	memcpy(w->image->data + 0x20, &e2, sizeof(e2));
+	memcpy(w->image->data + SMBIOS_ANCHOR, &e2, sizeof(e2));
 }
 
 void smbios_build(struct smbios_image *image, const struct smbios_config *c, const struct memory *m)
@@ -363,7 +362,7 @@ void smbios_build(struct smbios_image *image, const struct smbios_config *c, con
 	struct writer w = { .image = image };
 	const char *version = c->version && c->version[0] ? c->version : "unknown";
 
-	*image = (struct smbios_image){ .len = TABLE_OFFSET };
+	*image = (struct smbios_image){ .len = SMBIOS_STRUCTURES };
 	add_bios(&w, version);
 	add_system(&w, c, version);
 	add_chassis(&w);

@@ -11,6 +11,12 @@
 #define SMBIOS_BASE 0xf0000ull
 #define SMBIOS_SIZE 0x1000u
 
+/* Where in the image the older entry point is, and the structures: firmware that places them itself
+ * takes the two apart. */
+#define SMBIOS_ANCHOR	  0x20u
+#define SMBIOS_ANCHOR_LEN 31u
+#define SMBIOS_STRUCTURES 0x40u
+
 struct smbios_config {
 	unsigned cpus;	     /* 1 or more, cores of one socket */
 	u8 uuid[16];	     /* as it is shown, first byte first; all zero: none */

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "cli/disk_option.h"
 #include "cli/engine_options.h"
+#include "cli/firmware_option.h"
 #include "cli/net_option.h"
 #include "cli/sentinel.h"
 #include "cli/trace.h"
@@ -25,7 +26,7 @@
 #define ESCAPE_BYTE 0x1d /* Ctrl-] */
 
 struct values {
-	const char *engine, *kernel, *initrd, *append, *trace, *translate, *kvm, *net;
+	const char *engine, *kernel, *initrd, *append, *firmware, *trace, *translate, *kvm, *net;
 	u64 memory, cpus, timeout_ns;
 	struct option_list disks;
 	unsigned log;
@@ -180,6 +181,7 @@ static int start(const struct values *v, const struct cpu_engine *engine, u32 en
 			.kernel = v->kernel,
 			.initrd = v->initrd,
 			.append = v->append,
+			.firmware = parts->firmware,
 			.disks = parts->disks,
 			.disk_count = parts->disk_count,
 			.net = parts->net,
@@ -237,15 +239,38 @@ static int run_with(const struct values *v, const struct machine_config *parts)
 	return status;
 }
 
+/* What boots: a kernel with what belongs to it, or firmware. -EINVAL: usage. */
+static int choose_boot(const struct values *v, const char **firmware, struct err *err)
+{
+	const char *for_kernels = v->initrd ? "initrd" : v->append ? "append" : NULL;
+
+	if (!v->kernel && !v->firmware)
+		return err_set(err, -EINVAL,
+			"--kernel FILE is missing; or --firmware seabios, which boots from a "
+			"--disk");
+	if (v->kernel && v->firmware)
+		return err_set(err, -EINVAL, "--kernel and --firmware: one of them boots");
+	if (v->firmware && for_kernels)
+		return err_set(err, -EINVAL,
+			"--%s goes with --kernel: with --firmware, the disk's boot loader decides",
+			for_kernels);
+	return v->firmware ? firmware_option_find(v->firmware, firmware, err) : 0;
+}
+
 static int run(const void *values)
 {
 	struct machine_disk_config disks[MACHINE_DISKS_MAX] = { 0 };
 	const struct values *v = values;
 	struct net_option net;
+	const char *firmware = NULL;
 	struct err err = { 0 };
 	bool network = false;
 	int status;
 
+	if (choose_boot(v, &firmware, &err)) {
+		err_wrap(&err, "run");
+		return fail(&err, err.code == -EINVAL ? CLI_USAGE : CLI_FAILED);
+	}
 	if (disk_option_parse(&v->disks, disks, &err) ||
 		net_option_parse(v->net, &net, &network, &err)) {
 		err_wrap(&err, "run");
@@ -253,6 +278,7 @@ static int run(const void *values)
 	} else {
 		status = run_with(v, &(struct machine_config){ .disks = disks,
 					     .disk_count = v->disks.count,
+					     .firmware = firmware,
 					     .net = network ? &net.config : NULL });
 	}
 	disk_option_free(disks);
@@ -278,9 +304,11 @@ static const char *const log_levels[] = { "error", "warning", "info", "guest", "
 
 static const struct option_row options[] = {
 	{ "kernel", "FILE", "bzImage, vmlinux, PVH or multiboot ELF, BIOS image or boot sector",
-		OPTION_TEXT, AT(kernel), .required = true },
+		OPTION_TEXT, AT(kernel) },
 	{ "initrd", "FILE", "initial RAM disk, or a multiboot module", OPTION_TEXT, AT(initrd) },
 	{ "append", "TEXT", "kernel command line", OPTION_TEXT, AT(append) },
+	{ "firmware", "NAME|FILE", "instead of a kernel: boot from a disk, by this firmware:",
+		OPTION_TEXT, AT(firmware), .more = firmware_option_help },
 	{ "disk", "FILE[,NAME=VALUE...]",
 		"a disk image; several, in this order, with these options:", OPTION_LIST, AT(disks),
 		.more = disk_option_help },

@@ -3,6 +3,7 @@
 #include "device/apic/ioapic.h"
 #include "device/apic/lapic.h"
 #include "device/device.h"
+#include "device/firmware/fw_cfg.h"
 #include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
 #include "device/nvme/nvme.h"
@@ -25,6 +26,7 @@ const struct device_class *const device_classes[] = {
 	&ioapic_class,
 	&hpet_class,
 	&q35_class,
+	&fw_cfg_class,
 	&virtio_rng_class,
 	&virtio_blk_class,
 	&virtio_net_class,

@@ -18,7 +18,7 @@
 
 #define PIT_PIN 2u /* where line 0 arrives at the I/O APIC */
 
-static void drive(struct machine_part *p, u32 *levels, bool level)
+static void drive(struct machine_part *p, u64 *levels, bool level)
 {
 	*levels = level ? *levels | p->bit : *levels & ~p->bit;
 }

@@ -8,6 +8,9 @@
  *   0xc0000000 - 0xffffffff  the bus's: PCI (machine/pci.c), APICs, HPET, firmware
  *   0x100000000 ...          the rest of RAM, then PCI's 64-bit BARs
  *
+ * Firmware has its ROM at the end of the 4 GiB, and shows PCI's configuration space where SeaBIOS
+ * and OVMF do, at 0xb0000000: below 4 GiB, RAM ends there then.
+ *
  * One region backs all of it. Below 3 GiB its offsets are the guest-physical addresses, so the
  * pages behind the video hole are never touched and cost nothing.
  */
@@ -22,7 +25,7 @@
 int layout_memory(struct machine *m, struct err *err)
 {
 	u64 size = align_up(m->config.memory, PAGE_SIZE);
-	u64 low = min_u64(size, LOW_TOP);
+	u64 low = min_u64(size, m->config.firmware ? FIRMWARE_ECAM : LOW_TOP);
 	const struct {
 		u64 base, offset, size;
 	} slots[] = {
@@ -38,5 +41,5 @@ int layout_memory(struct machine *m, struct err *err)
 		if (slots[i].size && memory_add_slot(&m->memory, ram, gpa(slots[i].base),
 					     slots[i].offset, slots[i].size, err))
 			return err->code;
-	return 0;
+	return m->config.firmware ? firmware_layout(m, err) : 0;
 }

@@ -1,15 +1,14 @@
 /*
  * Power-on and reset: everything back to its reset state, the tables a firmware would have made,
  * the kernel from the copies of its files that the machine keeps, and processor 0 at the kernel's
- * first instruction. The other processors wait for a start-up IPI.
+ * first instruction; or firmware (firmware.c), which does all that for itself. The other processors
+ * wait for a start-up IPI.
  *
  * A reset also empties RAM. Real RAM would keep its contents, but a guest that starts the same way
  * each time is worth more, and giving pages back to the host costs less than loading does.
  */
 #include "base/scope.h"
-#include "boot/acpi.h"
 #include "boot/e820.h"
-#include "boot/smbios.h"
 #include "device/legacy/acpi_pm.h"
 #include "device/legacy/hpet.h"
 #include "device/pci/q35.h"
@@ -25,6 +24,8 @@ int load_images(struct machine *m, struct err *err)
 	const struct machine_config *c = &m->config;
 
 	if (c->kernel && boot_image_read(&m->kernel, "kernel", c->kernel, c->memory, err))
+		return err->code;
+	if (c->firmware && boot_image_read(&m->firmware, "firmware", c->firmware, c->memory, err))
 		return err->code;
 	if (c->initrd && boot_image_read(&m->initrd, "initrd", c->initrd, c->memory, err))
 		return err->code;
@@ -60,10 +61,9 @@ static void reset_cpus(struct machine *m)
 	}
 }
 
-static int load_tables(struct machine *m, u64 *rsdp, struct err *err)
+int load_tables(
+	struct machine *m, struct acpi_image *acpi, struct smbios_image *smbios, struct err *err)
 {
-	AUTO_FREE struct acpi_image *acpi = calloc(1, sizeof(*acpi));
-	AUTO_FREE struct smbios_image *smbios = calloc(1, sizeof(*smbios));
 	const struct pci_map map = pci_layout(m);
 	const struct acpi_config config = {
 		.cpus = m->config.cpus,
@@ -84,23 +84,38 @@ static int load_tables(struct machine *m, u64 *rsdp, struct err *err)
 		.hpet_min_tick = HPET_MIN_TICK,
 		.com_ports = 2,
 		.i8042 = true,
+		.fw_cfg = m->config.firmware,
 		.pci = &map,
 	};
 	const struct smbios_config about = { .cpus = m->config.cpus };
 
+	smbios_build(smbios, &about, &m->memory);
+	return acpi_build(acpi, &config, err);
+}
+
+static int put_tables(struct machine *m, u64 *rsdp, struct err *err)
+{
+	AUTO_FREE struct acpi_image *acpi = calloc(1, sizeof(*acpi));
+	AUTO_FREE struct smbios_image *smbios = calloc(1, sizeof(*smbios));
+
 	if (!acpi || !smbios)
 		return err_set(err, -ENOMEM, "no memory for the firmware tables");
-	smbios_build(smbios, &about, &m->memory);
-	if (acpi_build(acpi, &config, err) || acpi_load(acpi, &m->memory, err) ||
+	if (load_tables(m, acpi, smbios, err) || acpi_load(acpi, &m->memory, err) ||
 		smbios_load(smbios, &m->memory, err))
 		return err->code;
 	*rsdp = acpi->rsdp.v;
 	return 0;
 }
 
-static int load_kernel(struct machine *m, u64 rsdp, struct err *err)
+static int load_kernel(struct machine *m, struct err *err)
 {
 	struct e820_map map;
+	u64 rsdp;
+
+	if (put_tables(m, &rsdp, err))
+		return err->code;
+	if (!m->kernel.size)
+		return 0;
 
 	e820_build(&map, &m->memory);
 	return boot_load(
@@ -119,20 +134,17 @@ static int load_kernel(struct machine *m, u64 rsdp, struct err *err)
 
 int load_guest(struct machine *m, struct err *err)
 {
-	u64 rsdp;
-
 	pthread_mutex_lock(&m->lock);
 	parts_reset(m);
-	pci_power_on(m);
+	if (!m->config.firmware)
+		pci_power_on(m);
 	reset_cpus(m);
 	pthread_mutex_unlock(&m->lock);
 
 	if (m->used)
 		empty_memory(m);
 	m->used = true;
-	if (load_tables(m, &rsdp, err))
-		return err->code;
-	if (m->kernel.size && load_kernel(m, rsdp, err))
+	if (m->config.firmware ? firmware_boot(m, err) : load_kernel(m, err))
 		return err->code;
 	for (unsigned i = 0; i < m->config.cpus; i++)
 		if (m->cpus[i].v.engine->push(&m->cpus[i].v) || irqchip_give(&m->cpus[i]))

@@ -127,7 +127,8 @@ struct machine *machine_new(const struct machine_config *config, struct err *err
 	x86_model_build(&m->model, x86_native_cpuid, tsc_hz(), config->cpus);
 	if (open_descriptors(m, err) || load_images(m, err) || layout_memory(m, err) ||
 		make_cpus(m, err) || open_engine(m, err) || disk_open(m, err) ||
-		machine_net_open(m, err) || parts_make(m, err) || load_guest(m, err)) {
+		machine_net_open(m, err) || parts_make(m, err) || firmware_describe(m, err) ||
+		load_guest(m, err)) {
 		machine_free(m);
 		return NULL;
 	}
@@ -153,6 +154,7 @@ void machine_free(struct machine *m)
 	free(m->cpus);
 	boot_image_free(&m->kernel);
 	boot_image_free(&m->initrd);
+	boot_image_free(&m->firmware);
 	memory_fini(&m->memory);
 	close_fd(m->timer_fd);
 	close_fd(m->wake_fd);

@@ -66,7 +66,8 @@ struct machine_config {
 			       starts */
 	const char *initrd; /* at the reset vector with nothing there: for tests */
 	const char *append;
-	bool reset_ends;			 /* a reset by the guest ends the machine */
+	const char *firmware; /* a BIOS image, which boots from a disk; excludes the three above */
+	bool reset_ends;      /* a reset by the guest ends the machine */
 	const struct machine_disk_config *disks; /* disk_count of them, borrowed */
 	unsigned disk_count;
 	const struct machine_net_config *net; /* NULL: no network; borrowed */

@@ -1,6 +1,8 @@
 /* What the machine's files share: its struct, and who does what. */
 #pragma once
+#include "boot/acpi.h"
 #include "boot/boot.h"
+#include "boot/smbios.h"
 #include "bus/bus.h"
 #include "bus/clock.h"
 #include "bus/pci.h"
@@ -10,7 +12,7 @@
 #include "machine/machine.h"
 #include <pthread.h>
 
-#define MACHINE_PARTS_MAX 32 /* bits of a line's level */
+#define MACHINE_PARTS_MAX 64 /* bits of a line's level */
 #define ISA_LINES	  16
 
 struct machine_cpu {
@@ -27,7 +29,7 @@ struct machine_part {
 	struct machine *machine;
 	struct device *device;
 	const struct machine_place *place; /* the row of parts.c */
-	u32 bit;			   /* of this part in machine.isa_levels[] */
+	u64 bit;			   /* of this part in machine.isa_levels[] */
 };
 
 /* disk.c */
@@ -36,6 +38,12 @@ struct machine_disk {
 	struct block *block;
 	struct loop_source source;
 	bool listens;
+};
+
+/* firmware.c: a line of what firmware says at its debug port */
+struct firmware_log {
+	char line[120];
+	unsigned len;
 };
 
 /* run.c */
@@ -50,7 +58,7 @@ struct machine {
 	struct x86_model model;
 	struct memory memory;
 	struct machine_cpu *cpus; /* config.cpus of them */
-	struct boot_image kernel, initrd;
+	struct boot_image kernel, initrd, firmware;
 	struct console console;
 	u64 tsc_base;  /* host TSC at guest time 0, for kvmclock */
 	bool used;     /* memory may hold something */
@@ -63,15 +71,16 @@ struct machine {
 	struct lapic_bus apics;
 	struct machine_part parts[MACHINE_PARTS_MAX];
 	unsigned part_count;
-	struct device *pic, *ioapic, *com1; /* parts the machine itself talks to */
+	struct firmware_log firmware_log;
+	struct device *pic, *ioapic, *com1, *rtc, *fw_cfg; /* parts the machine itself talks to */
 	struct machine_disk disks[MACHINE_DISKS_MAX];
 	unsigned disk_count; /* those that are open */
 	struct net *net;     /* NULL: none */
 	struct device *nic;
 	bool intr;		   /* the 8259 pair's output */
 	bool replaced;		   /* the HPET stands in for the 8254 and the RTC */
-	u32 isa_levels[ISA_LINES]; /* which parts hold the line up */
-	u32 pin_levels[IOAPIC_PINS];
+	u64 isa_levels[ISA_LINES]; /* which parts hold the line up */
+	u64 pin_levels[IOAPIC_PINS];
 
 	pthread_mutex_t gate; /* guards what follows */
 	pthread_cond_t gate_changed;
@@ -128,9 +137,16 @@ void irqchip_attach(struct machine *m);	 /* once the parts are made */
 int irqchip_give(struct machine_cpu *c); /* after push; 0 or -errno */
 int irqchip_take(struct machine_cpu *c); /* after pull; the same */
 
+/* firmware.c: firmware, when it is that which boots. */
+NODISCARD int firmware_layout(struct machine *m, struct err *err);   /* its ROM */
+NODISCARD int firmware_describe(struct machine *m, struct err *err); /* once the parts are made */
+NODISCARD int firmware_boot(struct machine *m, struct err *err);
+extern const struct console_ops firmware_log_backend; /* ctx: the log */
+
 /* pci.c: what firmware does to PCI. */
 #define MACHINE_ECAM  0xe0000000u
-#define PCI_FIRST_PIN 16u /* of the I/O APIC's, where link 0 ends */
+#define FIRMWARE_ECAM 0xb0000000u /* where SeaBIOS and OVMF show it */
+#define PCI_FIRST_PIN 16u	  /* of the I/O APIC's, where link 0 ends */
 struct pci_map pci_layout(const struct machine *m);
 void pci_power_on(struct machine *m); /* after parts_reset(); lock held */
 
@@ -139,6 +155,8 @@ extern const struct vcpu_ops access_ops;
 
 /* load.c: the state at the kernel's first instruction, from kept copies of its files. */
 NODISCARD int load_images(struct machine *m, struct err *err);
+NODISCARD int load_tables(struct machine *m, struct acpi_image *acpi, struct smbios_image *smbios,
+	struct err *err);				      /* made, not put anywhere yet */
 NODISCARD int load_guest(struct machine *m, struct err *err); /* power-on and reset; no vcpu runs */
 
 /* run.c */

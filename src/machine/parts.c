@@ -5,7 +5,9 @@
  * functions of their own: the 8259 pair's INTR, and what the HPET uses instead of the 8254 and the
  * real-time clock.
  */
+#include "base/log.h"
 #include "device/ahci/ahci.h"
+#include "device/firmware/fw_cfg.h"
 #include "device/legacy/acpi_pm.h"
 #include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
@@ -39,6 +41,7 @@ struct machine_place {
 	u64 base;     /* of window 0; 0: where the class says */
 	size_t known; /* offset of the machine's own pointer to it; 0: none */
 	bool console; /* COM1: the console is its backend */
+	enum { ALWAYS, WITH_FIRMWARE, WITH_FIRMWARE_LOG } when;
 	struct wire wires[WIRES_MAX];
 };
 
@@ -49,7 +52,7 @@ static const struct machine_place places[] = {
 	{ &pic_class, "pic", .known = KNOWN(pic), .wires = { { irq_intr, 0, 1, 0 } } },
 	{ &ioapic_class, "ioapic", .known = KNOWN(ioapic) },
 	{ &pit_class, "pit", .wires = { { irq_replaceable, 0, 1, 0 } } },
-	{ &rtc_class, "rtc", .wires = { { irq_replaceable, 0, 1, 8 } } },
+	{ &rtc_class, "rtc", .known = KNOWN(rtc), .wires = { { irq_replaceable, 0, 1, 8 } } },
 	{ &hpet_class, "hpet",
 		.wires = { { irq_pin, 0, IOAPIC_PINS, 0 }, ISA(HPET_LINE_IRQ0, 0),
 			ISA(HPET_LINE_IRQ8, 8), { irq_replace, HPET_LINE_LEGACY, 1, 0 } } },
@@ -62,6 +65,8 @@ static const struct machine_place places[] = {
 	{ &debug_exit_class, "debug-exit" },
 	{ &post_port_class, "post-port" },
 	{ &debugcon_class, "debugcon" },
+	{ &fw_cfg_class, "fw_cfg", .known = KNOWN(fw_cfg), .when = WITH_FIRMWARE },
+	{ &debugcon_class, "firmware", .base = 0x402, .when = WITH_FIRMWARE_LOG },
 };
 
 _Static_assert(ARRAY_LEN(places) + MACHINE_CPUS_MAX + MACHINE_DISKS_MAX + 1 <= MACHINE_PARTS_MAX,
@@ -121,7 +126,7 @@ static struct machine_part *new_part(struct machine *m, const struct machine_pla
 {
 	struct machine_part *p = &m->parts[m->part_count];
 
-	*p = (struct machine_part){ .machine = m, .place = place, .bit = BIT(m->part_count) };
+	*p = (struct machine_part){ .machine = m, .place = place, .bit = BIT64(m->part_count) };
 	return p;
 }
 
@@ -151,6 +156,9 @@ static int make(struct machine *m, const struct machine_place *place, struct err
 	if (place->console) {
 		env.console = &console_backend;
 		env.console_ctx = &m->console;
+	} else if (place->when == WITH_FIRMWARE_LOG) {
+		env.console = &firmware_log_backend;
+		env.console_ctx = &m->firmware_log;
 	}
 	p->device = device_new(place->class, place->name, &env, err);
 	if (!p->device)
@@ -239,13 +247,24 @@ static int make_nic(struct machine *m, struct err *err)
 	return rc;
 }
 
+/* Firmware that finds nobody listening says nothing. */
+static bool wanted(const struct machine *m, const struct machine_place *place)
+{
+	switch (place->when) {
+	case ALWAYS: return true;
+	case WITH_FIRMWARE: return m->config.firmware;
+	case WITH_FIRMWARE_LOG: return m->config.firmware && log_enabled(LOG_DBG);
+	}
+	return false;
+}
+
 int parts_make(struct machine *m, struct err *err)
 {
 	for (unsigned i = 0; i < m->config.cpus; i++)
 		if (make_lapic(m, &m->cpus[i], err))
 			return err->code;
 	for (unsigned i = 0; i < ARRAY_LEN(places); i++)
-		if (make(m, &places[i], err))
+		if (wanted(m, &places[i]) && make(m, &places[i], err))
 			return err->code;
 	for (unsigned i = 0; i < m->disk_count; i++)
 		if (m->config.disks[i].bus != MACHINE_AHCI && make_disk(m, i, err))

@@ -6,6 +6,7 @@
  *   0xe0000000 - 0xefffffff  configuration space
  *   0xf0000000 - 0xfebfffff  BARs; above are the I/O APIC and other parts of the chipset
  *
+ * (firmware has it otherwise: configuration space at 0xb0000000, BARs from 0xc0000000 on,)
  * and above RAM, as far as the processor's addresses go, there is room for large 64-bit BARs.
  */
 #include "base/bits.h"
@@ -26,6 +27,15 @@ static struct pci_window high_window(const struct machine *m)
 
 struct pci_map pci_layout(const struct machine *m)
 {
+	if (m->config.firmware)
+		return (struct pci_map){
+			.io = { 0x1000, 0xf000 },
+			.low = { { FIRMWARE_ECAM + Q35_ECAM_LEN,
+				0xfec00000 - (FIRMWARE_ECAM + Q35_ECAM_LEN) } },
+			.high = high_window(m),
+			.ecam = FIRMWARE_ECAM,
+			.first_pin = PCI_FIRST_PIN,
+		};
 	return (struct pci_map){
 		.io = { 0x1000, 0xf000 },
 		.low = { { 0xc0000000, MACHINE_ECAM - 0xc0000000 },

@@ -79,6 +79,20 @@ def usage_without_verb_is_refused():
     expect(strata().returncode, 2)
 
 
+def firmware_and_kernel_exclude_each_other():
+    one_line(strata("run"), 2, "--kernel FILE is missing", "--firmware")
+    one_line(strata("run", "--kernel", "x", "--firmware", "seabios"), 2, "--kernel", "--firmware")
+    for option in ("--initrd", "--append"):
+        one_line(strata("run", "--firmware", "seabios", option, "x"), 2, option, "boot loader")
+
+
+def firmware_that_is_none_is_refused():
+    one_line(strata("run", "--engine", "interpret", "--firmware", "/nonexistent"), 1, "firmware /nonexistent", "No such file")
+    for content in (b"x" * 65536, b"\xea" * 65535, b""):
+        path = image(content, "firmware")
+        one_line(strata("run", "--engine", "interpret", "--firmware", path), 1, "firmware", path)
+
+
 def usage_errors_name_the_culprit():
     for args, words in [
         (["rnu"], ["rnu", "did you mean run"]),
@@ -413,6 +427,8 @@ def isa_audit_lists_violators():
 CASES = [
     usage_without_verb_is_refused,
     usage_errors_name_the_culprit,
+    firmware_and_kernel_exclude_each_other,
+    firmware_that_is_none_is_refused,
     help_is_printed_on_request,
     version_is_a_number,
     host_names_every_engine,

@@ -8,6 +8,7 @@
 #include "base/must.h"
 #include "device/apic/ioapic.h"
 #include "device/apic/lapic.h"
+#include "device/firmware/fw_cfg.h"
 #include "device/legacy/acpi_pm.h"
 #include "device/legacy/i8042.h"
 #include "device/legacy/i8259.h"
@@ -370,6 +371,8 @@ static void open_bench(struct bench *b, const struct device_class *class)
 		b->env.lines[i] = (struct irq_line){ on_line, b, i };
 	b->dev = device_new(class, class->name, &b->env, NULL);
 	must(b->dev && !device_attach(b->dev, &b->bus, NULL), "class %s", class->name);
+	if (class == &fw_cfg_class)
+		must(!fw_cfg_file(b->dev, "file", "content", 7, NULL), "file");
 	if (class == &lapic_class)
 		lapic_bus_add(&b->apics, container_of(b->dev, struct lapic, dev));
 }

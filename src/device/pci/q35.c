@@ -6,6 +6,10 @@
  * Narrower accesses to 0xcf8 are not the bridge's; the byte at 0xcf9 is the chipset's reset
  * control register, which therefore lives here.
  *
+ * The PAM registers, by which firmware has memory below 1 MiB come from RAM instead of ROM, can be
+ * written and read back and do nothing: it always comes from RAM, where the machine has put a copy
+ * of the ROM. There is no system management RAM to open.
+ *
  * Memory: PCIEXBAR says where 256 MiB show all of configuration space, 4 KiB a function (PCI
  * Express 7.2.2), if anywhere. There is one bus; the others read as ones.
  */
@@ -33,6 +37,11 @@ enum { WINDOW_ADDRESS, WINDOW_DATA };
 /* 256 MiB is the only length offered: bits 2:1, which choose others, are zero. */
 #define PCIEXBAR_BASE  0x0000007ff0000000ull
 #define PCIEXBAR_RESET 0x00000000e0000000ull
+
+#define PAM0_WRITABLE 0x30u /* 0xf0000-0xfffff */
+#define PAM_WRITABLE  0x33u /* two pieces of 16 KiB each */
+#define PAM_COUNT     7u
+#define SMRAM_RESET   0x02u /* segment 0xa0000, closed */
 
 #define RESET_OFFSET 1u /* in the window at 0xcf8 */
 #define RST_CPU	     BIT(2)
@@ -189,6 +198,9 @@ static int q35_init(struct device *d, struct err *err)
 	pci_init(&q->fn, d->name, &identity, &ops, q);
 	put_le64(q->fn.config + Q35_PCIEXBAR, PCIEXBAR_RESET);
 	put_le64(q->fn.writable + Q35_PCIEXBAR, PCIEXBAR_BASE | Q35_ECAM_ON);
+	for (unsigned i = 0; i < PAM_COUNT; i++)
+		q->fn.writable[Q35_PAM + i] = i ? PAM_WRITABLE : PAM0_WRITABLE;
+	q->fn.config[Q35_SMRAM] = SMRAM_RESET;
 	for (unsigned i = 0; i < PCI_LINKS; i++)
 		d->env.pci->links[i] = d->env.lines[i];
 	return pci_attach(d->env.pci, &q->fn, Q35_SLOT, err);

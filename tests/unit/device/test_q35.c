@@ -56,6 +56,24 @@ static void memory_shows_configuration_space_where_the_register_says(void **stat
 	rig_close(&r);
 }
 
+/* What firmware does to them (and nothing else happens): Intel 316966 5.1.20 and following. */
+static void pam_registers_can_be_written(void **state)
+{
+	struct rig r;
+
+	rig_open(&r, &q35_class);
+	for (unsigned i = 0; i < 7; i++) {
+		pci_config_write(&r.pci, Q35_SLOT, Q35_PAM + i, 1, 0xff);
+		assert_int_equal(
+			pci_config_read(&r.pci, Q35_SLOT, Q35_PAM + i, 1), i ? 0x33 : 0x30);
+	}
+	pci_config_write(&r.pci, Q35_SLOT, Q35_SMRAM, 1, 0x48);
+	assert_int_equal(pci_config_read(&r.pci, Q35_SLOT, Q35_SMRAM, 1), 0x02);
+	r.dev->class->reset(r.dev);
+	assert_int_equal(pci_config_read(&r.pci, Q35_SLOT, Q35_PAM, 4), 0);
+	rig_close(&r);
+}
+
 static void reset_register_needs_a_byte_write(void **state)
 {
 	struct rig r;
@@ -98,6 +116,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(ports_reach_configuration_space),
 		cmocka_unit_test(memory_shows_configuration_space_where_the_register_says),
+		cmocka_unit_test(pam_registers_can_be_written),
 		cmocka_unit_test(reset_register_needs_a_byte_write),
 		cmocka_unit_test(state_survives_migration),
 	};

@@ -1,0 +1,34 @@
+/* Firmware by name: where Debian's packages put it. */
+#include "cli/firmware_option.h"
+#include "base/types.h"
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct row {
+	const char *name, *doc, *path, *package;
+} rows[] = {
+	{ "seabios", "a PC BIOS; its screen and the boot loader's are the first serial port",
+		"/usr/share/seabios/bios-256k.bin", "seabios" },
+};
+
+int firmware_option_find(const char *text, const char **path, struct err *err)
+{
+	*path = text;
+	for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
+		if (strcmp(rows[i].name, text))
+			continue;
+		*path = rows[i].path;
+		if (access(rows[i].path, R_OK))
+			return err_set(err, -ENOENT,
+				"--firmware %s: there is no %s: install Debian's package %s", text,
+				rows[i].path, rows[i].package);
+	}
+	return 0;
+}
+
+void firmware_option_help(FILE *to)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(rows); i++)
+		fprintf(to, "          %s  %s\n", rows[i].name, rows[i].doc);
+}

@@ -1,0 +1,8 @@
+/* --firmware: a name from a table, or a file. */
+#pragma once
+#include "base/err.h"
+#include <stdio.h>
+
+/* The file; -ENOENT with err when a name's package is not installed. */
+NODISCARD int firmware_option_find(const char *text, const char **path, struct err *err);
+void firmware_option_help(FILE *to);
