@@ -38,7 +38,7 @@ enum {
 	RAM_SIZE = 0x200000,
 };
 #define KERNEL_AT    0xffffffff80000000ull
-#define PATIENCE_S   20
+#define PATIENCE_S   20 /* for a trial; it takes milliseconds at most */
 #define HANDLER_SIZE 4u
 #define HLT_IRETQ    0xcccf48f4u /* and an INT3 that is never reached */
 #define GDT_ENTRIES  16u
@@ -387,14 +387,13 @@ void guest_load(struct guest *g, const struct trial *t)
 
 u32 guest_go(struct guest *g)
 {
-	static unsigned runs;
-
 	running = g;
-	if (runs++ % 256 == 0)
-		alarm(PATIENCE_S);
+	alarm(PATIENCE_S);
 	/* As if something had woken it: behind the HLT of a handler is its IRETQ. */
 	g->v.x86.s.activity = X86_RUNNING;
 	enum cpu_exit exit = g->v.engine->run(&g->v);
+	alarm(0);
+	running = NULL;
 	g->v.engine->pull(&g->v);
 	return exit == CPU_EXIT_HALT ? halted_in(g) : 256;
 }

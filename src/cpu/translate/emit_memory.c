@@ -393,6 +393,18 @@ static void fold(struct emit *e, struct host_operand *m, u32 *free_hosts)
 	e->f.aux = AUX_NONE;
 }
 
+/* Behind the instruction, which may not happen: the offset of what it touched. */
+static bool note_x87(struct emit *e)
+{
+	struct op op = *e->d->op;
+
+	op.seg = X86_DS;
+	if (!emit_address(e, &op))
+		return false;
+	asm_store(&e->a, SLOT(x87_at), T_ADDR);
+	return true;
+}
+
 static bool try_memory(struct emit *e, const ZydisDecodedOperand *mem)
 {
 	struct use u = use_of(e->d);
@@ -402,11 +414,10 @@ static bool try_memory(struct emit *e, const ZydisDecodedOperand *mem)
 	struct host_operand m;
 
 	if (u.other || u.ch || mem->size > 512 || !mem->size ||
-		mem->mem.type != ZYDIS_MEMOP_TYPE_MEM ||
-		!emit_operand(e, e->d->op, mem->size / 8, write, &m, &free_hosts))
+		mem->mem.type != ZYDIS_MEMOP_TYPE_MEM)
 		return false;
-	if (m.base == T_AUX && m.index == T_ADDR && native_notes_x87(e->d->op))
-		asm_store(&e->a, SLOT(x87_at), T_ADDR);
+	if (!emit_operand(e, e->d->op, mem->size / 8, write, &m, &free_hosts))
+		return false;
 	if (u.count)
 		free_hosts &= ~BIT(ASM_RCX);
 	if (u.high) {
@@ -429,7 +440,7 @@ static bool try_memory(struct emit *e, const ZydisDecodedOperand *mem)
 	if (u.index_out)
 		asm_rr(&e->a, 0x8b, T_COUNT, ASM_RCX, true);
 	places_store(e, &p, u.written);
-	return true;
+	return !native_notes_x87(e->d->op) || note_x87(e);
 }
 
 enum emit_result emit_memory(struct emit *e, const ZydisDecodedOperand *mem)

@@ -92,6 +92,7 @@ static void enter(struct translator *t, const u8 *code, struct resident in)
 	x->vectors_away = !in.vectors;
 	x->vector_fetch = (u64)(uintptr_t)(vectors_allowed(t) ? t->vector_fetch : t->exit_stub);
 	x->x87_away = 1;
+	x->x87_at = s->fpu.fdp;
 	x->x87_fetch = (u64)(uintptr_t)(x87_allowed(t) ? t->x87_fetch : t->exit_stub);
 	if (unlikely(in.x87))
 		x87_put(t);

@@ -195,7 +195,7 @@ struct tctx {
 	u64 attention; /* address of vcpu.attention */
 	u64 save_rdi;
 	u64 save_rax, save_rdx;
-	u64 x87_at;    /* what the last x87 instruction touched, if that was not through a window */
+	u64 x87_at;    /* what the last x87 instruction with an operand in memory touched */
 	u64 aux;       /* what T_AUX is to hold on entry */
 	u64 fs_window; /* the guest's FS base in the window; an address that faults if it is not
 			  there */

@@ -6,10 +6,9 @@
  * next instruction that waits traps, and the interpreter executes it anew.
  *
  * The processor notes where the last instruction was, which it was and what it touched, in terms of
- * the host. On the way out they become the guest's: the instruction is found by its code; its
- * operand lies in a window, or its address was noted (ctx->x87_at). Some processors save all this
- * only while an unmasked exception is pending (AMD APM 2 11.4.4); else FNSTENV tells where the
- * instruction was, and that is all that can be known.
+ * the host. On the way out they become the guest's: the instruction is found by its code, and code
+ * notes the operand's address itself (ctx->x87_at). Some processors save all this only while an
+ * unmasked exception is pending (AMD APM 2 11.4.4), so FNSTENV is asked where the instruction was.
  */
 #include "cpu/translate/translate_priv.h"
 
@@ -35,21 +34,8 @@ void x87_put(struct translator *t)
 	t->ctx->x87_away = 0;
 }
 
-static u64 guest_address(const struct translator *t, u64 host)
-{
-	const struct tctx *x = t->ctx;
-
-	for (unsigned r = 0; r < ALL_REGIONS; r++) {
-		unsigned space = r < WINDOW_REGIONS ? CODE_WINDOW : CODE_KERNEL;
-		u64 at = host - x->window_delta[r];
-
-		if (x->window_delta[r] && window_region_at(t, space, at) == r)
-			return at;
-	}
-	return x->x87_at;
-}
-
-static void settle_pointers(struct translator *t, const u8 *pc, u64 fdp)
+/* The processor's pointers, which code has changed, become the guest's. */
+static void settle_pointers(struct translator *t, const u8 *pc)
 {
 	struct x86_fpu *f = &t->c->s->fpu;
 	const struct tblock *b = codemem_has(&t->mem, pc) ? tcache_by_code(t, pc) : NULL;
@@ -57,10 +43,6 @@ static void settle_pointers(struct translator *t, const u8 *pc, u64 fdp)
 
 	f->fip = b ? b->rip + b->insns[index].guest_at : 0;
 	f->fop = b ? tblock_op(t, b, index)->imm & 0x7ff : 0;
-	if (!(f->fsw & FSW_ES))
-		f->fdp = 0;
-	else if (f->fdp != fdp)
-		f->fdp = guest_address(t, f->fdp);
 }
 
 /* The environment in 64-bit code (SDM 1 8.1.10): offsets of 32 bits. */
@@ -77,7 +59,7 @@ static const u8 *code_at(const struct translator *t, u32 low)
 void x87_take(struct translator *t)
 {
 	struct x86_fpu *f = &t->c->s->fpu;
-	u64 fip = f->fip, fdp = f->fdp;
+	u64 fip = f->fip;
 	u16 fop = f->fop;
 	struct env env;
 
@@ -85,11 +67,9 @@ void x87_take(struct translator *t)
 			 : "+m"(*f), "=m"(env)
 			 : "a"(XCR0_X87), "d"(0));
 	t->ctx->x87_away = 1;
-	if (env.instruction != (u32)fip) {
-		settle_pointers(t, code_at(t, env.instruction), fdp);
-		return;
-	}
 	f->fip = fip;
-	f->fdp = fdp;
 	f->fop = fop;
+	f->fdp = t->ctx->x87_at;
+	if (env.instruction != (u32)fip)
+		settle_pointers(t, code_at(t, env.instruction));
 }
