@@ -1,5 +1,6 @@
 #include "cli/net_option.h"
 #include "base/scope.h"
+#include "cli/options.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -57,6 +58,32 @@ static int set_mac(struct net_option *o, const char *value, struct err *err)
 	return 0;
 }
 
+static int set_queues(struct net_option *o, const char *value, struct err *err)
+{
+	u64 n;
+
+	if (options_size(value, &n) || !n || n > MACHINE_NET_QUEUES_MAX)
+		return err_set(err, -EINVAL, "queues=%.40s: must be between 1 and %d", value,
+			MACHINE_NET_QUEUES_MAX);
+	o->config.queues = (unsigned)n;
+	return 0;
+}
+
+static int set_capture(struct net_option *o, const char *value, struct err *err)
+{
+	o->config.capture = value;
+	return *value ? 0 : err_set(err, -EINVAL, "capture=: a file is missing");
+}
+
+static int add_forward(struct net_option *o, char *value, struct err *err)
+{
+	if (o->config.kind != NET_USER)
+		return err_set(err, -EINVAL, "forward=%.40s: for --net user only", value);
+	if (o->config.forward_count == NET_FORWARDS_MAX)
+		return err_set(err, -EINVAL, "more than %u forwards", NET_FORWARDS_MAX);
+	return parse_forward(value, &o->forwards[o->config.forward_count++], err);
+}
+
 static int set(struct net_option *o, char *item, struct err *err)
 {
 	char *value = strchr(item, '=');
@@ -69,37 +96,73 @@ static int set(struct net_option *o, char *item, struct err *err)
 		*value++ = '\0';
 	if (value && !strcmp(item, "mac"))
 		return set_mac(o, value, err);
-	if (!value || strcmp(item, "forward"))
-		return err_set(err, -EINVAL, "no option %.40s; --help lists them", item);
-	if (o->config.forward_count == NET_FORWARDS_MAX)
-		return err_set(err, -EINVAL, "more than %u forwards", NET_FORWARDS_MAX);
-	return parse_forward(value, &o->forwards[o->config.forward_count++], err);
+	if (value && !strcmp(item, "queues"))
+		return set_queues(o, value, err);
+	if (value && !strcmp(item, "capture"))
+		return set_capture(o, value, err);
+	if (value && !strcmp(item, "forward"))
+		return add_forward(o, value, err);
+	return err_set(err, -EINVAL, "no option %.40s; --help lists them", item);
+}
+
+/* false: it is none of them. */
+static bool set_kind(struct net_option *o, char *item, bool *wanted)
+{
+	static const struct {
+		const char *name;
+		enum net_kind kind;
+		bool named;
+	} kinds[] = { { "user", NET_USER, false }, { "tap", NET_TAP, true },
+		{ "segment", NET_SEGMENT, true } };
+	char *value = strchr(item, '=');
+
+	*wanted = true;
+	if (value)
+		*value++ = '\0';
+	for (unsigned i = 0; i < ARRAY_LEN(kinds); i++)
+		if (!strcmp(kinds[i].name, item)) {
+			o->config.kind = kinds[i].kind;
+			o->config.name = value;
+			return kinds[i].named ? value && *value : !value;
+		}
+	*wanted = false;
+	return !value && !strcmp(item, "none");
 }
 
 int net_option_parse(const char *text, struct net_option *o, bool *wanted, struct err *err)
 {
-	AUTO_FREE char *copy = strdup(text ? text : "none");
-	char *rest = copy, *item = strsep(&rest, ",");
+	*o = (struct net_option){ .config.forwards = o->forwards,
+		.text = strdup(text ? text : "none") };
+	char *rest = o->text, *item = strsep(&rest, ",");
 
-	*o = (struct net_option){ .config.forwards = o->forwards };
-	*wanted = !strcmp(item, "user");
-	if (!*wanted && strcmp(text ? text : "none", "none"))
-		return err_set(err, -EINVAL, "--net %.64s: must be user or none", text);
+	if (!set_kind(o, item, wanted))
+		return err_set(err, -EINVAL,
+			"--net %.64s: must be user, tap=INTERFACE, segment=NAME or none", text);
 	while ((item = strsep(&rest, ",")))
 		if (set(o, item, err))
 			return err_wrap(err, "--net");
 	return 0;
 }
 
+void net_option_free(struct net_option *o) { free(o->text); }
+
 void net_option_help(FILE *to)
 {
 	fputs("          user  the guest reaches what this process can reach; nobody reaches the "
 	      "guest\n"
+	      "          tap=INTERFACE  a tap interface that was made for you: ip tuntap add dev "
+	      "NAME mode tap user YOU\n"
+	      "          segment=NAME  your other machines with a segment of that name, and nobody "
+	      "else\n"
 	      "          none  no network (the default)\n"
 	      "          forward=tcp|udp:[ADDRESS:]PORT:PORT  a port of the host leads to one of "
 	      "the "
-	      "guest's; several\n"
-	      "          mac=ADDRESS  the device's hardware address\n"
+	      "guest's; several; with user\n"
+	      "          mac=ADDRESS  the device's hardware address; each machine of a network "
+	      "needs "
+	      "its own\n"
+	      "          capture=FILE  write what passes to a file, as pcapng\n"
+	      "          queues=N  pairs of queues, 1 to 4 (default 1)\n"
 	      "          packed  offer virtio's packed rings\n",
 		to);
 }

@@ -1,4 +1,4 @@
-/* --net user[,NAME=VALUE...]|none */
+/* --net user|tap=IF|segment=NAME[,NAME=VALUE...], or none */
 #pragma once
 #include "machine/machine.h"
 #include <stdio.h>
@@ -7,9 +7,11 @@ struct net_option {
 	struct machine_net_config config;
 	struct net_forward forwards[NET_FORWARDS_MAX];
 	char mac[20];
+	char *text; /* what the config's strings point into */
 };
 
 /* *wanted: there is to be a network. The option must not move afterwards. -EINVAL with err. */
 NODISCARD int net_option_parse(
 	const char *text, struct net_option *option, bool *wanted, struct err *err);
+void net_option_free(struct net_option *option);
 void net_option_help(FILE *to);

@@ -261,7 +261,7 @@ static int run(const void *values)
 {
 	struct machine_disk_config disks[MACHINE_DISKS_MAX] = { 0 };
 	const struct values *v = values;
-	struct net_option net;
+	struct net_option net = { 0 };
 	const char *firmware = NULL;
 	struct err err = { 0 };
 	bool network = false;
@@ -282,6 +282,7 @@ static int run(const void *values)
 					     .net = network ? &net.config : NULL });
 	}
 	disk_option_free(disks);
+	net_option_free(&net);
 	return status;
 }
 

@@ -65,14 +65,27 @@ struct disk_ops {
 	void (*drain)(void *ctx); /* returns when nothing is under way */
 };
 
-/* A network as a device sees it. Frames for the device come by device_class.input, which takes all
- * of one or nothing. */
+/*
+ * A network as a device sees it. Frames for the device come by device_class.input, which takes all
+ * of one or nothing.
+ *
+ * A backend with heads can leave work to the device's driver, and take such work from it: before
+ * each frame stands a head as virtio has it (1.2 5.1.6, NET_HEAD bytes), which says what of
+ * checksums and segments is still to do. Whoever gets a head from the other side has to check it.
+ */
+#define NET_HEAD 12u
+enum net_offload { NET_CSUM = 1, NET_TSO4 = 2, NET_TSO6 = 4, NET_ECN = 8 };
+
 struct net_ops {
 	bool large; /* takes TCP segments of up to 64 KiB in one frame */
 	/* A frame, without its check sequence. Never blocks: what cannot be sent is lost. */
 	void (*send)(void *ctx, const u8 *frame, size_t len);
 	/* The device, whose input() last took nothing, has room again; may call input() at once. */
 	void (*room)(void *ctx);
+	/* Both NULL: no heads. Head and frame: */
+	void (*send_head)(void *ctx, const u8 *head, size_t len);
+	/* From now on frames come with heads, or no longer, and may want this work done. */
+	void (*offload)(void *ctx, bool heads, unsigned offloads);
 };
 
 /* Where a window goes unless the machine says otherwise. */

@@ -35,6 +35,7 @@
 #define MACHINE_DISKS_MAX	8
 #define MACHINE_DISK_QUEUES_MAX 8
 #define MACHINE_AHCI_MAX	6 /* disks with that bus */
+#define MACHINE_NET_QUEUES_MAX	4
 
 struct machine;
 
@@ -51,9 +52,12 @@ struct machine_disk_config {
 };
 
 struct machine_net_config {
+	enum net_kind kind;
+	const char *name, *capture; /* net/net.h */
 	const struct net_forward *forwards;
 	unsigned forward_count;
 	const char *mac; /* NULL: the usual one */
+	unsigned queues; /* pairs; 0: one */
 	bool packed;
 };
 

@@ -118,7 +118,7 @@ void disk_unlisten(struct machine *m);
 void disk_drain(struct machine *m); /* lock held: no request is under way */
 
 /* net.c: the network, when there is one. */
-extern const struct net_ops machine_net_backend; /* ctx: the machine */
+const struct net_ops *machine_net_backend(const struct machine *m); /* ctx: the machine */
 NODISCARD int machine_net_open(struct machine *m, struct err *err);
 void machine_net_close(struct machine *m);
 NODISCARD int machine_net_configure(struct machine *m, struct device *d, struct err *err);

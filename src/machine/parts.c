@@ -235,7 +235,7 @@ static int make_nic(struct machine *m, struct err *err)
 	struct machine_part *p = new_part(m, NULL);
 	struct device_env env = common_env(m);
 
-	env.net = &machine_net_backend;
+	env.net = machine_net_backend(m);
 	env.net_ctx = m;
 	p->device = device_new(&virtio_net_class, "net0", &env, err);
 	if (!p->device)

@@ -1,21 +1,31 @@
 /*
- * User-mode networking: an Ethernet whose other end is libslirp, which turns what the guest sends
- * into sockets of this process. It needs no privilege. The guest is given an address by DHCP
- * (10.0.2.15), reaches the host's own services at 10.0.2.2, and is reached only through forwards.
+ * Networks: what is at the other end of a machine's network device.
  *
- * Life. net_open() before the sandbox is entered: it makes a thread, and the sockets that listen
- * for forwards. The thread waits for sockets, with no lock held, and does everything else under the
- * owner's lock (a machine's, for devices), under which net_send() and net_room() are called, too.
+ *   user     an Ethernet whose other end is libslirp, which turns what the guest sends into sockets
+ *            of this process. It needs no privilege. The guest is given an address by DHCP
+ *            (10.0.2.15) or makes one itself (fec0::/64), reaches the host's own services at
+ *            10.0.2.2 and fec0::2, and is reached only through forwards (user.c)
+ *   tap      an interface of the host, which somebody has made for this user (tap.c)
+ *   segment  an Ethernet of machines of one user, and of nobody else (segment.c)
+ *
+ * Life. net_open() before the sandbox is entered: it makes a thread, and opens what is to be
+ * opened. The thread waits for sockets, with no lock held, and does everything else under the
+ * owner's lock (a machine's, for devices), under which net_send() and the like are called, too.
  *
  * Frames for the guest that it does not take wait here, up to a limit; beyond it they are lost, as
  * on any Ethernet.
+ *
+ * A tap's frames have heads (device/device.h); net_traits() says so. Whether the guest's do is told
+ * by net_offload().
  */
 #pragma once
 #include "base/err.h"
 #include "base/types.h"
 
 #define NET_FORWARDS_MAX 16u
-#define NET_FRAME_MAX	 1514u
+#define NET_FRAME_MAX	 1514u /* of a frame that nobody has left work on */
+
+enum net_kind { NET_USER, NET_TAP, NET_SEGMENT };
 
 struct net;
 
@@ -33,10 +43,21 @@ struct net_config {
 	void *ctx;
 	const struct net_forward *forwards;
 	unsigned forward_count;
+	enum net_kind kind;
+	const char *name;    /* of the interface or the segment */
+	const char *capture; /* a file that all frames are written to; NULL: none */
+};
+
+struct net_traits {
+	bool large; /* takes TCP segments that are larger than a frame */
+	bool heads; /* net_send_head() and net_offload() */
 };
 
 NODISCARD int net_open(struct net **n, const struct net_config *config, struct err *err);
 void net_close(struct net *n); /* without the lock */
+struct net_traits net_traits(enum net_kind kind);
 /* The lock held. */
 void net_send(struct net *n, const u8 *frame, size_t len);
+void net_send_head(struct net *n, const u8 *head, size_t len);
+void net_offload(struct net *n, bool heads, unsigned offloads);
 void net_room(struct net *n);

@@ -9,6 +9,7 @@
 #include "os/sandbox_priv.h"
 #include <asm/prctl.h>
 #include <asm/termbits.h>
+#include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -70,8 +71,11 @@ const struct sandbox_rule sandbox_rules[] = {
 	ALLOW(brk, "malloc"),
 	ALLOW(madvise, "a reset gives guest memory back; stacks of threads that end"),
 
-	/* a network: sockets of the Internet's kind, by libslirp */
+	/* a network: sockets of the Internet's kinds, by libslirp; a tap; a segment's */
 	NETWORK_IF(socket, MATCH_EQUAL, 0, AF_INET, "what the guest connects to"),
+	NETWORK_IF(socket, MATCH_EQUAL, 0, AF_INET6, "what the guest connects to"),
+	NETWORK(accept4, "another machine joins the segment"),
+	NETWORK_IF(ioctl, MATCH_EQUAL, 1, (u32)TUNSETOFFLOAD, "what a tap may leave to the guest"),
 	NETWORK(connect, "what the guest connects to"),
 	NETWORK(bind, "datagrams that are answered to a port of their own"),
 	NETWORK(accept, "a forward's connection"),

@@ -93,10 +93,10 @@ def forbidden(text):
 class Guest:
     """A running machine. Everything must be over within `seconds`; what is not raises Failed, and so does an early end."""
 
-    def __init__(self, command, seconds):
+    def __init__(self, command, seconds, env=None):
         self.started, self.deadline = time.monotonic(), time.monotonic() + seconds
         self.machine = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, env=env)
         self.raw, self.seen = b"", 0
 
     def __enter__(self):

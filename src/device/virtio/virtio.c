@@ -66,6 +66,11 @@ void virtio_interrupt(struct virtio *v, unsigned queue)
 		virtio_pci_interrupt(v, q->vector, ISR_QUEUE);
 }
 
+bool virtio_await(struct virtio *v, unsigned queue)
+{
+	return virtq_listen(&v->queues[queue], v->dev.env.memory);
+}
+
 /* 2.5.1: what the driver has read of the configuration may be out of date. */
 void virtio_config_changed(struct virtio *v)
 {
@@ -98,7 +103,7 @@ void virtio_notified(struct virtio *v, unsigned queue)
 	v->budget = CHAINS_MAX;
 	while (more && v->budget && works(v)) {
 		v->type->notify(v, queue);
-		more = virtq_listen(q, v->dev.env.memory) && !(v->type->waiting & BIT(queue));
+		more = v->waiting & BIT(queue) ? !v->budget : virtq_listen(q, v->dev.env.memory);
 	}
 	v->budget = NO_LIMIT;
 	if (more && works(v)) {
@@ -116,6 +121,12 @@ static void take_turn(void *ctx)
 	for (unsigned i = 0; i < v->queue_count; i++)
 		if (queues & BIT(i))
 			virtio_notified(v, i);
+}
+
+static void tell_agreed(struct virtio *v)
+{
+	if (v->type->agreed)
+		v->type->agreed(v);
 }
 
 /* 3.1.1: what was accepted must be among what was offered, and modern. */
@@ -138,6 +149,8 @@ void virtio_write_status(struct virtio *v, u8 status)
 		set &= (u8)~STATUS_FEATURES_OK;
 	}
 	v->status |= set & (u8)~STATUS_NEEDS_RESET;
+	if (set & STATUS_FEATURES_OK)
+		tell_agreed(v);
 	if (set & STATUS_DRIVER_OK)
 		for (unsigned i = 0; i < v->queue_count; i++)
 			virtio_notified(v, i);
@@ -162,6 +175,7 @@ void virtio_reset(struct virtio *v)
 	v->status = v->isr = v->generation = 0;
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
 		virtq_reset(&v->queues[i]);
+	tell_agreed(v);
 	virtio_pci_drive(v);
 }
 
@@ -177,6 +191,7 @@ int virtio_init(struct virtio *v, const struct virtio_type *type, struct err *er
 		"%s: %u queues, %u bytes", v->dev.name, type->queues, type->config_len);
 	v->type = type;
 	v->queue_count = type->queues;
+	v->waiting = type->waiting;
 	v->features = type->features;
 	v->budget = NO_LIMIT;
 	timer_init(&v->turn, take_turn, v);
@@ -202,6 +217,7 @@ void virtio_loaded(struct device *d)
 	pci_loaded(&v->pci);
 	if (v->status & STATUS_FEATURES_OK && !features_ok(v))
 		virtio_broken(v, "features that were not offered");
+	tell_agreed(v);
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
 		struct virtq *q = &v->queues[i];
 		bool enabled = q->enabled;

@@ -27,6 +27,8 @@ struct virtio_type {
 	unsigned queues; /* at most */
 	unsigned config_len;
 	u32 waiting; /* queues whose chains are for what comes from elsewhere, a bit each */
+	/* What was accepted is settled, was loaded, or (none) is forgotten. May be NULL. */
+	void (*agreed)(struct virtio *v);
 	/* The driver has something in this queue. All may be NULL. */
 	void (*notify)(struct virtio *v, unsigned queue);
 	void (*config_wrote)(struct virtio *v, unsigned at, unsigned size);
@@ -41,6 +43,7 @@ struct virtio {
 		       */
 	u64 offered;
 	unsigned queue_count; /* the type's, until the device says otherwise */
+	u32 waiting;	      /* the same */
 	bool packed;	      /* property: offer packed rings */
 	u64 accepted;
 	u32 offered_select, accepted_select;
@@ -79,6 +82,9 @@ NODISCARD bool virtio_pop(struct virtio *v, unsigned queue, struct virtq_chain *
 /* Gives one back; virtio_interrupt() once after the last of several. */
 void virtio_push(struct virtio *v, unsigned queue, u16 id, u16 slots, u32 written);
 void virtio_interrupt(struct virtio *v, unsigned queue);
+/* All chains of a queue in `waiting` have been popped, and it wants another one: notify() is called
+ * when there is. true: there is already. */
+NODISCARD bool virtio_await(struct virtio *v, unsigned queue);
 void virtio_config_changed(struct virtio *v);
 void virtio_broken(struct virtio *v, const char *why);
 static inline bool virtio_has(const struct virtio *v, u64 feature) { return v->accepted & feature; }

@@ -300,42 +300,75 @@ bool virtq_empty(const struct virtq *q)
 
 /* ---- giving back ---- */
 
-static void push_split(struct virtq *q, struct memory *m, u16 id, u32 written)
+/* The index, which the driver looks at, comes after all the entries. */
+static void push_split(
+	struct virtq *q, struct memory *m, const struct virtq_used *used, unsigned count)
 {
-	u64 at = RING_ENTRIES + USED_ENTRY * (q->next_used & (q->size - 1));
+	for (unsigned i = 0; i < count; i++, q->next_used++) {
+		u64 at = RING_ENTRIES + USED_ENTRY * (q->next_used & (q->size - 1));
 
-	put_le32(q->device_at + at, id);
-	put_le32(q->device_at + at + 4, written);
-	q->next_used++;
+		put_le32(q->device_at + at, used[i].id);
+		put_le32(q->device_at + at + 4, used[i].written);
+		memory_written(m, gpa(q->device + at), USED_ENTRY);
+	}
 	store16(q->device_at + RING_IDX, q->next_used);
-	memory_written(m, gpa(q->device + at), USED_ENTRY);
 	memory_written(m, gpa(q->device), RING_ENTRIES);
 }
 
-static void push_packed(struct virtq *q, struct memory *m, u16 id, u16 slots, u32 written)
+static void write_used(
+	struct virtq *q, struct memory *m, const struct virtq_used *used, u16 position, bool wrap)
 {
-	u64 at = (u64)q->next_used * DESC_SIZE;
-	u16 flags = (q->used_wrap ? DESC_AVAIL | DESC_USED : 0) | (written ? DESC_WRITE : 0);
-	bool before = q->used_wrap;
+	u64 at = (u64)position * DESC_SIZE;
+	u16 flags = (wrap ? DESC_AVAIL | DESC_USED : 0) | (used->written ? DESC_WRITE : 0);
 
-	put_le32(q->desc_at + at + 8, written);
-	put_le16(q->desc_at + at + 12, id);
+	put_le32(q->desc_at + at + 8, used->written);
+	put_le16(q->desc_at + at + 12, used->id);
 	store16(q->desc_at + at + 14, flags);
 	memory_written(m, gpa(q->desc + at), DESC_SIZE);
-	step(&q->next_used, &q->used_wrap, slots, q->size);
-	if (q->used_wrap != before)
+}
+
+/* The driver takes them in order, so the first one is written last. */
+static void push_packed(
+	struct virtq *q, struct memory *m, const struct virtq_used *used, unsigned count)
+{
+	u16 first = q->next_used;
+	bool wrap = q->used_wrap, first_wrap = wrap;
+
+	for (unsigned i = 0; i < count; i++) {
+		if (i)
+			write_used(q, m, &used[i], q->next_used, q->used_wrap);
+		step(&q->next_used, &q->used_wrap, used[i].slots, q->size);
+	}
+	write_used(q, m, &used[0], first, first_wrap);
+	if (q->used_wrap != wrap)
 		q->told_valid = false;
+}
+
+void virtq_push_all(struct virtq *q, struct memory *m, const struct virtq_used *used, unsigned n)
+{
+	if (!q->enabled || !n)
+		return;
+	q->pushed = true;
+	if (is_packed(q))
+		push_packed(q, m, used, n);
+	else
+		push_split(q, m, used, n);
 }
 
 void virtq_push(struct virtq *q, struct memory *m, u16 id, u16 slots, u32 written)
 {
-	if (!q->enabled)
-		return;
-	q->pushed = true;
-	if (is_packed(q))
-		push_packed(q, m, id, slots, written);
-	else
-		push_split(q, m, id, written);
+	virtq_push_all(q, m, &(struct virtq_used){ id, slots, written }, 1);
+}
+
+struct virtq_mark virtq_mark(const struct virtq *q)
+{
+	return (struct virtq_mark){ q->next_avail, q->avail_wrap };
+}
+
+void virtq_rewind(struct virtq *q, struct virtq_mark mark)
+{
+	q->next_avail = mark.next_avail;
+	q->avail_wrap = mark.avail_wrap;
 }
 
 /* ---- events ---- */

@@ -58,8 +58,21 @@ NODISCARD int virtq_enable(struct virtq *q, const struct memory *m, u64 features
 NODISCARD int virtq_pop(
 	struct virtq *q, const struct memory *m, struct virtq_chain *c, const char **why);
 bool virtq_empty(const struct virtq *q);
+/* Chains that were popped since the mark was taken, and not pushed, are in the queue again. */
+struct virtq_mark {
+	u16 next_avail;
+	bool avail_wrap;
+};
+struct virtq_mark virtq_mark(const struct virtq *q);
+void virtq_rewind(struct virtq *q, struct virtq_mark mark);
 /* `written` bytes of the chain's in-segments, from their beginning, hold data. */
 void virtq_push(struct virtq *q, struct memory *m, u16 id, u16 slots, u32 written);
+/* Several chains of which the driver must see all or none; at most VIRTQ_SIZE_MAX. */
+struct virtq_used {
+	u16 id, slots;
+	u32 written;
+};
+void virtq_push_all(struct virtq *q, struct memory *m, const struct virtq_used *used, unsigned n);
 /* Asks to be notified of what comes next; true: something has come in the meantime. */
 NODISCARD bool virtq_listen(struct virtq *q, struct memory *m);
 /* After pushes: the driver wants an interrupt. */

@@ -11,6 +11,7 @@ static struct net_option option;
 static int parse(const char *text, bool *wanted)
 {
 	struct err err = { 0 };
+	net_option_free(&option);
 	int rc = net_option_parse(text, &option, wanted, &err);
 
 	assert_int_equal(rc < 0, err.text[0] != 0);
@@ -44,6 +45,21 @@ static void options_are_stored(void **state)
 	assert_string_equal(option.config.mac, "52:54:00:aB:cd:ef");
 }
 
+static void kinds_have_names(void **state)
+{
+	bool wanted;
+
+	assert_int_equal(parse("tap=tap0,queues=4,capture=/tmp/x", &wanted), 0);
+	assert_true(wanted);
+	assert_int_equal(option.config.kind, NET_TAP);
+	assert_string_equal(option.config.name, "tap0");
+	assert_int_equal(option.config.queues, 4);
+	assert_string_equal(option.config.capture, "/tmp/x");
+	assert_int_equal(parse("segment=lab", &wanted), 0);
+	assert_int_equal(option.config.kind, NET_SEGMENT);
+	assert_string_equal(option.config.name, "lab");
+}
+
 static void mistakes_are_refused(void **state)
 {
 	static const char *const bad[] = { "", "tap", "users", "user,", "user,forward", "user,x=1",
@@ -51,7 +67,9 @@ static void mistakes_are_refused(void **state)
 		"user,forward=icmp:1:2", "user,forward=tcp:0:22", "user,forward=tcp:22:65536",
 		"user,forward=tcp:-1:22", "user,forward=tcp:host:22:22", "user,mac=52:54:00:12:34",
 		"user,mac=52:54:00:12:34:5g", "user,mac=53:54:00:12:34:56",
-		"user,mac=52:54:00:12:34:56:" };
+		"user,mac=52:54:00:12:34:56:", "tap=", "segment", "none=1", "user=x",
+		"tap=tap0,forward=tcp:1:1", "user,queues=0", "user,queues=5",
+		"user,capture=", "user,capture" };
 	bool wanted;
 
 	for (unsigned i = 0; i < ARRAY_LEN(bad); i++)
@@ -75,9 +93,13 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(options_are_stored),
+		cmocka_unit_test(kinds_have_names),
 		cmocka_unit_test(mistakes_are_refused),
 		cmocka_unit_test(forwards_have_a_limit),
 	};
 
-	return cmocka_run_group_tests_name("net-option", tests, NULL, NULL);
+	int failed = cmocka_run_group_tests_name("net-option", tests, NULL, NULL);
+
+	net_option_free(&option);
+	return failed;
 }

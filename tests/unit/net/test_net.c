@@ -4,10 +4,12 @@
 #include "net/net.h"
 #include "net/resolv.h"
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -40,7 +42,12 @@ static size_t receive(void *ctx, const u8 *frame, size_t len)
 
 static int open_guest(struct guest *g, const struct net_forward *forwards, unsigned count)
 {
-	struct net_config config = { lock, unlock, receive, g, forwards, count };
+	struct net_config config = { .lock = lock,
+		.unlock = unlock,
+		.receive = receive,
+		.ctx = g,
+		.forwards = forwards,
+		.forward_count = count };
 	struct err err = { 0 };
 
 	*g = (struct guest){ .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -134,6 +141,117 @@ static void forwards_listen(void **state)
 	net_close(g.net);
 }
 
+/* ---- segments ---- */
+
+static int open_member(struct guest *g, const char *name, const char *capture)
+{
+	struct net_config config = { .lock = lock,
+		.unlock = unlock,
+		.receive = receive,
+		.ctx = g,
+		.kind = NET_SEGMENT,
+		.name = name,
+		.capture = capture };
+	struct err err = { 0 };
+
+	*g = (struct guest){ .lock = PTHREAD_MUTEX_INITIALIZER };
+	return net_open(&g->net, &config, &err);
+}
+
+/* From the machine whose address ends with `from`. */
+static void send_to(struct guest *g, u8 from, u8 to, size_t len)
+{
+	u8 frame[2 * NET_FRAME_MAX] = { 2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from, 0x88, 0xb5 };
+
+	if (to == 0xff)
+		memset(frame, 0xff, 6);
+	lock(g);
+	net_send(g->net, frame, len);
+	unlock(g);
+}
+
+/* Waits until one has come; fails by the test's own limit of time. */
+static unsigned frames_after(struct guest *g, unsigned least)
+{
+	unsigned frames;
+
+	do {
+		lock(g);
+		frames = g->frames;
+		unlock(g);
+		usleep(1000);
+	} while (frames < least);
+	return frames;
+}
+
+static void members_hear_each_other(void **state)
+{
+	char folder[] = "/tmp/strata-segment-XXXXXX", capture[64], command[64];
+	struct guest g[3];
+
+	assert_non_null(mkdtemp(folder));
+	snprintf(capture, sizeof(capture), "%s/frames", folder);
+	assert_int_equal(setenv("XDG_RUNTIME_DIR", folder, 1), 0);
+	assert_int_equal(open_member(&g[0], "lab", capture), 0);
+	assert_int_equal(open_member(&g[1], "lab", NULL), 0);
+	assert_int_equal(open_member(&g[2], "lab", NULL), 0);
+	send_to(&g[2], 3, 0xff, 60); /* to all */
+	frames_after(&g[0], 1);
+	frames_after(&g[1], 1);
+	send_to(&g[0], 1, 3, NET_FRAME_MAX); /* where it was heard: to nobody else */
+	frames_after(&g[2], 1);
+	send_to(&g[1], 2, 1, 60); /* never heard: to all */
+	frames_after(&g[0], 2);
+	frames_after(&g[2], 2);
+	assert_int_equal(frames_after(&g[1], 1), 1);
+	send_to(&g[0], 1, 2, NET_FRAME_MAX + 1); /* too long, too short */
+	send_to(&g[0], 1, 2, 13);
+	/* One goes without a word, and another one comes in its place. */
+	net_close(g[1].net);
+	assert_int_equal(open_member(&g[1], "lab", NULL), 0);
+	send_to(&g[0], 1, 0xff, 60);
+	frames_after(&g[1], 1);
+	frames_after(&g[2], 3);
+	/* One that takes nothing harms nobody, and goes on where it was. */
+	lock(&g[1]);
+	g[1].full = true;
+	unlock(&g[1]);
+	for (unsigned i = 0; i < 2000; i++)
+		send_to(&g[0], 1, 0xff, 60);
+	lock(&g[1]);
+	assert_int_equal(g[1].frames, 1);
+	g[1].full = false;
+	net_room(g[1].net);
+	unlock(&g[1]);
+	frames_after(&g[1], 3);
+	for (unsigned i = 0; i < 3; i++)
+		net_close(g[i].net);
+	snprintf(command, sizeof(command), "rm -r %s", folder);
+	FILE *f = fopen(capture, "re");
+	u32 word[3];
+
+	assert_non_null(f);
+	assert_int_equal(fread(word, sizeof(word), 1, f), 1);
+	assert_int_equal(word[0], 0x0a0d0d0a);
+	assert_int_equal(word[2], 0x1a2b3c4d);
+	fclose(f);
+	assert_int_equal(system(command), 0);
+}
+
+static void segments_need_a_place_and_a_name(void **state)
+{
+	struct guest g;
+
+	assert_int_equal(setenv("XDG_RUNTIME_DIR", "/tmp", 1), 0);
+	assert_int_equal(open_member(&g, "../lab", NULL), -EINVAL);
+	assert_int_equal(open_member(&g, ".", NULL), -EINVAL);
+	assert_int_equal(open_member(&g, "", NULL), -EINVAL);
+	assert_int_equal(setenv("XDG_RUNTIME_DIR", "/nonexistent", 1), 0);
+	assert_int_equal(open_member(&g, "lab", NULL), -ENOENT);
+	unsetenv("XDG_RUNTIME_DIR");
+	assert_int_equal(open_member(&g, "lab", NULL), -ENOENT);
+}
+
 static u32 read_text(const char *text)
 {
 	char path[] = "/tmp/strata-resolv-XXXXXX";
@@ -164,6 +282,8 @@ int main(void)
 		cmocka_unit_test(nonsense_is_survived),
 		cmocka_unit_test(forwards_listen),
 		cmocka_unit_test(name_servers_are_found),
+		cmocka_unit_test(members_hear_each_other),
+		cmocka_unit_test(segments_need_a_place_and_a_name),
 	};
 
 	return cmocka_run_group_tests_name("net", tests, NULL, NULL);
