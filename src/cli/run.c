@@ -13,6 +13,7 @@
 #include "cli/sentinel.h"
 #include "cli/trace.h"
 #include "cli/verbs.h"
+#include "cli/vsock_option.h"
 #include "machine/engines.h"
 #include "machine/machine.h"
 #include "os/fd.h"
@@ -26,7 +27,8 @@
 #define ESCAPE_BYTE 0x1d /* Ctrl-] */
 
 struct values {
-	const char *engine, *kernel, *initrd, *append, *firmware, *trace, *translate, *kvm, *net;
+	const char *engine, *kernel, *initrd, *append, *firmware, *trace, *translate, *kvm, *net,
+		*vsock;
 	u64 memory, cpus, timeout_ns;
 	struct option_list disks;
 	unsigned log;
@@ -185,6 +187,7 @@ static int start(const struct values *v, const struct cpu_engine *engine, u32 en
 			.disks = parts->disks,
 			.disk_count = parts->disk_count,
 			.net = parts->net,
+			.vsock = parts->vsock,
 			.reset_ends = v->no_reboot,
 			.input = STDIN_FILENO,
 			.output = STDOUT_FILENO,
@@ -263,8 +266,9 @@ static int run(const void *values)
 	const struct values *v = values;
 	struct net_option net = { 0 };
 	const char *firmware = NULL;
+	struct vsock_option vsock = { 0 };
 	struct err err = { 0 };
-	bool network = false;
+	bool network = false, sockets = false;
 	int status;
 
 	if (choose_boot(v, &firmware, &err)) {
@@ -272,17 +276,20 @@ static int run(const void *values)
 		return fail(&err, err.code == -EINVAL ? CLI_USAGE : CLI_FAILED);
 	}
 	if (disk_option_parse(&v->disks, disks, &err) ||
-		net_option_parse(v->net, &net, &network, &err)) {
+		net_option_parse(v->net, &net, &network, &err) ||
+		vsock_option_parse(v->vsock, &vsock, &sockets, &err)) {
 		err_wrap(&err, "run");
 		status = fail(&err, CLI_USAGE);
 	} else {
 		status = run_with(v, &(struct machine_config){ .disks = disks,
 					     .disk_count = v->disks.count,
 					     .firmware = firmware,
-					     .net = network ? &net.config : NULL });
+					     .net = network ? &net.config : NULL,
+					     .vsock = sockets ? &vsock.config : NULL });
 	}
 	disk_option_free(disks);
 	net_option_free(&net);
+	vsock_option_free(&vsock);
 	return status;
 }
 
@@ -315,6 +322,10 @@ static const struct option_row options[] = {
 		.more = disk_option_help },
 	{ "net", "KIND[,NAME=VALUE...]", "a network:", OPTION_TEXT, AT(net),
 		.more = net_option_help },
+	{ "vsock", "PATH[,cid=N]",
+		"a socket device: connect to PATH and write \"CONNECT port\"; the guest's own "
+		"connections go to PATH_port",
+		OPTION_TEXT, AT(vsock) },
 	{ "memory", "SIZE", "guest memory, with K, M, G or T (default 512M)", OPTION_SIZE,
 		AT(memory), MACHINE_MEMORY_MIN, MACHINE_MEMORY_MAX },
 	{ "cpus", "N", "processors, 1 to 8 (default 1)", OPTION_NUMBER, AT(cpus), 1,

@@ -86,6 +86,8 @@ struct net_ops {
 	void (*send_head)(void *ctx, const u8 *head, size_t len);
 	/* From now on frames come with heads, or no longer, and may want this work done. */
 	void (*offload)(void *ctx, bool heads, unsigned offloads);
+	/* The device's driver begins anew. May be NULL. */
+	void (*reset)(void *ctx);
 };
 
 /* Where a window goes unless the machine says otherwise. */

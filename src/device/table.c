@@ -11,6 +11,7 @@
 #include "device/virtio/blk.h"
 #include "device/virtio/net.h"
 #include "device/virtio/rng.h"
+#include "device/virtio/vsock.h"
 
 const struct device_class *const device_classes[] = {
 	&pic_class,
@@ -30,6 +31,7 @@ const struct device_class *const device_classes[] = {
 	&virtio_rng_class,
 	&virtio_blk_class,
 	&virtio_net_class,
+	&virtio_vsock_class,
 	&nvme_class,
 	&ahci_class,
 };

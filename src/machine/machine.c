@@ -127,8 +127,8 @@ struct machine *machine_new(const struct machine_config *config, struct err *err
 	x86_model_build(&m->model, x86_native_cpuid, tsc_hz(), config->cpus);
 	if (open_descriptors(m, err) || load_images(m, err) || layout_memory(m, err) ||
 		make_cpus(m, err) || open_engine(m, err) || disk_open(m, err) ||
-		machine_net_open(m, err) || parts_make(m, err) || firmware_describe(m, err) ||
-		load_guest(m, err)) {
+		machine_net_open(m, err) || machine_vsock_open(m, err) || parts_make(m, err) ||
+		firmware_describe(m, err) || load_guest(m, err)) {
 		machine_free(m);
 		return NULL;
 	}
@@ -146,6 +146,7 @@ void machine_free(struct machine *m)
 	if (!m)
 		return;
 	machine_net_close(m);
+	machine_vsock_close(m);
 	parts_free(m);
 	disk_close(m);
 	for (unsigned i = 0; m->cpus && i < m->config.cpus; i++)

@@ -61,6 +61,14 @@ struct machine_net_config {
 	bool packed;
 };
 
+#define MACHINE_CID_MIN 3u
+#define MACHINE_CID_MAX 0xfffffffeu
+
+struct machine_vsock_config {
+	const char *path; /* of the host's socket: net/vsock.c */
+	u32 cid;
+};
+
 struct machine_config {
 	const struct cpu_engine *engine;
 	u32 engine_options; /* bits of engine->options */
@@ -74,9 +82,10 @@ struct machine_config {
 	bool reset_ends;      /* a reset by the guest ends the machine */
 	const struct machine_disk_config *disks; /* disk_count of them, borrowed */
 	unsigned disk_count;
-	const struct machine_net_config *net; /* NULL: no network; borrowed */
-	int input, output;		      /* COM1's descriptors, borrowed; -1: none */
-	int escape;			      /* this input byte ends the machine; -1: none */
+	const struct machine_net_config *net;	  /* NULL: no network; borrowed */
+	const struct machine_vsock_config *vsock; /* NULL: none; borrowed */
+	int input, output;			  /* COM1's descriptors, borrowed; -1: none */
+	int escape;				  /* this input byte ends the machine; -1: none */
 	bool sandbox; /* os/sandbox.h, before the first guest instruction: for the whole process */
 	struct vcpu_trace trace; /* to is borrowed */
 };

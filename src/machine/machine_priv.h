@@ -77,6 +77,8 @@ struct machine {
 	unsigned disk_count; /* those that are open */
 	struct net *net;     /* NULL: none */
 	struct device *nic;
+	struct net *vsock_net; /* NULL: none */
+	struct device *vsock;
 	bool intr;		   /* the 8259 pair's output */
 	bool replaced;		   /* the HPET stands in for the 8254 and the RTC */
 	u64 isa_levels[ISA_LINES]; /* which parts hold the line up */
@@ -122,6 +124,12 @@ const struct net_ops *machine_net_backend(const struct machine *m); /* ctx: the 
 NODISCARD int machine_net_open(struct machine *m, struct err *err);
 void machine_net_close(struct machine *m);
 NODISCARD int machine_net_configure(struct machine *m, struct device *d, struct err *err);
+
+/* vsock.c: the socket device, when there is one. */
+extern const struct net_ops machine_vsock_backend; /* ctx: the machine */
+NODISCARD int machine_vsock_open(struct machine *m, struct err *err);
+void machine_vsock_close(struct machine *m);
+NODISCARD int machine_vsock_configure(struct machine *m, struct device *d, struct err *err);
 
 /* irq.c: interrupt routing. All with the lock held. */
 void irq_isa(void *part, unsigned n, bool level);	  /* struct irq_line.set of ISA lines */

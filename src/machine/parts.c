@@ -14,6 +14,7 @@
 #include "device/pci/q35.h"
 #include "device/virtio/net.h"
 #include "device/virtio/rng.h"
+#include "device/virtio/vsock.h"
 #include "machine/machine_priv.h"
 #include <errno.h>
 #include <stdio.h>
@@ -69,7 +70,7 @@ static const struct machine_place places[] = {
 	{ &debugcon_class, "firmware", .base = 0x402, .when = WITH_FIRMWARE_LOG },
 };
 
-_Static_assert(ARRAY_LEN(places) + MACHINE_CPUS_MAX + MACHINE_DISKS_MAX + 1 <= MACHINE_PARTS_MAX,
+_Static_assert(ARRAY_LEN(places) + MACHINE_CPUS_MAX + MACHINE_DISKS_MAX + 2 <= MACHINE_PARTS_MAX,
 	"MACHINE_PARTS_MAX");
 
 /* What devices ask of the machine, with the lock held */
@@ -230,21 +231,37 @@ static int make_ahci(struct machine *m, struct err *err)
 	return disk_configure_ahci(m, p->device, err);
 }
 
-static int make_nic(struct machine *m, struct err *err)
+/* A device whose backend has a thread that runs already. */
+static int make_networked(struct machine *m, const struct device_class *class, const char *name,
+	const struct net_ops *ops,
+	int (*configure)(struct machine *m, struct device *d, struct err *err), struct err *err)
 {
 	struct machine_part *p = new_part(m, NULL);
 	struct device_env env = common_env(m);
 
-	env.net = machine_net_backend(m);
+	env.net = ops;
 	env.net_ctx = m;
-	p->device = device_new(&virtio_net_class, "net0", &env, err);
-	if (!p->device)
-		return err->code;
-	m->part_count++;
-	pthread_mutex_lock(&m->lock); /* the network's thread runs already */
-	int rc = machine_net_configure(m, p->device, err);
+	pthread_mutex_lock(&m->lock);
+	p->device = device_new(class, name, &env, err);
+	if (p->device) {
+		m->part_count++;
+		*err = (struct err){ 0 };
+		(void)!configure(m, p->device, err);
+	}
 	pthread_mutex_unlock(&m->lock);
-	return rc;
+	return err->code;
+}
+
+static int make_nic(struct machine *m, struct err *err)
+{
+	return make_networked(
+		m, &virtio_net_class, "net0", machine_net_backend(m), machine_net_configure, err);
+}
+
+static int make_vsock(struct machine *m, struct err *err)
+{
+	return make_networked(m, &virtio_vsock_class, "vsock", &machine_vsock_backend,
+		machine_vsock_configure, err);
 }
 
 /* Firmware that finds nobody listening says nothing. */
@@ -272,6 +289,8 @@ int parts_make(struct machine *m, struct err *err)
 	if (make_ahci(m, err))
 		return err->code;
 	if (m->net && make_nic(m, err))
+		return err->code;
+	if (m->vsock_net && make_vsock(m, err))
 		return err->code;
 	irqchip_attach(m);
 	return 0;

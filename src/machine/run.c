@@ -293,10 +293,17 @@ static int add_sources(struct machine *m, struct err *err)
  * beyond that it gives up now. */
 static void enter_sandbox(struct machine *m)
 {
+	const struct machine_net_config *net = m->config.net;
 	struct sandbox_report report;
+	unsigned needs = 0;
+
+	if (net)
+		needs |= net->kind == NET_USER ? SANDBOX_INTERNET : SANDBOX_SOCKETS;
+	if (m->config.vsock)
+		needs |= SANDBOX_SOCKETS;
 
 	if (m->config.sandbox)
-		sandbox_enter(&report, m->net != NULL);
+		sandbox_enter(&report, needs);
 }
 
 int machine_run(

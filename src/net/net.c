@@ -20,6 +20,7 @@ static const struct net_back *const backs[] = {
 	[NET_USER] = &user_back,
 	[NET_TAP] = &tap_back,
 	[NET_SEGMENT] = &segment_back,
+	[NET_VSOCK] = &vsock_back,
 };
 
 /* ---- what kinds of networks call ---- */
@@ -116,6 +117,12 @@ void net_offload(struct net *n, bool heads, unsigned offloads)
 }
 
 void net_room(struct net *n) { n->ops->room(n); }
+
+void net_reset(struct net *n)
+{
+	if (n->ops->reset)
+		n->ops->reset(n);
+}
 
 static int open_back(struct net *n, struct err *err)
 {

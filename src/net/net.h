@@ -7,6 +7,7 @@
  *            10.0.2.2 and fec0::2, and is reached only through forwards (user.c)
  *   tap      an interface of the host, which somebody has made for this user (tap.c)
  *   segment  an Ethernet of machines of one user, and of nobody else (segment.c)
+ *   vsock    no Ethernet: packets of a virtio socket device, and Unix sockets of the host (vsock.c)
  *
  * Life. net_open() before the sandbox is entered: it makes a thread, and opens what is to be
  * opened. The thread waits for sockets, with no lock held, and does everything else under the
@@ -25,7 +26,7 @@
 #define NET_FORWARDS_MAX 16u
 #define NET_FRAME_MAX	 1514u /* of a frame that nobody has left work on */
 
-enum net_kind { NET_USER, NET_TAP, NET_SEGMENT };
+enum net_kind { NET_USER, NET_TAP, NET_SEGMENT, NET_VSOCK };
 
 struct net;
 
@@ -44,7 +45,8 @@ struct net_config {
 	const struct net_forward *forwards;
 	unsigned forward_count;
 	enum net_kind kind;
-	const char *name;    /* of the interface or the segment */
+	const char *name;    /* of the interface or the segment; a socket's path */
+	u32 cid;	     /* of a vsock's guest */
 	const char *capture; /* a file that all frames are written to; NULL: none */
 };
 
@@ -61,3 +63,4 @@ void net_send(struct net *n, const u8 *frame, size_t len);
 void net_send_head(struct net *n, const u8 *head, size_t len);
 void net_offload(struct net *n, bool heads, unsigned offloads);
 void net_room(struct net *n);
+void net_reset(struct net *n); /* the guest's driver begins anew */

@@ -25,8 +25,9 @@ struct net_back {
 	void (*room)(struct net *n);
 	/* Before each wait: what to wait for, by net_watch(), and for how long at most (ms). */
 	void (*watch)(struct net *n, u32 *timeout);
-	void (*ready)(struct net *n, bool failed); /* and after it */
-	void (*offload)(struct net *n, unsigned offloads);
+	void (*ready)(struct net *n, bool failed);	   /* and after it */
+	void (*offload)(struct net *n, unsigned offloads); /* may be NULL */
+	void (*reset)(struct net *n);			   /* the same */
 };
 
 struct net {
@@ -46,7 +47,7 @@ struct net {
 	u8 with_head[NET_PACKET_MAX];
 };
 
-extern const struct net_back user_back, tap_back, segment_back;
+extern const struct net_back user_back, tap_back, segment_back, vsock_back;
 
 /* Returns the index of its events in n->fds; -1: there are too many. */
 int net_watch(struct net *n, int fd, short events);

@@ -30,7 +30,7 @@ static bool is_inherited(int fd)
 	return fd > STDERR_FILENO && flags >= 0 && !(flags & FD_CLOEXEC);
 }
 
-static int close_inherited(bool network, struct err *err)
+static int close_inherited(unsigned needs, struct err *err)
 {
 	DIR *fds = opendir("/proc/self/fd");
 	unsigned closed = 0;
@@ -90,7 +90,7 @@ static void shed_privileges(void)
 		atomic_fetch_add(&shed.kept, 1);
 }
 
-static int drop_privileges(bool network, struct err *err)
+static int drop_privileges(unsigned needs, struct err *err)
 {
 	bool root = getuid() == 0;
 
@@ -107,7 +107,7 @@ static int drop_privileges(bool network, struct err *err)
 
 /* ---- process ---- */
 
-static int close_memory(bool network, struct err *err)
+static int close_memory(unsigned needs, struct err *err)
 {
 	const struct rlimit none = { 0 };
 
@@ -120,10 +120,10 @@ static int close_memory(bool network, struct err *err)
 
 /* ---- filter ---- */
 
-static int filter_calls(bool network, struct err *err)
+static int filter_calls(unsigned needs, struct err *err)
 {
 	unsigned count = 0;
-	int rc = sandbox_filter(network, &count, err);
+	int rc = sandbox_filter(needs, &count, err);
 
 	if (!rc)
 		err_set(err, 0, "%u rules for system calls", count);
@@ -134,7 +134,7 @@ static int filter_calls(bool network, struct err *err)
 
 static const struct stage {
 	const char *name;
-	int (*enter)(bool network, struct err *err);
+	int (*enter)(unsigned needs, struct err *err);
 } stages[SANDBOX_STAGES] = {
 	[SANDBOX_DESCRIPTORS] = { "descriptors", close_inherited },
 	[SANDBOX_PRIVILEGES] = { "privileges", drop_privileges },
@@ -144,21 +144,21 @@ static const struct stage {
 
 const char *sandbox_stage_name(enum sandbox_stage stage) { return stages[stage].name; }
 
-static void enter_stage(const struct stage *s, bool network, struct err *err)
+static void enter_stage(const struct stage *s, unsigned needs, struct err *err)
 {
 	*err = (struct err){ 0 };
 	if (SANDBOX_INSTRUMENTED)
 		err_set(err, -ENOTSUP, "not in a build with sanitizers or coverage");
 	else
-		err->code = s->enter(network, err);
+		err->code = s->enter(needs, err);
 	log_line(err->code && !SANDBOX_INSTRUMENTED ? LOG_WARN : LOG_INFO, "sandbox", "%s: %s%s",
 		s->name, err->code ? "incomplete: " : "", err->text[0] ? err->text : "done");
 }
 
-void sandbox_enter(struct sandbox_report *report, bool network)
+void sandbox_enter(struct sandbox_report *report, unsigned needs)
 {
 	for (unsigned i = 0; i < SANDBOX_STAGES; i++)
-		enter_stage(&stages[i], network, &report->stages[i]);
+		enter_stage(&stages[i], needs, &report->stages[i]);
 }
 
 /* ---- the probe ---- */
@@ -180,7 +180,7 @@ _Noreturn static void report_to(int fd)
 	struct sandbox_report report;
 
 	log_set_level(LOG_ERR); /* the parent tells */
-	sandbox_enter(&report, false);
+	sandbox_enter(&report, 0);
 	_exit(write(fd, &report, sizeof(report)) != sizeof(report));
 }
 

@@ -40,9 +40,15 @@ struct sandbox_report {
 	struct err stages[SANDBOX_STAGES];
 };
 
-/* network: sockets of the Internet may be made; see the rules. One way. Any thread, while no other
+/* What a machine may need besides; see the rules. */
+enum sandbox_needs {
+	SANDBOX_INTERNET = 1, /* sockets of the Internet may be made */
+	SANDBOX_SOCKETS = 2,  /* those that are there, and who connects to them */
+};
+
+/* needs: of enum sandbox_needs. One way. Any thread, while no other
  * begins or ends threads. What a stage cannot do is logged. */
-void sandbox_enter(struct sandbox_report *report, bool network);
+void sandbox_enter(struct sandbox_report *report, unsigned needs);
 
 /* What sandbox_enter() would do here, found out by a child process. Single-threaded callers. */
 NODISCARD int sandbox_probe(struct sandbox_report *report, struct err *err);

@@ -67,7 +67,7 @@ static struct scmp_arg_cmp comparison(const struct sandbox_rule *r)
 	return c;
 }
 
-static int add_rules(scmp_filter_ctx f, bool network, unsigned *count)
+static int add_rules(scmp_filter_ctx f, unsigned needs, unsigned *count)
 {
 	int rc = 0;
 
@@ -75,7 +75,7 @@ static int add_rules(scmp_filter_ctx f, bool network, unsigned *count)
 		const struct sandbox_rule *r = &sandbox_rules[i];
 		struct scmp_arg_cmp c = comparison(r);
 
-		if (r->network && !network)
+		if (r->needs && !(r->needs & needs))
 			continue;
 		(*count)++;
 		rc = seccomp_rule_add_array(f, r->refuse ? SCMP_ACT_ERRNO(EPERM) : SCMP_ACT_ALLOW,
@@ -96,7 +96,7 @@ static int set_attributes(scmp_filter_ctx f)
 	return rc ?: seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 }
 
-int sandbox_filter(bool network, unsigned *count, struct err *err)
+int sandbox_filter(unsigned needs, unsigned *count, struct err *err)
 {
 	struct sigaction act = { .sa_sigaction = refused, .sa_flags = SA_SIGINFO | SA_ONSTACK };
 	scmp_filter_ctx f = seccomp_init(SCMP_ACT_TRAP);
@@ -104,7 +104,7 @@ int sandbox_filter(bool network, unsigned *count, struct err *err)
 	if (!f)
 		return err_set(err, -ENOMEM, "no memory for the filter");
 	int rc = set_attributes(f);
-	rc = rc ?: add_rules(f, network, count);
+	rc = rc ?: add_rules(f, needs, count);
 	if (!rc) {
 		sigaction(SIGSYS, &act, &previous);
 		rc = seccomp_load(f);

@@ -22,8 +22,8 @@ struct sandbox_rule {
 	enum sandbox_match match;
 	unsigned arg;
 	u32 value;
-	bool network; /* only where the machine has a network */
-	bool refuse;  /* EPERM instead of the end: libraries ask by habit and can do without */
+	unsigned needs; /* enum sandbox_needs: only for these; 0: for all */
+	bool refuse;	/* EPERM instead of the end: libraries ask by habit and can do without */
 	const char *reason;
 };
 
@@ -31,4 +31,4 @@ extern const struct sandbox_rule sandbox_rules[];
 extern const unsigned sandbox_rule_count;
 
 /* sandbox_filter.c: the last stage. */
-NODISCARD int sandbox_filter(bool network, unsigned *count, struct err *err);
+NODISCARD int sandbox_filter(unsigned needs, unsigned *count, struct err *err);

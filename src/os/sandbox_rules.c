@@ -6,6 +6,7 @@
  * out. What only happens before (opening, mapping code, starting threads, KVM's set-up) has none.
  */
 #include "base/bits.h"
+#include "os/sandbox.h"
 #include "os/sandbox_priv.h"
 #include <asm/prctl.h>
 #include <asm/termbits.h>
@@ -25,15 +26,16 @@
 		.nr = SYS_##call, .match = how, .arg = n, .value = v, .reason = why \
 	}
 #define IOCTL(request, why) ALLOW_IF(ioctl, MATCH_EQUAL, 1, (u32)(request), why)
-#define NETWORK(call, why)                                       \
-	{                                                        \
-		.nr = SYS_##call, .network = true, .reason = why \
+#define NEEDED(call, for_, why)                                \
+	{                                                      \
+		.nr = SYS_##call, .needs = for_, .reason = why \
 	}
-#define NETWORK_IF(call, how, n, v, why)                                             \
-	{                                                                            \
-		.nr = SYS_##call, .match = how, .arg = n, .value = v, .reason = why, \
-		.network = true                                                      \
+#define NEEDED_IF(call, how, n, v, for_, why)                                                      \
+	{                                                                                          \
+		.nr = SYS_##call, .match = how, .arg = n, .value = v, .reason = why, .needs = for_ \
 	}
+#define INTERNET SANDBOX_INTERNET
+#define SOCKETS	 (SANDBOX_INTERNET | SANDBOX_SOCKETS)
 #define REFUSE(call, why)                                       \
 	{                                                       \
 		.nr = SYS_##call, .refuse = true, .reason = why \
@@ -71,25 +73,28 @@ const struct sandbox_rule sandbox_rules[] = {
 	ALLOW(brk, "malloc"),
 	ALLOW(madvise, "a reset gives guest memory back; stacks of threads that end"),
 
-	/* a network: sockets of the Internet's kinds, by libslirp; a tap; a segment's */
-	NETWORK_IF(socket, MATCH_EQUAL, 0, AF_INET, "what the guest connects to"),
-	NETWORK_IF(socket, MATCH_EQUAL, 0, AF_INET6, "what the guest connects to"),
-	NETWORK(accept4, "another machine joins the segment"),
-	NETWORK_IF(ioctl, MATCH_EQUAL, 1, (u32)TUNSETOFFLOAD, "what a tap may leave to the guest"),
-	NETWORK(connect, "what the guest connects to"),
-	NETWORK(bind, "datagrams that are answered to a port of their own"),
-	NETWORK(accept, "a forward's connection"),
-	NETWORK(getsockname, "the port that the kernel has given"),
-	NETWORK(getpeername, "whether a connection is there"),
-	NETWORK(getsockopt, "why a connection is not there"),
-	NETWORK(setsockopt, "urgent data, no delay, addresses that are used again"),
-	NETWORK(sendto, "data"),
-	NETWORK(recvfrom, "data"),
-	NETWORK(recvmsg, "data, and errors about it"),
-	NETWORK(shutdown, "the guest has nothing more to say"),
-	NETWORK(fcntl, "sockets that do not block"),
-	NETWORK_IF(ioctl, MATCH_EQUAL, 1, FIONREAD, "how long a datagram is"),
-	NETWORK_IF(ioctl, MATCH_EQUAL, 1, FIONBIO, "sockets that do not block"),
+	/* sockets of the Internet's kinds, by libslirp */
+	NEEDED_IF(socket, MATCH_EQUAL, 0, AF_INET, INTERNET, "what the guest connects to"),
+	NEEDED_IF(socket, MATCH_EQUAL, 0, AF_INET6, INTERNET, "what the guest connects to"),
+	NEEDED(connect, INTERNET, "what the guest connects to"),
+	NEEDED(bind, INTERNET, "datagrams that are answered to a port of their own"),
+	NEEDED(accept, INTERNET, "a forward's connection"),
+	NEEDED(getsockname, INTERNET, "the port that the kernel has given"),
+	NEEDED(getpeername, INTERNET, "whether a connection is there"),
+	NEEDED(getsockopt, INTERNET, "why a connection is not there"),
+	NEEDED(fcntl, INTERNET, "sockets that do not block"),
+	NEEDED_IF(ioctl, MATCH_EQUAL, 1, FIONREAD, INTERNET, "how long a datagram is"),
+	NEEDED_IF(ioctl, MATCH_EQUAL, 1, FIONBIO, INTERNET, "sockets that do not block"),
+
+	/* sockets that are there: a segment's, a vsock's; a tap */
+	NEEDED(accept4, SOCKETS, "another machine joins the segment; a vsock's connection"),
+	NEEDED(setsockopt, SOCKETS, "no delay; how much another machine may be behind"),
+	NEEDED(sendto, SOCKETS, "data"),
+	NEEDED(recvfrom, SOCKETS, "data"),
+	NEEDED(recvmsg, SOCKETS, "data, and errors about it; a descriptor of the connector's"),
+	NEEDED(shutdown, SOCKETS, "the guest has nothing more to say"),
+	NEEDED_IF(ioctl, MATCH_EQUAL, 1, (u32)TUNSETOFFLOAD, SOCKETS,
+		"what a tap may leave to the guest"),
 
 	/* randomness */
 	ALLOW(getrandom, "the guest's entropy device; a hash seed of malloc's"),

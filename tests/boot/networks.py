@@ -22,7 +22,6 @@ import threading
 from pathlib import Path
 
 import guest
-from devices import module_files
 
 SIZE = 4 << 20
 CONTENT = random.Random(3).randbytes(SIZE)
@@ -76,7 +75,7 @@ class Test:
         self.strata, self.engine, self.seconds = strata, engine, float(seconds)
         self.kernel = guest.kernel("cloud")
         script = Path(__file__).with_name("networks.sh").read_bytes()
-        self.initrd = guest.initramfs(f"networks-{name}", {"networks.sh": script, "content": CONTENT} | module_files(self.kernel))
+        self.initrd = guest.initramfs(f"networks-{name}", {"networks.sh": script, "content": CONTENT} | guest.modules(self.kernel, ["virtio_pci", "virtio_net"]))
         self.problems = []
 
     def machine(self, net, arguments, cpus="1", env=None):

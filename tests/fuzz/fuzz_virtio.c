@@ -10,6 +10,7 @@
 #include "device/virtio/net.h"
 #include "device/virtio/rng.h"
 #include "device/virtio/virtio.h"
+#include "device/virtio/vsock.h"
 #include <stdlib.h>
 
 #define RAM    (256 * KiB)
@@ -41,6 +42,7 @@ static const struct device_class *const classes[] = {
 	&virtio_rng_class,
 	&virtio_blk_class,
 	&virtio_net_class,
+	&virtio_vsock_class,
 };
 
 static u8 take8(struct input *in) { return in->at < in->end ? *in->at++ : 0; }

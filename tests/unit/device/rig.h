@@ -226,7 +226,7 @@ static inline void out32(struct rig *r, u16 port, u32 v)
 	bus_write(&r->bus, BUS_PORT, port, 4, v);
 }
 
-static void assert_same_state(struct rig *a, struct rig *b)
+static inline void assert_same_state(struct rig *a, struct rig *b)
 {
 	char text[64];
 	const char *name = state_diff(a->dev->class->state, a->dev, b->dev, text, sizeof(text));
@@ -240,7 +240,7 @@ static void assert_same_state(struct rig *a, struct rig *b)
  * Saves the device, loads it into a second one, lets both do the same, and expects the same of
  * both: state, lines, interrupts and output. Also that every truncation of the stream is refused.
  */
-static void rig_check_migration(struct rig *r, void (*script)(struct rig *))
+static inline void rig_check_migration(struct rig *r, void (*script)(struct rig *))
 {
 	struct blob b = { 0 };
 	struct rig other;
