@@ -10,6 +10,7 @@
 #include "cli/engine_options.h"
 #include "cli/firmware_option.h"
 #include "cli/net_option.h"
+#include "cli/pin_option.h"
 #include "cli/sentinel.h"
 #include "cli/trace.h"
 #include "cli/verbs.h"
@@ -28,7 +29,7 @@
 
 struct values {
 	const char *engine, *kernel, *initrd, *append, *firmware, *trace, *translate, *kvm, *net,
-		*vsock;
+		*vsock, *pin;
 	u64 memory, cpus, timeout_ns;
 	struct option_list disks;
 	unsigned log;
@@ -180,6 +181,7 @@ static int start(const struct values *v, const struct cpu_engine *engine, u32 en
 			.engine_options = engine_options,
 			.memory = v->memory,
 			.cpus = (unsigned)v->cpus,
+			.pins = parts->pins,
 			.kernel = v->kernel,
 			.initrd = v->initrd,
 			.append = v->append,
@@ -265,6 +267,7 @@ static int run(const void *values)
 	struct machine_disk_config disks[MACHINE_DISKS_MAX] = { 0 };
 	const struct values *v = values;
 	struct net_option net = { 0 };
+	int pins[MACHINE_CPUS_MAX];
 	const char *firmware = NULL;
 	struct vsock_option vsock = { 0 };
 	struct err err = { 0 };
@@ -277,12 +280,14 @@ static int run(const void *values)
 	}
 	if (disk_option_parse(&v->disks, disks, &err) ||
 		net_option_parse(v->net, &net, &network, &err) ||
-		vsock_option_parse(v->vsock, &vsock, &sockets, &err)) {
+		vsock_option_parse(v->vsock, &vsock, &sockets, &err) ||
+		(v->pin && pin_option_parse(v->pin, (unsigned)v->cpus, pins, &err))) {
 		err_wrap(&err, "run");
 		status = fail(&err, CLI_USAGE);
 	} else {
 		status = run_with(v, &(struct machine_config){ .disks = disks,
 					     .disk_count = v->disks.count,
+					     .pins = v->pin ? pins : NULL,
 					     .firmware = firmware,
 					     .net = network ? &net.config : NULL,
 					     .vsock = sockets ? &vsock.config : NULL });
@@ -330,6 +335,9 @@ static const struct option_row options[] = {
 		AT(memory), MACHINE_MEMORY_MIN, MACHINE_MEMORY_MAX },
 	{ "cpus", "N", "processors, 1 to 8 (default 1)", OPTION_NUMBER, AT(cpus), 1,
 		MACHINE_CPUS_MAX },
+	{ "pin", "CPU[,CPU...]",
+		"the host's processors that they run on, one for each (default: any)", OPTION_TEXT,
+		AT(pin) },
 	{ "engine", "NAME",
 		"auto, kvm, translate or interpret (default auto: the fastest that works here)",
 		OPTION_TEXT, AT(engine) },

@@ -74,6 +74,7 @@ struct machine_config {
 	u32 engine_options; /* bits of engine->options */
 	u64 memory;	    /* bytes; rounded up to pages */
 	unsigned cpus;
+	const int *pins;    /* the host's processor for each of them, borrowed; NULL: any */
 	const char *kernel; /* paths; initrd and append may be NULL. kernel NULL: the processor
 			       starts */
 	const char *initrd; /* at the reset vector with nothing there: for tests */

@@ -258,6 +258,8 @@ static int start_cpus(struct machine *m, struct err *err)
 		if (thread_start(&c->thread, name, cpu_thread, c, err))
 			return err->code;
 		c->started = true;
+		if (m->config.pins && thread_pin(c->thread, m->config.pins[i], err))
+			return err->code;
 	}
 	return 0;
 }

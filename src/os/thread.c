@@ -1,6 +1,7 @@
 #include "os/thread.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <time.h>
@@ -20,6 +21,17 @@ int thread_start(pthread_t *t, const char *name, void *(*run)(void *), void *ctx
 		return err_set(err, -rc, "thread %s: %s", name, strerror(rc));
 	pthread_setname_np(*t, name); /* cut at 15 characters by the kernel; only cosmetic */
 	return 0;
+}
+
+int thread_pin(pthread_t t, int cpu, struct err *err)
+{
+	cpu_set_t only;
+
+	CPU_ZERO(&only);
+	CPU_SET((size_t)cpu, &only);
+	int rc = pthread_setaffinity_np(t, sizeof(only), &only);
+
+	return rc ? err_set(err, -rc, "processor %d: %s", cpu, strerror(rc)) : 0;
 }
 
 static void interrupted(int sig) {}

@@ -9,6 +9,9 @@
 NODISCARD int thread_start(
 	pthread_t *t, const char *name, void *(*run)(void *), void *ctx, struct err *err);
 
+/* Runs on that processor of the host only, from now on. */
+NODISCARD int thread_pin(pthread_t t, int cpu, struct err *err);
+
 /* Joins a thread that may be blocked in a system call: interrupts it until it is gone. The thread
  * finds EINTR and something of its owner's that tells it to return. */
 void thread_stop(pthread_t t);

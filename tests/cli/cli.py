@@ -119,6 +119,18 @@ def usage_errors_name_the_culprit():
         one_line(strata(*args), 2, *words)
 
 
+def pins_must_be_the_hosts():
+    kernel, allowed = image(sectors.exits_with(1)), sorted(os.sched_getaffinity(0))
+    one_line(strata("run", "--kernel", kernel, "--pin", "100000"), 2, "--pin 100000", "no such processor")
+    for text in ("", "x", "0,", "-1", "0-1"):
+        one_line(strata("run", "--kernel", kernel, "--pin", text), 2, "--pin")
+    one_line(strata("run", "--kernel", kernel, "--pin", f"{allowed[0]},{allowed[0]}"), 2, "one for each")
+    if len(allowed) > 1:
+        elsewhere = strata("run", "--kernel", kernel, "--pin", str(allowed[1]),
+                           preexec_fn=lambda: os.sched_setaffinity(0, {allowed[0]}))
+        one_line(elsewhere, 2, "may not run there")
+
+
 def help_is_printed_on_request():
     for args in (["help"], ["--help"], ["help", "run"], ["run", "--help"], ["host", "-h"]):
         done = strata(*args)

@@ -80,6 +80,19 @@ def each_thread_is_confined_under_each_engine():
                     expect(int(status["CapBnd"], 16), 0)
 
 
+def processors_stay_where_they_are_pinned():
+    allowed = sorted(os.sched_getaffinity(0))
+    pins = [allowed[-1], allowed[0]]
+    with running("interpret", "--cpus", "2", "--pin", ",".join(map(str, pins))) as p:
+        for tid in os.listdir(f"/proc/{p.pid}/task"):
+            with open(f"/proc/{p.pid}/task/{tid}/stat", encoding="utf-8") as f:
+                name, rest = f.read().split("(", 1)[1].rsplit(") ", 1)
+            if name in ("cpu0", "cpu1"):
+                expect(os.sched_getaffinity(int(tid)), {pins[int(name[3])]})
+            if name == "cpu0":  # the one that has answered
+                expect(int(rest.split()[36]), pins[0])  # field 39 of all: where it ran last
+
+
 def inherited_descriptors_are_closed():
     reader, writer = os.pipe()
     with running("interpret", pass_fds=[reader]) as p:
