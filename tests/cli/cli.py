@@ -441,6 +441,7 @@ CASES = [
     usage_errors_name_the_culprit,
     firmware_and_kernel_exclude_each_other,
     firmware_that_is_none_is_refused,
+    pins_must_be_the_hosts,
     help_is_printed_on_request,
     version_is_a_number,
     host_names_every_engine,

@@ -186,7 +186,8 @@ def host_names_the_stages():
     assert b"sandbox    filter" in strata("host").stdout
 
 
-CASES = [host_names_the_stages, no_sandbox_keeps_everything, terminal_is_left_as_found, reset_and_trace_need_nothing_refused]
+CASES = [host_names_the_stages, no_sandbox_keeps_everything, terminal_is_left_as_found, reset_and_trace_need_nothing_refused,
+         processors_stay_where_they_are_pinned]
 CONFINED = [
     each_thread_is_confined_under_each_engine,
     inherited_descriptors_are_closed,
