@@ -14,7 +14,8 @@
 
 bool x87_usable(const struct translator *t)
 {
-	return !(t->options & OPTION_NO_X87) && __builtin_cpu_supports("xsave");
+	/* AVX stands for XSAVE, which not every compiler knows by name. */
+	return !(t->options & OPTION_NO_X87) && __builtin_cpu_supports("avx");
 }
 
 bool x87_allowed(const struct translator *t)
