@@ -170,7 +170,7 @@ static void see_stores(struct translator *t, const u8 *host_page)
 	drop_page_stores(t, host_page);
 	window_protect(&t->window, host_page);
 	kernel_window_hide_page(&t->kernel, host_page);
-	retain_forget_stores(t);
+	retain_forget_stores(t, host_page);
 }
 
 void tcache_purge(struct translator *t)
@@ -190,7 +190,7 @@ void tcache_purge(struct translator *t)
 	}
 	fast_drop(t, 0);
 	fast_drop(t, 1);
-	retain_forget_stores(t);
+	retain_forget_stores(t, NULL);
 	window_hide_all(&t->window);
 	kernel_window_hide_all(&t->kernel);
 }

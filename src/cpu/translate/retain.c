@@ -38,6 +38,11 @@ struct kept_space {
 	struct kept_link link[KEPT_MAX];
 };
 
+static const u8 *kept_host(const struct kept_page *p)
+{
+	return (const u8 *)(uintptr_t)(p->add - p->neg);
+}
+
 int retain_open(struct translator *t)
 {
 	if (t->options & OPTION_NO_RETAIN)
@@ -61,14 +66,14 @@ void retain_forget_pcid(struct translator *t, unsigned pcid)
 			t->kept[i].used = false;
 }
 
-void retain_forget_stores(struct translator *t)
+void retain_forget_stores(struct translator *t, const u8 *host_page)
 {
 	for (unsigned i = 0; t->kept && i < KEPT_SPACES; i++) {
 		struct kept_space *k = &t->kept[i];
 		unsigned left = 0;
 
 		for (unsigned n = 0; k->used && n < k->pages; n++)
-			if (!k->page[n].kind)
+			if (!k->page[n].kind || (host_page && kept_host(&k->page[n]) != host_page))
 				k->page[left++] = k->page[n];
 		k->pages = left;
 	}

@@ -444,10 +444,11 @@ void retain_close(struct translator *t);
 void retain_leave(struct translator *t);
 /* ... and, once they are empty, puts back what there is of the new one. */
 void retain_enter(struct translator *t);
-/* All that is kept; one PCID's; what may store without a check. */
+/* All that is kept; one PCID's; what may store to a page (NULL: to any) without a
+ * check. */
 void retain_forget(struct translator *t);
 void retain_forget_pcid(struct translator *t, unsigned pcid);
-void retain_forget_stores(struct translator *t);
+void retain_forget_stores(struct translator *t, const u8 *host_page);
 
 /* ---- kernel_window_use.c ---- */
 void kernel_window_use(struct translator *t);
