@@ -48,17 +48,22 @@ sum() {
 	dd "if=$1" bs=1M "skip=$2" "count=$3" 2>/dev/null | md5sum | cut -d ' ' -f 1
 }
 
+# SCSI disks get their names in the order in which they answer, some time after the driver was loaded.
+if [ "$one" = sda ]; then
+	while ! [ -e /dev/sda ] || ! [ -e /dev/sdb ]; do usleep 10000; done
+	grep -q strata-0001 /sys/block/sda/device/vpd_pg80 || { one=sdb two=sda; }
+fi
 serial=$(cat /sys/block/$one/serial /sys/block/$one/device/serial /sys/block/$one/device/vpd_pg80 2>/dev/null | tr -d " \0\200\024")
 [ "$serial" = strata-0001 ] || fail "serial number $serial"
 [ "$(cat /sys/block/$one/size)" = 131072 ] || fail "size of the first disk: $(cat /sys/block/$one/size)"
-[ "$interrupts" = wires ] || [ "$one" = sda ] || [ "$(ls /sys/block/$one/mq | wc -l)" = "$(nproc)" ] || fail "not a queue for each processor"
+[ "$interrupts" = wires ] || [ "${one#sd}" != "$one" ] || [ "$(ls /sys/block/$one/mq | wc -l)" = "$(nproc)" ] || fail "not a queue for each processor"
 [ "$(sum /dev/$one 0 16)" = "$first" ] || fail "the first disk's contents"
 dd if=/dev/$one of=/dev/$one bs=1M count=16 seek=32 conv=fsync 2>/dev/null || fail "cannot write"
 tr '\0' '\377' </dev/zero | dd of=/dev/$one bs=4k count=256 seek=12288 iflag=fullblock oflag=direct 2>/dev/null || fail "cannot write directly"
 echo 3 >/proc/sys/vm/drop_caches
 [ "$(sum /dev/$one 32 16)" = "$first" ] || fail "what was written comes back differently"
 
-[ "$one" = sda ] || [ "$(cat /sys/block/$two/ro)" = 1 ] || fail "the second disk is not read-only"
+[ "${one#sd}" != "$one" ] || [ "$(cat /sys/block/$two/ro)" = 1 ] || fail "the second disk is not read-only"
 [ "$(sum /dev/$two 0 8)" = "$second" ] || fail "the second disk's contents"
 dd if=/dev/zero of=/dev/$two bs=4k count=1 conv=fsync 2>/dev/null && fail "the second disk can be written to"
 
