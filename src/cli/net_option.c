@@ -84,6 +84,20 @@ static int add_forward(struct net_option *o, char *value, struct err *err)
 	return parse_forward(value, &o->forwards[o->config.forward_count++], err);
 }
 
+static int set_model(struct net_option *o, const char *value, struct err *err)
+{
+	static const char *const models[] = {
+		[MACHINE_NIC_VIRTIO] = "virtio", [MACHINE_NIC_E1000] = "e1000"
+	};
+
+	for (unsigned i = 0; i < ARRAY_LEN(models); i++)
+		if (!strcmp(value, models[i])) {
+			o->config.model = (enum machine_nic)i;
+			return 0;
+		}
+	return err_set(err, -EINVAL, "model=%.40s: must be virtio or e1000", value);
+}
+
 static int set(struct net_option *o, char *item, struct err *err)
 {
 	char *value = strchr(item, '=');
@@ -100,6 +114,8 @@ static int set(struct net_option *o, char *item, struct err *err)
 		return set_queues(o, value, err);
 	if (value && !strcmp(item, "capture"))
 		return set_capture(o, value, err);
+	if (value && !strcmp(item, "model"))
+		return set_model(o, value, err);
 	if (value && !strcmp(item, "forward"))
 		return add_forward(o, value, err);
 	return err_set(err, -EINVAL, "no option %.40s; --help lists them", item);
@@ -141,6 +157,8 @@ int net_option_parse(const char *text, struct net_option *o, bool *wanted, struc
 	while ((item = strsep(&rest, ",")))
 		if (set(o, item, err))
 			return err_wrap(err, "--net");
+	if (o->config.packed && o->config.model != MACHINE_NIC_VIRTIO)
+		return err_set(err, -EINVAL, "--net: packed is for model=virtio; leave it out");
 	return 0;
 }
 
@@ -163,6 +181,7 @@ void net_option_help(FILE *to)
 	      "its own\n"
 	      "          capture=FILE  write what passes to a file, as pcapng\n"
 	      "          queues=N  pairs of queues, 1 to 4 (default 1)\n"
+	      "          model=virtio|e1000  which device the guest finds (default: virtio)\n"
 	      "          packed  offer virtio's packed rings\n",
 		to);
 }

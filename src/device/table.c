@@ -3,6 +3,7 @@
 #include "device/apic/ioapic.h"
 #include "device/apic/lapic.h"
 #include "device/device.h"
+#include "device/e1000/e1000.h"
 #include "device/firmware/fw_cfg.h"
 #include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
@@ -34,6 +35,7 @@ const struct device_class *const device_classes[] = {
 	&virtio_vsock_class,
 	&nvme_class,
 	&ahci_class,
+	&e1000_class,
 };
 
 const unsigned device_class_count = ARRAY_LEN(device_classes);

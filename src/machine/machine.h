@@ -51,14 +51,17 @@ struct machine_disk_config {
 	bool packed;	    /* virtio only */
 };
 
+enum machine_nic { MACHINE_NIC_VIRTIO, MACHINE_NIC_E1000 };
+
 struct machine_net_config {
 	enum net_kind kind;
+	enum machine_nic model;
 	const char *name, *capture; /* net/net.h */
 	const struct net_forward *forwards;
 	unsigned forward_count;
 	const char *mac; /* NULL: the usual one */
-	unsigned queues; /* pairs; 0: one */
-	bool packed;
+	unsigned queues; /* pairs; 0: one; virtio only */
+	bool packed;	 /* virtio only */
 };
 
 #define MACHINE_CID_MIN 3u

@@ -123,6 +123,7 @@ void disk_drain(struct machine *m); /* lock held: no request is under way */
 const struct net_ops *machine_net_backend(const struct machine *m); /* ctx: the machine */
 NODISCARD int machine_net_open(struct machine *m, struct err *err);
 void machine_net_close(struct machine *m);
+const struct device_class *machine_net_class(const struct machine *m);
 NODISCARD int machine_net_configure(struct machine *m, struct device *d, struct err *err);
 
 /* vsock.c: the socket device, when there is one. */

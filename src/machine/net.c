@@ -1,5 +1,6 @@
 /* The machine's network: the backend of its network device, and the lock that both work under. */
 #include "net/net.h"
+#include "device/e1000/e1000.h"
 #include "device/virtio/net.h"
 #include "machine/machine_priv.h"
 #include <errno.h>
@@ -72,6 +73,15 @@ void machine_net_close(struct machine *m)
 	m->net = NULL;
 }
 
+const struct device_class *machine_net_class(const struct machine *m)
+{
+	switch (m->config.net->model) {
+	case MACHINE_NIC_VIRTIO: return &virtio_net_class;
+	case MACHINE_NIC_E1000: return &e1000_class;
+	}
+	return NULL;
+}
+
 int machine_net_configure(struct machine *m, struct device *d, struct err *err)
 {
 	const struct machine_net_config *c = m->config.net;
@@ -79,8 +89,9 @@ int machine_net_configure(struct machine *m, struct device *d, struct err *err)
 
 	m->nic = d;
 	snprintf(queues, sizeof(queues), "%u", c->queues ? c->queues : 1);
-	if (device_set(d, "packed", c->packed ? "on" : "off", err) ||
-		device_set(d, "queues", queues, err))
+	if (c->model == MACHINE_NIC_VIRTIO &&
+		(device_set(d, "packed", c->packed ? "on" : "off", err) ||
+			device_set(d, "queues", queues, err)))
 		return err->code;
 	return c->mac ? device_set(d, "mac", c->mac, err) : 0;
 }

@@ -12,7 +12,6 @@
 #include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
 #include "device/pci/q35.h"
-#include "device/virtio/net.h"
 #include "device/virtio/rng.h"
 #include "device/virtio/vsock.h"
 #include "machine/machine_priv.h"
@@ -254,8 +253,8 @@ static int make_networked(struct machine *m, const struct device_class *class, c
 
 static int make_nic(struct machine *m, struct err *err)
 {
-	return make_networked(
-		m, &virtio_net_class, "net0", machine_net_backend(m), machine_net_configure, err);
+	return make_networked(m, machine_net_class(m), "net0", machine_net_backend(m),
+		machine_net_configure, err);
 }
 
 static int make_vsock(struct machine *m, struct err *err)

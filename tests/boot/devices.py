@@ -4,7 +4,7 @@
     devices.py STRATA cloud|generic ENGINE CPUS SECONDS messages|wires virtio|nvme|ahci
 
 Messages: interrupts as devices like them; wires: the kernel is told not to use messages. The last is what the disks are; the
-network and the source of entropy are virtio's.
+network is virtio's, with ahci an e1000.
 
 Skips (77) where the kernel cannot be had or the host cannot run the engine.
 """
@@ -22,7 +22,7 @@ import guest
 
 # What the disks are called, and the drivers that are not for all machines.
 KINDS = {"virtio": (["vda", "vdb"], ["virtio_blk"]), "nvme": (["nvme0n1", "nvme1n1"], ["nvme"]),
-         "ahci": (["sda", "sdb"], ["ahci", "sd_mod"])}
+         "ahci": (["sda", "sdb"], ["ahci", "sd_mod", "e1000"])}
 MODULES = ["virtio_pci", "virtio-rng", "virtio_net"]
 MIB = 1 << 20
 
@@ -101,7 +101,7 @@ def main():
     command = [strata, "run", "--engine", engine, "--kernel", kernel, "--initrd", initrd, "--memory", "512M", "--cpus", cpus,
                "--no-reboot", "--log", "guest", "--disk", f"{work.name}/first,format=raw,bus={kind},serial=strata-0001",
                "--disk", f"{work.name}/second,format=raw,bus={kind},readonly{',packed' if kind == 'virtio' else ''}",
-               "--net", f"user,forward=tcp:127.0.0.1:{port}:7777", "--append",
+               "--net", f"user,model={'e1000' if kind == 'ahci' else 'virtio'},forward=tcp:127.0.0.1:{port}:7777", "--append",
                f"console=ttyS0 panic=-1 {nomsi}strata.run=sh%20/devices.sh%20{interrupts}%20{'%20'.join(names)}%20{sums}%20{server.port}"]
     problems = []
     with guest.Guest(command, float(seconds)) as machine:

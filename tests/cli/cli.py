@@ -176,6 +176,13 @@ def initrd_larger_than_memory_is_refused():
 # Ends
 
 
+def networks_are_made_or_refused():
+    options = "run", "--engine", "interpret", "--kernel", image(sectors.exits_with(3)), "--memory", "2M"
+    expect(strata(*options, "--net", "user,model=e1000,mac=52:54:00:12:34:57").returncode, 7)
+    one_line(strata(*options, "--net", "user,model=ne2000"), 2, "--net", "model=ne2000", "virtio or e1000")
+    one_line(strata(*options, "--net", "user,model=e1000,packed"), 2, "--net", "packed is for model=virtio")
+
+
 def disks_are_opened_or_refused():
     kernel, disk = image(sectors.exits_with(3)), image(bytes(1 << 20), "disk")
     options = ["run", "--engine", "interpret", "--memory", "16M", "--kernel", kernel]
@@ -449,6 +456,7 @@ CASES = [
     image_that_is_none_is_refused,
     initrd_larger_than_memory_is_refused,
     disks_are_opened_or_refused,
+    networks_are_made_or_refused,
     exit_code_is_odd,
     power_off_is_success,
     reset_ends_with_no_reboot,

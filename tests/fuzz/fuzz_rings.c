@@ -6,6 +6,7 @@
  * guest memory.
  */
 #include "device/ahci/ahci.h"
+#include "device/e1000/e1000.h"
 #include "device/nvme/nvme.h"
 #include "fuzz_world.h"
 
@@ -189,6 +190,71 @@ static void ahci_recover(struct world *w, struct input *in)
 	set(w, 0x118, 4, 0x11);
 }
 
+/* ---- e1000: a ring in each direction ---- */
+
+#define E1000_RX    0x4000ull
+#define E1000_TX    0x5000ull
+#define E1000_COUNT 16u
+
+static void e1000_start(struct world *w)
+{
+	map_bars(w);
+	set(w, 0, 4, BIT(26));
+	for (unsigned i = 0; i < E1000_COUNT; i++) {
+		u64 at = BUFFERS + 0x800 * i;
+
+		poke(w, E1000_RX + 16 * i, &at, 8);
+	}
+	set(w, 0x2800, 4, E1000_RX);
+	set(w, 0x2808, 4, E1000_COUNT * 16);
+	set(w, 0x2818, 4, E1000_COUNT - 1);
+	set(w, 0x3800, 4, E1000_TX);
+	set(w, 0x3808, 4, E1000_COUNT * 16);
+	set(w, 0x100, 4, 0x0000803a);
+	set(w, 0x400, 4, 2);
+}
+
+static void e1000_send(struct world *w, struct input *in)
+{
+	unsigned i = take8(in) % E1000_COUNT;
+	u8 desc[16] = { 0 }, kind = take8(in);
+
+	if (kind < 64) { /* a context */
+		for (unsigned n = 0; n < 8; n++)
+			desc[n] = take8(in) & 0x3f;
+		put_le32(desc + 8, 0x20000000 | (u32)(take8(in) & 3) << 24);
+		desc[13] = take8(in) & 0x7f;
+		put_le16(desc + 14, (u16)take(in, 2));
+	} else {
+		put_le64(desc, address(in));
+		put_le32(desc + 8, (u32)take(in, 2) | (kind & 1 ? 0x20100000 : take8(in) << 16) |
+					   (u32)(take8(in) & 0x5f) << 24);
+		put_le32(desc + 12, (u32)take(in, 4));
+	}
+	poke(w, E1000_TX + 16 * i, desc, sizeof(desc));
+	if (kind & 2)
+		set(w, 0x3818, 4, (i + 1) % E1000_COUNT);
+}
+
+static void e1000_receive(struct world *w, struct input *in)
+{
+	u8 frame[2100] = { 0x52, 0x54, 0x00, 0x12, 0x34, 0x56 };
+	size_t len = take(in, 2) % sizeof(frame);
+
+	frame[0] = (u8)(frame[0] ^ (take8(in) & 1));
+	frame[12] = take8(in) & 1 ? 0x81 : 0x08;
+	must(w->dev->class->input(w->dev, frame, len) <= len, "took more than given");
+	set(w, 0x2818, 4, take8(in) % (E1000_COUNT + 1));
+}
+
+static void e1000_register(struct world *w, struct input *in)
+{
+	static const u16 at[] = { 0x0, 0x10, 0x14, 0x20, 0x38, 0xc8, 0x100, 0x400, 0x2800, 0x2808,
+		0x2810, 0x2818, 0x3808, 0x3810, 0x3818, 0x5000, 0x5400, 0x5404 };
+
+	set(w, at[take8(in) % ARRAY_LEN(at)], 4, (u32)take(in, 4));
+}
+
 /* ---- what all have ---- */
 
 static const struct subject {
@@ -200,6 +266,8 @@ static const struct subject {
 	{ &nvme_class, 0x40, nvme_start, { nvme_command, nvme_command, nvme_list, nvme_ring } },
 	{ &ahci_class, 0x200, ahci_start,
 		{ ahci_command, ahci_command, ahci_issue, ahci_recover } },
+	{ &e1000_class, 0x6000, e1000_start,
+		{ e1000_send, e1000_send, e1000_receive, e1000_register } },
 };
 
 static void op_poke(struct world *w, struct input *in)
