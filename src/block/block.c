@@ -33,8 +33,11 @@ struct block {
 	struct block_options options;
 	struct io *io;
 	int event;
-	bool guarded;	    /* see changes_format() */
-	unsigned under_way; /* the caller's lock guards it */
+	bool guarded;		       /* see changes_format() */
+	unsigned under_way;	       /* the caller's lock guards these, up to the next one */
+	struct block_request *waiting; /* for room */
+	unsigned waits, stuck;
+	bool last_try;
 	pthread_mutex_t format_lock;
 	_Atomic int sync_error; /* of the first flush that failed */
 	pthread_t worker;
@@ -422,19 +425,12 @@ static int request_check(const struct block *b, const struct block_request *r)
 	return r->op != BLOCK_READ && !b->top->writable ? -EPERM : 0;
 }
 
-void block_submit(struct block *b, struct block_request *r)
+static void begin(struct block *b, struct block_request *r)
 {
-	int rc = request_check(b, r);
 	bool fast = false;
 
-	b->under_way++;
-	r->block = b;
 	r->parts = NULL;
 	r->rc = 0;
-	if (rc || (!r->len && r->op != BLOCK_FLUSH)) {
-		ended(b, r, rc);
-		return;
-	}
 	if (!pthread_mutex_trylock(&b->format_lock)) {
 		fast = try_fast(b, r, false);
 		pthread_mutex_unlock(&b->format_lock);
@@ -443,8 +439,53 @@ void block_submit(struct block *b, struct block_request *r)
 		to_worker(b, r);
 }
 
+void block_submit(struct block *b, struct block_request *r)
+{
+	int rc = request_check(b, r);
+
+	b->under_way++;
+	r->block = b;
+	r->stuck = false;
+	if (rc || (!r->len && r->op != BLOCK_FLUSH))
+		ended(b, r, rc);
+	else
+		begin(b, r);
+}
+
 void block_kick(struct block *b) { io_kick(b->io); }
 int block_event(const struct block *b) { return b->event; }
+
+/* Kept for want of room: true. */
+static bool keep(struct block *b, struct block_request *r)
+{
+	bool was = r->stuck;
+
+	r->stuck = b->options.wait_for_room && !b->last_try && may_try_again(r->rc);
+	b->stuck += (unsigned)r->stuck - was;
+	if (!r->stuck)
+		return false;
+	r->next = b->waiting;
+	b->waiting = r;
+	b->waits++;
+	return true;
+}
+
+unsigned block_stuck(const struct block *b) { return b->stuck; }
+
+void block_retry(struct block *b)
+{
+	struct block_request *r = b->waiting;
+
+	b->waiting = NULL;
+	b->waits = 0;
+	while (r) {
+		struct block_request *next = r->next;
+
+		begin(b, r);
+		r = next;
+	}
+	io_kick(b->io);
+}
 
 void block_reap(struct block *b)
 {
@@ -458,8 +499,10 @@ void block_reap(struct block *b)
 	while (r) {
 		struct block_request *next = r->next;
 
-		b->under_way--;
-		r->done(r, r->rc);
+		if (!keep(b, r)) {
+			b->under_way--;
+			r->done(r, r->rc);
+		}
 		r = next;
 	}
 }
@@ -475,8 +518,14 @@ static void wait_and_reap(struct block *b)
 
 void block_drain(struct block *b)
 {
-	while (b->under_way)
+	while (b->under_way) {
+		if (b->waits == b->under_way) {
+			b->last_try = true;
+			block_retry(b);
+		}
 		wait_and_reap(b);
+	}
+	b->last_try = false;
 }
 
 struct block_info block_info(const struct block *b)

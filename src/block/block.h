@@ -20,8 +20,13 @@
  * done, and, whatever the cache mode, the end of this process. A flush that failed once fails for
  * ever: nobody knows what was lost.
  *
- * Errors: done() gets 0 or -errno. -ENOSPC: the host's disk is full; nothing was lost but this
- * request, which may be submitted again. -EINVAL: offset or length, -EPERM: read-only, -EIO.
+ * Errors: done() gets 0 or -errno. -ENOSPC, -EDQUOT, -EFBIG: the host has no room; nothing was lost
+ * but this request, which may be submitted again. -EINVAL: offset or length, -EPERM: read-only,
+ * -EIO.
+ *
+ * Room. With `wait_for_room` such requests are not done, but stuck: after block_reap() the owner
+ * looks at block_stuck(), and now and then calls block_retry(), until it is 0. Only block_drain(),
+ * which must not wait for ever, tries once more and lets what is still stuck fail.
  */
 #pragma once
 #include "base/err.h"
@@ -54,6 +59,7 @@ struct block_request {
 	struct io_op single, *parts;
 	unsigned left;
 	int rc;
+	bool stuck;
 };
 
 enum block_cache {
@@ -73,6 +79,7 @@ struct block_options {
 	bool no_lock;	 /* look only: somebody else may be writing */
 	bool no_backing; /* this file alone; what it does not have reads as zeroes */
 	bool no_repair;	 /* open it as it is, even if nobody closed it properly */
+	bool wait_for_room;
 };
 
 struct block_info {
@@ -95,7 +102,9 @@ void block_submit(struct block *b, struct block_request *r);
 void block_kick(struct block *b); /* submitted requests begin now at the latest */
 int block_event(const struct block *b);
 void block_reap(struct block *b);
-void block_drain(struct block *b); /* reaps until nothing is under way */
+void block_drain(struct block *b);	     /* reaps until nothing is under way */
+unsigned block_stuck(const struct block *b); /* requests, those that are tried again included */
+void block_retry(struct block *b);
 
 /* For callers that have nothing else to do: submit, wait, 0 or -errno. */
 NODISCARD int block_run(struct block *b, struct block_request *r);

@@ -27,7 +27,10 @@ int disk_open(struct machine *m, struct err *err)
 		struct machine_disk *d = &m->disks[i];
 
 		d->machine = m;
-		if (block_open(&d->block, c->path, &c->options, err))
+		struct block_options options = c->options;
+
+		options.wait_for_room = true;
+		if (block_open(&d->block, c->path, &options, err))
 			return err_wrap(err, "disk %u", i);
 		m->disk_count++;
 	}
@@ -105,6 +108,21 @@ static void ready(void *ctx)
 	pthread_mutex_lock(&d->machine->lock);
 	block_reap(d->block);
 	pthread_mutex_unlock(&d->machine->lock);
+	pause_look(d->machine);
+}
+
+const char *disk_stuck(const struct machine *m)
+{
+	for (unsigned i = 0; i < m->disk_count; i++)
+		if (block_stuck(m->disks[i].block))
+			return m->config.disks[i].path;
+	return NULL;
+}
+
+void disk_retry(struct machine *m)
+{
+	for (unsigned i = 0; i < m->disk_count; i++)
+		block_retry(m->disks[i].block);
 }
 
 int disk_listen(struct machine *m, struct err *err)

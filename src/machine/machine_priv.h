@@ -89,7 +89,11 @@ struct machine {
 	enum machine_phase phase;
 	unsigned running; /* vcpus between the gate and the next park */
 	bool reset_asked;
+	bool full; /* guest code is held until the host has room for its disks */
 	struct machine_result result;
+
+	bool paused; /* the main thread's own: full, and the clock stands */
+	u64 paused_tsc;
 
 	int timer_fd, wake_fd;
 	struct loop *loop; /* while machine_run() */
@@ -118,6 +122,14 @@ NODISCARD int disk_configure(struct machine *m, unsigned i, struct device *d, st
 NODISCARD int disk_listen(struct machine *m, struct err *err); /* m->loop */
 void disk_unlisten(struct machine *m);
 void disk_drain(struct machine *m); /* lock held: no request is under way */
+/* Lock held: the image of a disk for whose requests the host has no room; NULL: there is none. */
+const char *disk_stuck(const struct machine *m);
+void disk_retry(struct machine *m); /* lock held */
+
+/* pause.c: the main thread's. */
+void pause_look(struct machine *m);   /* requests have ended: the machine pauses, or goes on */
+void pause_retry(struct machine *m);  /* the timer while it is paused */
+void pause_forget(struct machine *m); /* a reset: nothing is stuck any more */
 
 /* net.c: the network, when there is one. */
 const struct net_ops *machine_net_backend(const struct machine *m); /* ctx: the machine */
@@ -170,3 +182,6 @@ NODISCARD int load_guest(struct machine *m, struct err *err); /* power-on and re
 
 /* run.c */
 void run_ask_reset(struct machine *m); /* any thread */
+void run_hold(struct machine *m);      /* main thread: no guest code until run_release() */
+void run_release(struct machine *m);
+NODISCARD int run_wait_held(struct machine *m);

@@ -10,6 +10,7 @@
  *   machine_run()      HOLD -> RUN
  *   ask (any thread)   RUN -> HOLD, wakes the main thread
  *   on_wake, reset     (all parked) reload, HOLD -> RUN
+ *   run_hold, _release (main thread) RUN -> HOLD -> RUN: a pause
  *   on_wake, end       HOLD -> QUIT, threads return
  *
  * A vcpu clears ATTN_STOP at the gate, with the gate's lock held and the phase being RUN; askers
@@ -208,11 +209,31 @@ static void reset(struct machine *m)
 		machine_end(m, MACHINE_ERROR, 0, err.text);
 		return;
 	}
-	console_release(&m->console, false);
-
+	pause_forget(m);
 	pthread_mutex_lock(&m->gate);
 	m->reset_asked = false;
-	if (m->result.why == MACHINE_RUNS)
+	pthread_mutex_unlock(&m->gate);
+	run_release(m);
+}
+
+void run_hold(struct machine *m)
+{
+	pthread_mutex_lock(&m->gate);
+	m->full = true;
+	hold_locked(m);
+	pthread_mutex_unlock(&m->gate);
+	stop_cpus(m);
+}
+
+int run_wait_held(struct machine *m) { return wait_parked(m, PARK_MS_NO_HASTE); }
+
+/* What else holds it, an end or a reset, still does. */
+void run_release(struct machine *m)
+{
+	console_release(&m->console, false);
+	pthread_mutex_lock(&m->gate);
+	m->full = false;
+	if (m->result.why == MACHINE_RUNS && !m->reset_asked)
 		m->phase = PHASE_RUN;
 	pthread_cond_broadcast(&m->gate_changed);
 	pthread_mutex_unlock(&m->gate);
@@ -241,6 +262,10 @@ static void on_timer(void *ctx)
 	struct machine *m = ctx;
 
 	fd_timer_clear(m->timer_fd);
+	if (m->paused) {
+		pause_retry(m);
+		return;
+	}
 	pthread_mutex_lock(&m->lock);
 	u64 next = clock_run(&m->clock);
 	u64 now = clock_now(&m->clock);

@@ -5,6 +5,7 @@
 #include "block/format.h"
 #include "image_file.h"
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -451,6 +452,75 @@ static void what_nobody_closed_is_put_right_when_opened(void **state)
 }
 
 /* A limit to the size of files stands for a full disk. */
+static void note_end(struct block_request *r, int rc) { *(int *)r->ctx = rc; }
+
+static void reap_once(struct block *b)
+{
+	struct pollfd p = { .fd = block_event(b), .events = POLLIN };
+
+	block_kick(b);
+	assert_int_equal(poll(&p, 1, 60000), 1);
+	block_reap(b);
+}
+
+/* Kept while the host is full, done when it no longer is; who drains does not wait for that. */
+static void requests_wait_for_room(void **state)
+{
+	static const char *const kinds[] = { "qcow2", "raw" };
+	struct rlimit full, usual;
+
+	signal(SIGXFSZ, SIG_IGN);
+	for (unsigned i = 0; i < ARRAY_LEN(kinds); i++) {
+		const char *path = image_path("room");
+		struct block_options options = { .format = kinds[i], .wait_for_room = true };
+		static u8 data[64 * KiB], found[64 * KiB];
+		struct iovec v = { data, sizeof(data) };
+		int ends[2] = { 1, 1 };
+		struct block_request r[2];
+
+		if (image_shell("qemu-img create -q -f %s %s 16M", kinds[i], path))
+			skip();
+		struct block *b = image_open(path, &options);
+
+		image_pattern(data, sizeof(data), 0, 7);
+		assert_int_equal(getrlimit(RLIMIT_FSIZE, &usual), 0);
+		full = (struct rlimit){ 64 * KiB, usual.rlim_max };
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &full), 0);
+		for (unsigned n = 0; n < 2; n++) {
+			r[n] = (struct block_request){ .op = BLOCK_WRITE,
+				.offset = (8 + n) * MiB,
+				.len = sizeof(data),
+				.iov = &v,
+				.iovcnt = 1,
+				.done = note_end,
+				.ctx = &ends[n] };
+			block_submit(b, &r[n]);
+			while (block_stuck(b) < n + 1)
+				reap_once(b);
+		}
+		block_retry(b);
+		reap_once(b);
+		assert_int_equal(block_stuck(b), 2);
+		assert_int_equal(ends[0], 1);
+		setrlimit(RLIMIT_FSIZE, &usual);
+		block_retry(b);
+		while (block_stuck(b))
+			reap_once(b);
+		assert_int_equal(ends[0], 0);
+		assert_int_equal(ends[1], 0);
+		assert_int_equal(block_read(b, 9 * MiB, found, sizeof(found)), 0);
+		assert_memory_equal(found, data, sizeof(data));
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &full), 0);
+		r[0].offset = 12 * MiB;
+		block_submit(b, &r[0]);
+		block_drain(b);
+		assert_int_equal(ends[0], -EFBIG);
+		assert_int_equal(block_stuck(b), 0);
+		setrlimit(RLIMIT_FSIZE, &usual);
+		image_close(b);
+	}
+}
+
 static void a_write_that_the_host_has_no_room_for_fails_and_nothing_else(void **state)
 {
 	const char *path = image_path("full.qcow2");
@@ -640,6 +710,7 @@ int main(void)
 		cmocka_unit_test(resizing_keeps_what_is_there),
 		cmocka_unit_test(damaged_headers_are_refused_in_one_line),
 		cmocka_unit_test(a_chain_that_bites_its_tail_is_refused),
+		cmocka_unit_test(requests_wait_for_room),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, image_cleanup);
