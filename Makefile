@@ -56,6 +56,7 @@ bench: build
 	@bench/boot --engines $(ENGINES) --json build/bench-boot.json
 	@bench/workloads --engines $(ENGINES) --json build/bench-workloads.json
 	@bench/workloads --gains
+	@bench/io --json build/bench-io.json
 
 bench-quick: build
 	@tools/deps build run
