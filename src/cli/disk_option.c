@@ -10,7 +10,7 @@ enum kind { TEXT, CHOICE, SWITCH, NUMBER };
 
 #define AT(member) offsetof(struct machine_disk_config, member)
 
-static const char *const buses[] = { "virtio", "nvme", "ahci", NULL };
+static const char *const buses[] = { "virtio", "nvme", "ahci", "ide", NULL };
 
 static const struct row {
 	const char *name, *doc;
@@ -21,7 +21,7 @@ static const struct row {
 } rows[] = {
 	{ "format", "of the image: raw or qcow2; otherwise what the file looks like", TEXT,
 		AT(options.format) },
-	{ "bus", "where the guest finds it: virtio (default), nvme or ahci", CHOICE, AT(bus),
+	{ "bus", "where the guest finds it: virtio (default), nvme, ahci or ide", CHOICE, AT(bus),
 		buses },
 	{ "cache", "writeback (default), none, writethrough or unsafe", CHOICE, AT(options.cache),
 		block_cache_names },
@@ -124,7 +124,7 @@ static int parse(const char *text, struct machine_disk_config *d, struct err *er
 		return err_set(err, -EINVAL, "serial=%.40s: longer than 20 characters", d->serial);
 	if (d->packed && d->bus != MACHINE_VIRTIO)
 		return err_set(err, -EINVAL, "packed is for bus=virtio; leave it out");
-	if (d->queues && d->bus == MACHINE_AHCI)
+	if (d->queues && (d->bus == MACHINE_AHCI || d->bus == MACHINE_IDE))
 		return err_set(err, -EINVAL, "queues= is for bus=virtio and nvme; leave it out");
 	return 0;
 }
@@ -134,16 +134,43 @@ int disk_option_parse(
 {
 	if (texts->count > MACHINE_DISKS_MAX)
 		return err_set(err, -EINVAL, "more than %d disks", MACHINE_DISKS_MAX);
-	unsigned ahci = 0;
+	unsigned ahci = 0, ide = 0;
 
 	for (unsigned i = 0; i < texts->count; i++) {
 		if (parse(texts->items[i], &disks[i], err))
 			return err_wrap(err, "--disk %.64s", texts->items[i]);
 		ahci += disks[i].bus == MACHINE_AHCI;
+		ide += disks[i].bus == MACHINE_IDE;
 	}
 	if (ahci > MACHINE_AHCI_MAX)
 		return err_set(err, -EINVAL, "more than %d disks with bus=ahci; use virtio or nvme",
 			MACHINE_AHCI_MAX);
+	if (ide > MACHINE_IDE_MAX)
+		return err_set(err, -EINVAL, "more than %d disks with bus=ide; use virtio or nvme",
+			MACHINE_IDE_MAX);
+	return 0;
+}
+
+int disk_option_cdroms(const struct option_list *files, struct machine_disk_config *disks,
+	unsigned *count, struct err *err)
+{
+	unsigned ide = 0;
+
+	for (unsigned i = 0; i < *count; i++)
+		ide += disks[i].bus == MACHINE_IDE;
+	for (unsigned i = 0; i < files->count; i++) {
+		if (*count == MACHINE_DISKS_MAX || ++ide > MACHINE_IDE_MAX)
+			return err_set(err, -EINVAL,
+				"--cdrom %.64s: no room: at most %d disks and CD-ROM drives, %d "
+				"with bus=ide",
+				files->items[i], MACHINE_DISKS_MAX, MACHINE_IDE_MAX);
+		disks[(*count)++] = (struct machine_disk_config){
+			.path = strdup(files->items[i]),
+			.options = { .format = strdup("raw"), .readonly = true },
+			.bus = MACHINE_IDE,
+			.cdrom = true,
+		};
+	}
 	return 0;
 }
 

@@ -31,7 +31,7 @@ struct values {
 	const char *engine, *kernel, *initrd, *append, *firmware, *trace, *translate, *kvm, *net,
 		*vsock, *pin;
 	u64 memory, cpus, timeout_ns;
-	struct option_list disks;
+	struct option_list disks, cdroms;
 	unsigned log;
 	bool no_reboot, no_sandbox, stats;
 };
@@ -278,7 +278,9 @@ static int run(const void *values)
 		err_wrap(&err, "run");
 		return fail(&err, err.code == -EINVAL ? CLI_USAGE : CLI_FAILED);
 	}
+	unsigned disk_count = v->disks.count;
 	if (disk_option_parse(&v->disks, disks, &err) ||
+		disk_option_cdroms(&v->cdroms, disks, &disk_count, &err) ||
 		net_option_parse(v->net, &net, &network, &err) ||
 		vsock_option_parse(v->vsock, &vsock, &sockets, &err) ||
 		(v->pin && pin_option_parse(v->pin, (unsigned)v->cpus, pins, &err))) {
@@ -286,7 +288,7 @@ static int run(const void *values)
 		status = fail(&err, CLI_USAGE);
 	} else {
 		status = run_with(v, &(struct machine_config){ .disks = disks,
-					     .disk_count = v->disks.count,
+					     .disk_count = disk_count,
 					     .pins = v->pin ? pins : NULL,
 					     .firmware = firmware,
 					     .net = network ? &net.config : NULL,
@@ -325,6 +327,8 @@ static const struct option_row options[] = {
 	{ "disk", "FILE[,NAME=VALUE...]",
 		"a disk image; several, in this order, with these options:", OPTION_LIST, AT(disks),
 		.more = disk_option_help },
+	{ "cdrom", "FILE", "a disc's image in a CD-ROM drive; several, each in its own",
+		OPTION_LIST, AT(cdroms) },
 	{ "net", "KIND[,NAME=VALUE...]", "a network:", OPTION_TEXT, AT(net),
 		.more = net_option_help },
 	{ "vsock", "PATH[,cid=N]",

@@ -5,6 +5,7 @@
 #include "device/device.h"
 #include "device/e1000/e1000.h"
 #include "device/firmware/fw_cfg.h"
+#include "device/ide/ide.h"
 #include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
 #include "device/nvme/nvme.h"
@@ -29,6 +30,7 @@ const struct device_class *const device_classes[] = {
 	&hpet_class,
 	&q35_class,
 	&fw_cfg_class,
+	&ide_class,
 	&virtio_rng_class,
 	&virtio_blk_class,
 	&virtio_net_class,

@@ -7,6 +7,7 @@
  */
 #include "base/log.h"
 #include "device/ahci/ahci.h"
+#include "device/ide/ide.h"
 #include "device/nvme/nvme.h"
 #include "device/virtio/blk.h"
 #include "machine/machine_priv.h"
@@ -53,6 +54,7 @@ const struct device_class *disk_class(const struct machine *m, unsigned i)
 	case MACHINE_VIRTIO: return &virtio_blk_class;
 	case MACHINE_NVME: return &nvme_class;
 	case MACHINE_AHCI: return &ahci_class;
+	case MACHINE_IDE: return &ide_class;
 	}
 	return NULL;
 }
@@ -96,6 +98,53 @@ int disk_configure_ahci(struct machine *m, struct device *d, struct err *err)
 		snprintf(name, sizeof(name), "disk%u", i);
 		snprintf(prop, sizeof(prop), "serial%u", port++);
 		if (device_set(d, prop, c->serial ? c->serial : name, err))
+			return err->code;
+	}
+	return 0;
+}
+
+_Static_assert(MACHINE_IDE_MAX == IDE_DRIVES, "drives");
+
+/* Disks take the first drives in the order of the command line. CD-ROM drives do, too, but begin
+ * on the secondary channel, where there is room. */
+unsigned disk_ide(const struct machine *m, unsigned at[MACHINE_IDE_MAX])
+{
+	static const u8 order[2][MACHINE_IDE_MAX] = { { 0, 1, 2, 3 }, { 2, 3, 1, 0 } };
+	unsigned count = 0;
+
+	for (unsigned n = 0; n < MACHINE_IDE_MAX; n++)
+		at[n] = MACHINE_DISKS_MAX;
+	for (unsigned i = 0; i < 2 * m->disk_count; i++) {
+		unsigned disk = i % m->disk_count, cd = i / m->disk_count, n = 0;
+		const struct machine_disk_config *c = &m->config.disks[disk];
+
+		if (c->bus != MACHINE_IDE || c->cdrom != cd)
+			continue;
+		while (n < MACHINE_IDE_MAX && at[order[cd][n]] != MACHINE_DISKS_MAX)
+			n++;
+		if (n == MACHINE_IDE_MAX)
+			continue;
+		at[order[cd][n]] = disk;
+		count++;
+	}
+	return count;
+}
+
+int disk_configure_ide(
+	struct machine *m, const unsigned at[MACHINE_IDE_MAX], struct device *d, struct err *err)
+{
+	for (unsigned n = 0; n < MACHINE_IDE_MAX; n++) {
+		const struct machine_disk_config *c = &m->config.disks[at[n]];
+		char name[16], prop[16];
+
+		if (at[n] == MACHINE_DISKS_MAX)
+			continue;
+		snprintf(name, sizeof(name), "disk%u", at[n]);
+		snprintf(prop, sizeof(prop), "serial%u", n);
+		if (device_set(d, prop, c->serial ? c->serial : name, err))
+			return err->code;
+		snprintf(prop, sizeof(prop), "cd%u", n);
+		if (device_set(d, prop, c->cdrom ? "on" : "off", err))
 			return err->code;
 	}
 	return 0;

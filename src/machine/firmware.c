@@ -136,18 +136,54 @@ static unsigned slot_of(const struct machine *m, const char *name)
 	return slot;
 }
 
-/* Open Firmware paths, a line each, the first choice first. */
+/* Which of the disks with this one's bus it is. */
+static unsigned nth(const struct machine *m, unsigned disk)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < disk; i++)
+		n += m->config.disks[i].bus == m->config.disks[disk].bus;
+	return n;
+}
+
+/* Its Open Firmware path; how long it is. */
+static int boot_path(const struct machine *m, unsigned disk, char *to, size_t size)
+{
+	unsigned drives[MACHINE_IDE_MAX], n = 0;
+	char name[16];
+
+	snprintf(name, sizeof(name), "disk%u", disk);
+	switch ((enum machine_bus)m->config.disks[disk].bus) {
+	case MACHINE_VIRTIO:
+	case MACHINE_NVME:
+		return snprintf(to, size, "/pci@i0cf8/scsi@%x/disk@0,0", slot_of(m, name));
+	case MACHINE_AHCI:
+		return snprintf(to, size, "/pci@i0cf8/pci@%x/drive@%x/disk@0", slot_of(m, "ahci"),
+			nth(m, disk));
+	case MACHINE_IDE:
+		disk_ide(m, drives);
+		while (n < MACHINE_IDE_MAX - 1 && drives[n] != disk)
+			n++;
+		return snprintf(to, size, "/pci@i0cf8/ide@%x/drive@%x/disk@%x", slot_of(m, "ide"),
+			n / 2, n % 2);
+	}
+	return 0;
+}
+
+/* A line each, the first choice first: disks as the command line has them, then CD-ROM drives. */
 static int add_boot_order(struct machine *m, struct err *err)
 {
 	char text[64 * MACHINE_DISKS_MAX] = "";
 	size_t len = 0;
 
-	for (unsigned i = 0; i < m->disk_count; i++) {
-		char name[16];
+	for (unsigned i = 0; i < 2 * m->disk_count; i++) {
+		unsigned disk = i % m->disk_count, cd = i / m->disk_count;
 
-		snprintf(name, sizeof(name), "disk%u", i);
-		len += (size_t)snprintf(text + len, sizeof(text) - len,
-			"%s/pci@i0cf8/scsi@%x/disk@0,0", len ? "\n" : "", slot_of(m, name));
+		if (m->config.disks[disk].cdrom != cd)
+			continue;
+		if (len)
+			text[len++] = '\n';
+		len += (size_t)boot_path(m, disk, text + len, sizeof(text) - len);
 	}
 	return fw_cfg_file(m->fw_cfg, "bootorder", text, len + 1, err);
 }

@@ -35,11 +35,12 @@
 #define MACHINE_DISKS_MAX	8
 #define MACHINE_DISK_QUEUES_MAX 8
 #define MACHINE_AHCI_MAX	6 /* disks with that bus */
+#define MACHINE_IDE_MAX		4 /* the same, and CD-ROM drives */
 #define MACHINE_NET_QUEUES_MAX	4
 
 struct machine;
 
-enum machine_bus { MACHINE_VIRTIO, MACHINE_NVME, MACHINE_AHCI };
+enum machine_bus { MACHINE_VIRTIO, MACHINE_NVME, MACHINE_AHCI, MACHINE_IDE };
 
 /* Strings are borrowed until machine_free(). */
 struct machine_disk_config {
@@ -49,6 +50,7 @@ struct machine_disk_config {
 	const char *serial; /* NULL: none */
 	unsigned queues;    /* 0: one for each processor */
 	bool packed;	    /* virtio only */
+	bool cdrom;	    /* with MACHINE_IDE */
 };
 
 enum machine_nic { MACHINE_NIC_VIRTIO, MACHINE_NIC_E1000 };

@@ -118,6 +118,10 @@ const struct device_class *disk_class(const struct machine *m, unsigned i);
 /* The disks on the AHCI adapter; how many. */
 unsigned disk_ahci(struct machine *m, void *at[MACHINE_AHCI_MAX]);
 NODISCARD int disk_configure_ahci(struct machine *m, struct device *d, struct err *err);
+/* Which disks are the IDE controller's drives; MACHINE_DISKS_MAX: none. How many there are. */
+unsigned disk_ide(const struct machine *m, unsigned at[MACHINE_IDE_MAX]);
+NODISCARD int disk_configure_ide(
+	struct machine *m, const unsigned at[MACHINE_IDE_MAX], struct device *d, struct err *err);
 NODISCARD int disk_configure(struct machine *m, unsigned i, struct device *d, struct err *err);
 NODISCARD int disk_listen(struct machine *m, struct err *err); /* m->loop */
 void disk_unlisten(struct machine *m);

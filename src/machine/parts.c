@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "device/ahci/ahci.h"
 #include "device/firmware/fw_cfg.h"
+#include "device/ide/ide.h"
 #include "device/legacy/acpi_pm.h"
 #include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
@@ -230,6 +231,31 @@ static int make_ahci(struct machine *m, struct err *err)
 	return disk_configure_ahci(m, p->device, err);
 }
 
+static const struct machine_place ide_place = { &ide_class, "ide",
+	.wires = { ISA(0, 14), ISA(1, 15) } };
+
+static int make_ide(struct machine *m, struct err *err)
+{
+	struct machine_part *p = new_part(m, &ide_place);
+	struct device_env env = common_env(m);
+	unsigned at[MACHINE_IDE_MAX];
+
+	if (!disk_ide(m, at))
+		return 0;
+	connect(p, &env);
+	env.disk = &disk_backend;
+	for (unsigned n = 0; n < MACHINE_IDE_MAX; n++)
+		if (at[n] != MACHINE_DISKS_MAX)
+			*(n ? &env.disk_more[n - 1] : &env.disk_ctx) = m->disks[at[n]].block;
+	p->device = device_new(ide_place.class, ide_place.name, &env, err);
+	if (!p->device)
+		return err->code;
+	m->part_count++;
+	if (disk_configure_ide(m, at, p->device, err))
+		return err->code;
+	return device_attach(p->device, &m->bus, err);
+}
+
 /* A device whose backend has a thread that runs already. */
 static int make_networked(struct machine *m, const struct device_class *class, const char *name,
 	const struct net_ops *ops,
@@ -283,9 +309,10 @@ int parts_make(struct machine *m, struct err *err)
 		if (wanted(m, &places[i]) && make(m, &places[i], err))
 			return err->code;
 	for (unsigned i = 0; i < m->disk_count; i++)
-		if (m->config.disks[i].bus != MACHINE_AHCI && make_disk(m, i, err))
+		if (m->config.disks[i].bus != MACHINE_AHCI &&
+			m->config.disks[i].bus != MACHINE_IDE && make_disk(m, i, err))
 			return err->code;
-	if (make_ahci(m, err))
+	if (make_ahci(m, err) || make_ide(m, err))
 		return err->code;
 	if (m->net && make_nic(m, err))
 		return err->code;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Debian's stock drivers bind to the machine's devices: see devices.sh, which the guest runs.
 
-    devices.py STRATA cloud|generic ENGINE CPUS SECONDS messages|wires virtio|nvme|ahci
+    devices.py STRATA cloud|generic ENGINE CPUS SECONDS messages|wires virtio|nvme|ahci|ide
 
 Messages: interrupts as devices like them; wires: the kernel is told not to use messages. The last is what the disks are; the
 network is virtio's, with ahci an e1000.
@@ -22,7 +22,8 @@ import guest
 
 # What the disks are called, and the drivers that are not for all machines.
 KINDS = {"virtio": (["vda", "vdb"], ["virtio_blk"]), "nvme": (["nvme0n1", "nvme1n1"], ["nvme"]),
-         "ahci": (["sda", "sdb"], ["ahci", "sd_mod", "e1000"])}
+         "ahci": (["sda", "sdb"], ["ahci", "sd_mod", "e1000"]),
+         "ide": (["sda", "sdb"], ["ata_piix", "sd_mod", "sr_mod"])}
 MODULES = ["virtio_pci", "virtio-rng", "virtio_net"]
 MIB = 1 << 20
 
@@ -103,6 +104,10 @@ def main():
                "--disk", f"{work.name}/second,format=raw,bus={kind},readonly{',packed' if kind == 'virtio' else ''}",
                "--net", f"user,model={'e1000' if kind == 'ahci' else 'virtio'},forward=tcp:127.0.0.1:{port}:7777", "--append",
                f"console=ttyS0 panic=-1 {nomsi}strata.run=sh%20/devices.sh%20{interrupts}%20{'%20'.join(names)}%20{sums}%20{server.port}"]
+    if kind == "ide":
+        disc = Path(work.name) / "disc"
+        disc.write_bytes(contents["second"])
+        command += ["--cdrom", str(disc)]
     problems = []
     with guest.Guest(command, float(seconds)) as machine:
         try:

@@ -21,6 +21,9 @@ for module in /modules/*.ko; do
 done
 
 lspci 2>/dev/null
+
+scsi=
+case "$one" in sd*) scsi=yes ;; esac
 [ -d /sys/bus/pci/devices/0000:00:00.0 ] || fail "no host bridge"
 
 # Every function but the bridges has a driver, and messages of its own.
@@ -49,23 +52,30 @@ sum() {
 }
 
 # SCSI disks get their names in the order in which they answer, some time after the driver was loaded.
-if [ "$one" = sda ]; then
+if [ "$scsi" ]; then
 	while ! [ -e /dev/sda ] || ! [ -e /dev/sdb ]; do usleep 10000; done
 	grep -q strata-0001 /sys/block/sda/device/vpd_pg80 || { one=sdb two=sda; }
 fi
 serial=$(cat /sys/block/$one/serial /sys/block/$one/device/serial /sys/block/$one/device/vpd_pg80 2>/dev/null | tr -d " \0\200\024")
 [ "$serial" = strata-0001 ] || fail "serial number $serial"
 [ "$(cat /sys/block/$one/size)" = 131072 ] || fail "size of the first disk: $(cat /sys/block/$one/size)"
-[ "$interrupts" = wires ] || [ "${one#sd}" != "$one" ] || [ "$(ls /sys/block/$one/mq | wc -l)" = "$(nproc)" ] || fail "not a queue for each processor"
+[ "$interrupts" = wires ] || [ "$scsi" ] || [ "$(ls /sys/block/$one/mq | wc -l)" = "$(nproc)" ] || fail "not a queue for each processor"
 [ "$(sum /dev/$one 0 16)" = "$first" ] || fail "the first disk's contents"
 dd if=/dev/$one of=/dev/$one bs=1M count=16 seek=32 conv=fsync 2>/dev/null || fail "cannot write"
 tr '\0' '\377' </dev/zero | dd of=/dev/$one bs=4k count=256 seek=12288 iflag=fullblock oflag=direct 2>/dev/null || fail "cannot write directly"
 echo 3 >/proc/sys/vm/drop_caches
 [ "$(sum /dev/$one 32 16)" = "$first" ] || fail "what was written comes back differently"
 
-[ "${one#sd}" != "$one" ] || [ "$(cat /sys/block/$two/ro)" = 1 ] || fail "the second disk is not read-only"
+[ "$scsi" ] || [ "$(cat /sys/block/$two/ro)" = 1 ] || fail "the second disk is not read-only"
 [ "$(sum /dev/$two 0 8)" = "$second" ] || fail "the second disk's contents"
 dd if=/dev/zero of=/dev/$two bs=4k count=1 conv=fsync 2>/dev/null && fail "the second disk can be written to"
+
+# A disc with the second disk's contents.
+if [ -d /sys/bus/pci/drivers/ata_piix ]; then
+	[ "$(cat /sys/block/sr0/size)" = 16384 ] || fail "size of the disc"
+	[ "$(sum /dev/sr0 0 8)" = "$second" ] || fail "the disc's contents"
+	dd if=/dev/zero of=/dev/sr0 bs=2k count=1 2>/dev/null && fail "the disc can be written to"
+fi
 
 # Many readers at once, each of another part.
 for part in 0 1 2 3 4 5 6 7; do

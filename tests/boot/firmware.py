@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Firmware boots a disk: SeaBIOS finds it, GRUB (tools/make-boot-disk) loads Debian's stock kernel, which runs a command.
 
-    firmware.py STRATA FIRMWARE ENGINE CPUS SECONDS
+    firmware.py STRATA FIRMWARE ENGINE CPUS SECONDS virtio|ide|nvme|ahci|cdrom
 
 Then, but for the slow engine, a machine that resets itself. Skips (77) where the kernel or the firmware cannot be had.
 """
@@ -13,7 +13,7 @@ MEMORY = "512M"
 COMMAND = ("echo%20cpus%20$(nproc)%20sum%20$((6*7));"
            "%20ls%20/sys/firmware/acpi/tables/MCFG%20/sys/firmware/dmi/tables/DMI;"
            "%20grep%20-q%20Strata%20/sys/class/dmi/id/sys_vendor%20&&%20echo%20by%20Strata")
-EXPECTED = ["SeaBIOS (version", "Booting from Hard Disk", "GRUB loads Linux", "/sys/firmware/acpi/tables/MCFG", "/sys/firmware/dmi/tables/DMI",
+EXPECTED = ["SeaBIOS (version", "Booting from ", "GRUB loads Linux", "/sys/firmware/acpi/tables/MCFG", "/sys/firmware/dmi/tables/DMI",
             "by Strata", "exit status 0"]
 MISSING = ["ACPI Error", "ACPI BIOS Error", "ACPI BIOS Warning", "No config space access function"]
 
@@ -30,17 +30,16 @@ def reboots(command, seconds):
     return []
 
 
-def make_disk(name, command):
-    disk = f"{guest.FOLDER}/{name}.disk"
+def make_disk(disk, name, command):
     guest.tool("make-boot-disk", disk, guest.kernel("cloud"), guest.initramfs(name), f"console=ttyS0 panic=-1 strata.run={command}")
-    return disk
-
 
 def main():
-    strata, firmware, engine, cpus, seconds = sys.argv[1:6]
-    name = f"firmware-{firmware}-{engine}"
-    disk = make_disk(name, COMMAND)
-    command = [strata, "run", "--engine", engine, "--firmware", firmware, "--disk", f"{disk},format=raw,readonly",
+    strata, firmware, engine, cpus, seconds, bus = sys.argv[1:7]
+    name = f"firmware-{firmware}-{engine}-{bus}"
+    disk = f"{guest.FOLDER}/{name}.{'iso' if bus == 'cdrom' else 'disk'}"
+    drive = ["--cdrom", disk] if bus == "cdrom" else ["--disk", f"{disk},format=raw,readonly,bus={bus}"]
+    make_disk(disk, name, COMMAND)
+    command = [strata, "run", "--engine", engine, "--firmware", firmware, *drive,
                "--memory", MEMORY, "--cpus", cpus, "--no-reboot"]
     problems = []
     with guest.Guest(command, float(seconds)) as machine:
@@ -64,10 +63,10 @@ def main():
         problems += [f"in the output: {text!r}" for text in MISSING if text in machine.text]
         if problems:
             print(machine.text)
-        elif engine != "interpret":
-            make_disk(name, "reboot%20-f")
+        elif bus == "virtio" and engine != "interpret":
+            make_disk(disk, name, "reboot%20-f")
             problems += reboots(command, float(seconds))
-        print(*problems, f"{firmware} under {engine}, {cpus} cpus: {took:.1f} s", sep="\n")
+        print(*problems, f"{firmware} from {bus} under {engine}, {cpus} cpus: {took:.1f} s", sep="\n")
     sys.exit(1 if problems else 0)
 
 

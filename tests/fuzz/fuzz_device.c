@@ -9,6 +9,7 @@
 #include "device/apic/ioapic.h"
 #include "device/apic/lapic.h"
 #include "device/firmware/fw_cfg.h"
+#include "device/ide/ide.h"
 #include "device/legacy/acpi_pm.h"
 #include "device/legacy/i8042.h"
 #include "device/legacy/i8259.h"
@@ -356,6 +357,7 @@ static void open_bench(struct bench *b, const struct device_class *class)
 		.net = &net,
 		.disk = &disk,
 		.disk_ctx = b,
+		.disk_more = { b },
 		.msi = { on_msi, b },
 		.pci = &b->pci,
 		.slot = PCI_ANY_SLOT,
@@ -371,6 +373,8 @@ static void open_bench(struct bench *b, const struct device_class *class)
 		b->env.lines[i] = (struct irq_line){ on_line, b, i };
 	b->dev = device_new(class, class->name, &b->env, NULL);
 	must(b->dev && !device_attach(b->dev, &b->bus, NULL), "class %s", class->name);
+	if (class == &ide_class) /* the slave is a CD-ROM drive */
+		must(!device_set(b->dev, "cd1", "on", NULL), "cd1");
 	if (class == &fw_cfg_class)
 		must(!fw_cfg_file(b->dev, "file", "content", 7, NULL), "file");
 	if (class == &lapic_class)
