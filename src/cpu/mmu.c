@@ -15,6 +15,14 @@ static void bump(struct mmu *m, unsigned half)
 	m->generation[half] = 1;
 }
 
+static void drop_page(struct mmu *m, u64 at)
+{
+	for (unsigned space = 0; space < MMU_SPACES; space++) {
+		struct mmu_entry *e = &m->table[space][at >> 63][mmu_index(at)];
+		memset(e->tag, 0, sizeof(e->tag));
+	}
+}
+
 /* Entries are not tagged with a PCID: every flush of some PCID's entries drops all non-global ones,
  * which the architecture allows at any time. */
 static void flush_many(struct mmu *m, enum x86_flush kind)
@@ -24,10 +32,27 @@ static void flush_many(struct mmu *m, enum x86_flush kind)
 	bump(m, 0);
 	if (kind == X86_FLUSH_ALL)
 		memset(m->large, 0, sizeof(m->large));
-	if (kind == X86_FLUSH_ALL || m->upper_nonglobal) {
+	if (kind == X86_FLUSH_ALL || mmu_upper_many(m))
 		bump(m, 1);
-		m->upper_nonglobal = false;
-	}
+	for (unsigned i = 0; !mmu_upper_many(m) && i < m->upper_count; i++)
+		drop_page(m, m->upper[i]);
+	m->upper_count = 0;
+}
+
+void mmu_note_upper(struct mmu *m, u64 at, u64 page_size)
+{
+	unsigned i = 0;
+
+	if (page_size > PAGE_SIZE)
+		m->upper_count = MMU_UPPER + 1;
+	if (mmu_upper_many(m))
+		return;
+	while (i < m->upper_count && m->upper[i] != (at & ~PAGE_MASK))
+		i++;
+	if (i < MMU_UPPER)
+		m->upper[i] = at & ~PAGE_MASK;
+	if (i == m->upper_count)
+		m->upper_count++;
 }
 
 void mmu_init(struct mmu *m, struct vcpu *v)
@@ -135,10 +160,7 @@ void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at, unsigned pcid)
 		drop_region(m, at);
 		return;
 	}
-	for (unsigned space = 0; space < MMU_SPACES; space++) {
-		struct mmu_entry *e = &m->table[space][at >> 63][mmu_index(at)];
-		memset(e->tag, 0, sizeof(e->tag));
-	}
+	drop_page(m, at);
 }
 
 static enum mmu_space space_of(const struct mmu *m, unsigned access)
@@ -209,7 +231,7 @@ static int lookup(struct mmu *m, u64 at, unsigned access, struct target *t)
 	if (x.page_size > PAGE_SIZE)
 		note_large(m, at, x.page_size);
 	if (half && !x.global && x86_paging(&cpu->s))
-		m->upper_nonglobal = true;
+		mmu_note_upper(m, at, x.page_size);
 	if (!half && x.global)
 		m->lower_global = true;
 	*e = fresh;

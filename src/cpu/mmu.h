@@ -35,6 +35,7 @@ enum mmu_space { MMU_SYSTEM, MMU_USER, MMU_OPEN, MMU_SPACES };
 enum mmu_kind { MMU_READ, MMU_WRITE, MMU_FETCH, MMU_KINDS };
 
 #define MMU_ENTRIES 512u /* per half of a table; power of two */
+#define MMU_UPPER   32u
 #define MMU_GEN_MAX PAGE_MASK
 
 struct mmu_entry {
@@ -56,9 +57,12 @@ struct mmu {
 	 * map all memory so and programs little, and are the ones whose pages are flushed one by
 	 * one */
 	u64 large[2][64];
-	bool upper_nonglobal; /* the upper half caches a non-global entry */
-	bool lower_global;    /* some entry of the lower half was made from a global page; stays */
-	u64 epoch;	      /* counts flushes: caches keyed by linear address compare it */
+	/* Pages of the upper half that entries were made from which are not global: kernels have a
+	 * few. More than MMU_UPPER: others, too. */
+	u64 upper[MMU_UPPER];
+	unsigned upper_count;
+	bool lower_global; /* some entry of the lower half was made from a global page; stays */
+	u64 epoch;	   /* counts flushes: caches keyed by linear address compare it */
 	u64 fills, flushes;
 	/* Who caches entries of ours; NULL: nobody. `flushed` is the architecture's flush,
 	 * `switched` another CR3 without one: for what is not tagged with a CR3, that is a flush,
@@ -70,6 +74,11 @@ struct mmu {
 };
 
 void mmu_init(struct mmu *m, struct vcpu *v);
+
+/* An entry, or what depends on one, is made from a page of the upper half that is not global. */
+void mmu_note_upper(struct mmu *m, u64 at, u64 page_size);
+/* Are there too many of them to name? */
+static inline bool mmu_upper_many(const struct mmu *m) { return m->upper_count > MMU_UPPER; }
 
 /* After CPL, EFLAGS.AC, CR0, CR3, CR4 or DR7 may have changed. */
 void mmu_refresh(struct mmu *m);

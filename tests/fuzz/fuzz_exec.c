@@ -357,10 +357,12 @@ static void close_bench(struct bench *b)
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
 	struct exec_input in = { data, data + size };
-	struct bench *b = calloc(1, sizeof(*b));
+	/* calloc() does not know what alignment the processor's state needs. */
+	struct bench *b = aligned_alloc(_Alignof(struct bench), sizeof(*b));
 	u64 seed = 0;
 
 	must(b, "no memory");
+	memset(b, 0, sizeof(*b));
 	for (unsigned i = 0; i < 8; i++)
 		seed = seed << 8 | exec_take(&in);
 	open_bench(b, seed);

@@ -253,7 +253,7 @@ static u64 *filter_word(struct translator *t, u64 at, u64 *bit)
 	unsigned h = (unsigned)(page ^ (page >> 12)) & 4095;
 
 	*bit = BIT64(h & 63);
-	return &t->exec_filter[h >> 6];
+	return &t->exec_filter[at >> 63][h >> 6];
 }
 
 static void filter_add(struct translator *t, u64 at)
@@ -337,12 +337,32 @@ static void exec_drop(struct translator *t, unsigned half)
 	}
 	t->cross[half] = NULL;
 	jumps_drop(t, half);
+	memset(t->exec_filter[half], 0, sizeof(t->exec_filter[half]));
 }
 
 static void drop_half(struct translator *t, unsigned half)
 {
 	fast_drop(t, half);
 	exec_drop(t, half);
+}
+
+static void drop_page(struct translator *t, u64 at)
+{
+	for (unsigned space = 0; space < MMU_SPACES; space++)
+		for (unsigned w = 0; w < 2; w++)
+			t->ctx->fast[space][w].neg[fast_index(t, at)] = FAST_INVALID;
+	if (filter_has(t, at))
+		exec_drop(t, (unsigned)(at >> 63));
+}
+
+static void drop_upper_nonglobal(struct translator *t)
+{
+	const struct mmu *m = &t->c->mmu;
+
+	if (mmu_upper_many(m))
+		drop_half(t, 1);
+	for (unsigned i = 0; !mmu_upper_many(m) && i < m->upper_count; i++)
+		drop_page(t, m->upper[i]);
 }
 
 /* Another CR3, whatever was flushed with it. */
@@ -353,22 +373,15 @@ void tcache_switched(void *translator)
 	kernel_window_switched(t);
 	retain_leave(t);
 	drop_half(t, 0);
-	if (t->c->mmu.upper_nonglobal)
-		drop_half(t, 1);
+	drop_upper_nonglobal(t);
 	retain_enter(t);
 }
 
 static void flush_page(struct translator *t, u64 at)
 {
-	unsigned half = (unsigned)(at >> 63);
-
-	for (unsigned space = 0; space < MMU_SPACES; space++)
-		for (unsigned w = 0; w < 2; w++)
-			t->ctx->fast[space][w].neg[fast_index(t, at)] = FAST_INVALID;
 	if (mmu_large(&t->c->mmu, at))
-		fast_drop(t, half);
-	if (filter_has(t, at))
-		exec_drop(t, half);
+		fast_drop(t, (unsigned)(at >> 63));
+	drop_page(t, at);
 }
 
 void tcache_flushed(void *translator, enum x86_flush kind, u64 at, unsigned pcid)
@@ -394,12 +407,10 @@ void tcache_flushed(void *translator, enum x86_flush kind, u64 at, unsigned pcid
 	case X86_FLUSH_ALL:
 		retain_forget(t);
 		drop_half(t, 1);
-		memset(t->exec_filter, 0, sizeof(t->exec_filter));
 		break;
 	}
 	drop_half(t, 0);
-	if (t->c->mmu.upper_nonglobal)
-		drop_half(t, 1);
+	drop_upper_nonglobal(t);
 }
 
 /* ---- blocks ---- */

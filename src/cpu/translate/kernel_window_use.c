@@ -111,6 +111,7 @@ static bool translates(struct translator *t, u64 va, const struct run *r, s64 by
 
 	return x86_translate(cpu, at, ACCESS_READ | ACCESS_SYSTEM, &x) == X86_OK &&
 	       (x.gpa.v & ~PAGE_MASK) == r->gpa.v + (u64)(by * (s64)PAGE_SIZE) &&
+	       (x.global || !(va >> 63) || mmu_upper_many(&t->c->mmu)) &&
 	       (x.dirty && !x86_check_rights(&cpu->s, &x, ACCESS_WRITE | ACCESS_SYSTEM)) ==
 		       r->may_write;
 }
@@ -151,10 +152,13 @@ bool kernel_window_reveal(struct translator *t, u64 at, bool write)
 	r.writable = r.may_write && memory_quiet(p.flags);
 	if (write && !r.writable)
 		return false;
-	if (at >> 63 && !x.global && x86_paging(&cpu->s))
-		m->upper_nonglobal = true;
 	bool large = x.page_size >= LARGE_GROUP * PAGE_SIZE;
 	unsigned group = large ? LARGE_GROUP : SMALL_GROUP;
+	if (at >> 63 && !x.global && x86_paging(&cpu->s)) {
+		mmu_note_upper(m, va, x.page_size);
+		if (!mmu_upper_many(m))
+			group = 1; /* each is to be named */
+	}
 	unsigned before = run_length(t, va, &r, -1, group, large);
 	unsigned after = run_length(t, va, &r, 1, group, large);
 	return kernel_window_show(&t->kernel, va - ((u64)before << PAGE_SHIFT),
@@ -165,10 +169,15 @@ bool kernel_window_reveal(struct translator *t, u64 at, bool write)
 
 void kernel_window_switched(struct translator *t)
 {
-	if (t->c->mmu.upper_nonglobal)
+	const struct mmu *m = &t->c->mmu;
+
+	if (mmu_upper_many(m)) {
 		kernel_window_hide_all(&t->kernel);
-	else
-		kernel_window_hide_low(&t->kernel);
+		return;
+	}
+	kernel_window_hide_low(&t->kernel);
+	for (unsigned i = 0; i < m->upper_count; i++)
+		kernel_window_hide(&t->kernel, m->upper[i]);
 }
 
 void kernel_window_flushed(struct translator *t, enum x86_flush kind, u64 at)

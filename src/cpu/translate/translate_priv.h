@@ -348,8 +348,8 @@ struct translator {
 	struct tblock *hash[TBLOCK_HASH];
 	struct tblock **by_id; /* in the order of their code */
 	u32 block_count;
-	struct link *cross[2]; /* links across pages, by half of the target */
-	u64 exec_filter[64];   /* pages that links or jump entries point into, hashed */
+	struct link *cross[2];	/* links across pages, by half of the target */
+	u64 exec_filter[2][64]; /* by half: pages that links or jumps point into, hashed */
 	struct {
 		u16 index;
 		u8 space, kind;
