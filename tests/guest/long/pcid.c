@@ -41,6 +41,53 @@ static void global(void)
 	expect_new();
 }
 
+/* Where kernels are. Each page of `count` holds a constant and a function that returns it; after a
+ * change of their entries and of CR3 it is another one. */
+#define UPPER_VA 0xffffc90000000000ul
+
+static u8 texts[2][4096] ALIGNED(4096);
+
+static u32 call(ulong at)
+{
+	u32 v;
+
+	__asm__ volatile("call *%1" : "=a"(v) : "r"(at) : "memory");
+	return v;
+}
+
+static void expect_upper(unsigned count, const u8 *text)
+{
+	for (unsigned i = 0; i < count; i++) {
+		CHECK_EQ(*(volatile u32 *)(UPPER_VA + i * PAGE + 1), *(const u32 *)(text + 1));
+		CHECK_EQ(call(UPPER_VA + i * PAGE), *(const u32 *)(text + 1));
+	}
+}
+
+static void upper_pages(unsigned count)
+{
+	for (u32 i = 0; i < 2; i++) { /* mov $n, %eax; ret */
+		memcpy(texts[i], "\xb8\0\0\0\0\xc3", 6);
+		*(u32 *)(texts[i] + 1) = 0x100 + i;
+	}
+	write_cr4(read_cr4() | CR4_PGE);
+	for (unsigned i = 0; i < count; i++)
+		pt_map(UPPER_VA + i * PAGE, (ulong)texts[0], PTE_P | PTE_W);
+	for (unsigned round = 0; round < 3; round++) {
+		expect_upper(count, texts[0]);
+		for (unsigned i = 0; i < count; i++)
+			*(volatile u64 *)pt_entry(UPPER_VA + i * PAGE, 1) = (ulong)texts[1] | PTE_P;
+		flush_tlb();
+		expect_upper(count, texts[1]);
+		for (unsigned i = 0; i < count; i++)
+			*(volatile u64 *)pt_entry(UPPER_VA + i * PAGE, 1) = (ulong)texts[0] | PTE_P;
+		flush_tlb();
+	}
+	write_cr4(read_cr4() & ~CR4_PGE);
+}
+
+static void upper_few(void) { upper_pages(3); }
+static void upper_many(void) { upper_pages(40); }
+
 static bool have_pcid(void)
 {
 	if (cpuid(1, 0).c & 1u << 17)
@@ -147,6 +194,8 @@ static void invpcid_refusals(void)
 
 const struct test tests[] = {
 	{ "global pages", global, CHEAP },
+	{ "a few pages of the upper half", upper_few, CHEAP },
+	{ "many pages of the upper half", upper_many, 20 },
 	{ "PCID", pcid, CHEAP },
 	{ "PCID refusals", pcid_refusals, CHEAP },
 	{ "INVPCID", invpcid, CHEAP },
