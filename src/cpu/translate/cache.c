@@ -400,8 +400,10 @@ void tcache_flushed(void *translator, enum x86_flush kind, u64 at, unsigned pcid
 		return;
 	case X86_FLUSH_PCID:
 		retain_forget_pcid(t, pcid);
-		if (!ours)
+		if (!ours) {
+			drop_upper_nonglobal(t); /* mmu.c names them no longer */
 			return;
+		}
 		break;
 	case X86_FLUSH_NONGLOBAL: retain_forget(t); break;
 	case X86_FLUSH_ALL:

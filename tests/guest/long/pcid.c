@@ -176,6 +176,32 @@ static void invpcid(void)
 	write_cr4(read_cr4() & ~CR4_PCIDE);
 }
 
+/* A flush of another PCID says nothing about the present one's pages, which the next change of CR3
+ * still forgets. */
+static void upper_other_pcid(void)
+{
+	ulong cr3 = read_cr3();
+	struct invpcid_desc other = { .pcid = 8 };
+
+	if (!have_pcid() || !(cpuid(7, 0).b & 1u << 10)) {
+		test_skip("no INVPCID");
+		return;
+	}
+	write_cr4(read_cr4() | CR4_PGE | CR4_PCIDE);
+	write_cr3(cr3 | 7);
+	frames[0][0] = 0xaaaa;
+	frames[1][0] = 0xbbbb;
+	pt_map(UPPER_VA, (ulong)frames[0], PTE_P | PTE_W);
+	for (unsigned i = 0; i < 100; i++)
+		CHECK_EQ(*(volatile u64 *)UPPER_VA, 0xaaaa);
+	INVPCID(1, other);
+	*(volatile u64 *)pt_entry(UPPER_VA, 1) = (ulong)frames[1] | PTE_P | PTE_W;
+	write_cr3(cr3 | 8);
+	CHECK_EQ(*(volatile u64 *)UPPER_VA, 0xbbbb);
+	write_cr3(cr3);
+	write_cr4(read_cr4() & ~(CR4_PGE | CR4_PCIDE));
+}
+
 static void invpcid_refusals(void)
 {
 	struct invpcid_desc d = { 0, TEST_VA };
@@ -199,6 +225,7 @@ const struct test tests[] = {
 	{ "PCID", pcid, CHEAP },
 	{ "PCID refusals", pcid_refusals, CHEAP },
 	{ "INVPCID", invpcid, CHEAP },
+	{ "the upper half and another PCID", upper_other_pcid, CHEAP },
 	{ "INVPCID refusals", invpcid_refusals, CHEAP },
 	{ 0 },
 };
