@@ -25,11 +25,7 @@ def main():
     problems = []
     with guest.Guest(command, float(seconds)) as machine:
         try:
-            status = machine.end()
-            if status == guest.NOT_POSSIBLE_HERE:
-                guest.skip(machine.text.strip())
-            if status != 0:
-                problems.append(f"exit status {status}, not 0")
+            problems += machine.end_well()
         except guest.Failed as e:
             problems.append(str(e))
         problems += [f"missing in the output: {text!r}" for text in expected if text not in machine.text]

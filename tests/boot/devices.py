@@ -115,11 +115,7 @@ def main():
             said = call_guest(port, 60)
             if said != "hello from the guest":
                 problems.append(f"the guest's port said {said!r}")
-            status = machine.end()
-            if status == guest.NOT_POSSIBLE_HERE:
-                guest.skip(machine.text.strip())
-            if status != 0:
-                problems.append(f"exit status {status}, not 0")
+            problems += machine.end_well()
         except guest.Failed as e:
             problems.append(str(e))
         problems += guest.forbidden(machine.text)

@@ -48,11 +48,7 @@ def main():
             print(f"GRUB's menu after {machine.took():.1f} s")
             machine.wait_for("Linux version")
             print(f"Linux's first line after {machine.took():.1f} s")
-            status = machine.end()
-            if status == guest.NOT_POSSIBLE_HERE:
-                guest.skip(machine.text.strip())
-            if status != 0:
-                problems.append(f"exit status {status}, not 0")
+            problems += machine.end_well()
         except guest.Failed as e:
             problems.append(str(e))
             if "install Debian's package" in machine.text:

@@ -150,3 +150,10 @@ class Guest:
         while self.read():
             pass
         return self.machine.wait()
+
+    def end_well(self, expected=0):
+        """What is wrong with how it ends, as a list; the test is skipped where the host cannot run it."""
+        status = self.end()
+        if status == NOT_POSSIBLE_HERE:
+            skip(self.text.strip())
+        return [] if status == expected else [f"exit status {status}, not {expected}"]

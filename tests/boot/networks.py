@@ -85,11 +85,7 @@ class Test:
                             f"console=ttyS0 quiet panic=-1 strata.run={run}"], self.seconds, env)
 
     def finish(self, machine, expected=0):
-        status = machine.end()
-        if status == guest.NOT_POSSIBLE_HERE:
-            guest.skip(machine.text.strip())
-        if status != expected:
-            self.problems.append(f"exit status {status}, not {expected}")
+        self.problems += machine.end_well(expected)
         self.problems += guest.forbidden(machine.text)
         self.problems += [f"in the output: {text!r}" for text in ("needs a reset", "impossible head") if text in machine.text]
 

@@ -39,11 +39,7 @@ def main():
     problems = []
     with guest.Guest(command, BOOT_SECONDS + 5 * float(seconds)) as machine:
         try:
-            status = machine.end()
-            if status == guest.NOT_POSSIBLE_HERE:
-                guest.skip(machine.text.strip())
-            if status != 0:
-                problems.append(f"exit status {status}, not 0")
+            problems += machine.end_well()
         except guest.Failed as e:
             problems.append(str(e))
         text = machine.text

@@ -72,11 +72,7 @@ def main():
     for boot in ("first", "second"):
         with guest.Guest(command, float(seconds)) as machine:
             try:
-                status = machine.end()
-                if status == guest.NOT_POSSIBLE_HERE:
-                    guest.skip(machine.text.strip())
-                if status != 0:
-                    problems.append(f"exit status {status}, not 0")
+                problems += machine.end_well()
             except guest.Failed as e:
                 problems.append(str(e))
             problems += guest.forbidden(machine.text)

@@ -34,11 +34,7 @@ def boot(strata, engine, seconds, size, kept):
             machine.wait_for("^here")
             held = resident(machine.machine.pid)
             machine.type("")
-            status = machine.end()
-            if status == guest.NOT_POSSIBLE_HERE:
-                guest.skip(machine.text.strip())
-            if status:
-                problems.append(f"exit status {status}, not 0")
+            problems += machine.end_well()
             if not size * MIB - kept * MIB <= total <= size * MIB:
                 problems.append(f"the guest has {total // MIB} MiB")
             if held > RESIDENT_MAX:
