@@ -318,8 +318,7 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 			if (!code && !stop)
 				code = resume(t);
 			break;
-		case EXIT_ATTENTION:
-		case EXIT_KINDS: break;
+		case EXIT_ATTENTION: break;
 		}
 	}
 	return !stop;

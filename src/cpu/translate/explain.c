@@ -120,8 +120,7 @@ static ZyanStatus print_host_address(
 	case EXIT_OP: return append(buffer, "<interpreter>");
 	case EXIT_VECTOR: return append(buffer, "<fetch vectors>");
 	case EXIT_X87: return append(buffer, "<fetch x87>");
-	case EXIT_ATTENTION:
-	case EXIT_KINDS: break;
+	case EXIT_ATTENTION: break;
 	}
 	return append(buffer, "<exit>");
 }

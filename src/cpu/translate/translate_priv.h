@@ -138,15 +138,8 @@ static inline unsigned jump_index(unsigned code_space, u64 rip)
 #define FACTS_NOWHERE 15u
 #define FACTS_NONE    (~0ull)
 
-enum exit_kind {
-	EXIT_LINK,
-	EXIT_LOOKUP,
-	EXIT_OP,
-	EXIT_VECTOR,
-	EXIT_X87,
-	EXIT_ATTENTION,
-	EXIT_KINDS
-};
+enum exit_kind { EXIT_LINK, EXIT_LOOKUP, EXIT_OP, EXIT_VECTOR, EXIT_X87, EXIT_ATTENTION };
+#define EXIT_KINDS (EXIT_ATTENTION + 1u)
 /* An exit says in one number what it is, of which block, and which link or instruction. */
 #define EXIT_CODE(kind, id, arg) ((u32)(kind) << 29 | (u32)(id) << 8 | (u32)(arg))
 #define EXIT_KIND(code)		 ((enum exit_kind)((code) >> 29))
