@@ -1,7 +1,8 @@
 /* Scoped ownership: AUTO_FD, AUTO_FREE; steal_*() hands over to an owner that outlives the scope.
- */
+ * AUTO_LOCK(&mutex): held until the scope ends. */
 #pragma once
 #include "base/types.h"
+#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -12,6 +13,15 @@ static inline void scope_close_(int *fd)
 }
 static inline void scope_free_(void *p) { free(*(void **)p); }
 
+static inline pthread_mutex_t *scope_lock_(pthread_mutex_t *m)
+{
+	pthread_mutex_lock(m);
+	return m;
+}
+static inline void scope_unlock_(pthread_mutex_t **m) { pthread_mutex_unlock(*m); }
+
+#define AUTO_LOCK(mutex) \
+	__attribute__((cleanup(scope_unlock_))) pthread_mutex_t *locked_ = scope_lock_(mutex)
 #define AUTO_FD	  __attribute__((cleanup(scope_close_))) int
 #define AUTO_FREE __attribute__((cleanup(scope_free_)))
 

@@ -210,6 +210,9 @@ struct cpu_engine;
 struct guest;
 struct vcpu;
 struct guest *guest_new(const struct cpu_engine *engine, u32 options);
+/* A second vcpu in the same memory, of the same engine; to be freed first. They run one at a time.
+ */
+struct guest *guest_beside(struct guest *g);
 void guest_free(struct guest *g);
 void guest_run(struct guest *g, const struct trial *t, struct outcome *out);
 /* What guest_run() does, in steps. guest_go() runs until some vector's handler has halted, and says

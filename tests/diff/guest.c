@@ -57,7 +57,8 @@ enum {
 
 struct guest {
 	struct vcpu v;
-	struct memory memory;
+	struct memory *memory;
+	bool beside; /* the memory is another one's */
 	struct x86_model model;
 	u8 *ram;
 	unsigned code_dirty_at, code_dirty_len; /* what the last trial put into CODE */
@@ -208,7 +209,29 @@ static void on_alarm(int sig)
 		vcpu_post(&running->v, ATTN_STOP);
 }
 
-struct guest *guest_new(const struct cpu_engine *engine, u32 options)
+static void memory_free(struct memory *m)
+{
+	if (m)
+		memory_fini(m);
+	free(m);
+}
+
+static struct memory *memory_new(struct err *err)
+{
+	struct memory *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return NULL;
+	memory_init(m);
+	struct memory_region *ram = memory_add_region(m, "ram", RAM_SIZE, false, err);
+	if (ram && !memory_add_slot(m, ram, gpa(0), 0, RAM_SIZE, err))
+		return m;
+	memory_free(m);
+	return NULL;
+}
+
+/* A vcpu, in the memory of `with` or its own. */
+static struct guest *new_guest(const struct cpu_engine *engine, u32 options, struct guest *with)
 {
 	struct guest *g = aligned_alloc(64, (sizeof(*g) + 63) & ~63ul);
 	struct err err = { 0 };
@@ -216,15 +239,15 @@ struct guest *guest_new(const struct cpu_engine *engine, u32 options)
 	if (!g)
 		return NULL;
 	memset(g, 0, sizeof(*g));
-	memory_init(&g->memory);
-	struct memory_region *ram = memory_add_region(&g->memory, "ram", RAM_SIZE, false, &err);
-	if (!ram || memory_add_slot(&g->memory, ram, gpa(0), 0, RAM_SIZE, &err) < 0)
+	g->beside = with;
+	g->memory = with ? with->memory : memory_new(&err);
+	if (!g->memory)
 		goto fail;
-	g->ram = ram->host;
+	g->ram = g->memory->regions[0].host;
 	x86_model_build(&g->model, x86_native_cpuid, 1000000000, 1);
 	g->v.engine = engine;
 	g->v.engine_options = options;
-	g->v.memory = &g->memory;
+	g->v.memory = g->memory;
 	g->v.ops = &nothing;
 	g->v.x86.model = &g->model;
 	if (engine->open(&g->v, &err) < 0)
@@ -241,9 +264,20 @@ struct guest *guest_new(const struct cpu_engine *engine, u32 options)
 	return g;
 fail:
 	fprintf(stderr, "guest: %s\n", err.text);
-	memory_fini(&g->memory);
+	if (!with)
+		memory_free(g->memory);
 	free(g);
 	return NULL;
+}
+
+struct guest *guest_new(const struct cpu_engine *engine, u32 options)
+{
+	return new_guest(engine, options, NULL);
+}
+
+struct guest *guest_beside(struct guest *g)
+{
+	return new_guest(g->v.engine, g->v.engine_options, g);
 }
 
 void guest_free(struct guest *g)
@@ -251,7 +285,8 @@ void guest_free(struct guest *g)
 	if (!g)
 		return;
 	g->v.engine->close(&g->v);
-	memory_fini(&g->memory);
+	if (!g->beside)
+		memory_free(g->memory);
 	free(g);
 }
 
@@ -270,7 +305,7 @@ static void set_code(struct guest *g, unsigned pa, const u8 *code, unsigned len)
 		for (unsigned at = from, n; at < to; at += n) {
 			n = (unsigned)min_u64(to - at, PAGE_SIZE - (pa + at) % PAGE_SIZE);
 			memcpy(g->ram + pa + at, code + at, n);
-			memory_written(&g->memory, gpa(pa + at), n);
+			memory_written(g->memory, gpa(pa + at), n);
 		}
 	}
 }

@@ -2,7 +2,8 @@
  * routines [--seed N] [--instructions N] [--long-instructions N] [--routine SEED] [--no-shrink]
  * [--keep-going N] [CASES.txt ...]
  *
- * Whole programs three ways: on this host's processor, in the interpreter and in the translator;
+ * Whole programs four ways: on this host's processor, in the interpreter, in the translator, and on
+ * a second processor in the same memory, which finds there what the first has translated;
  * afterwards everything must be equal, the bytes of the code included. Replays the stored cases,
  * then runs random routines (routine.h) until the interpreter has counted `instructions`.
  *
@@ -19,8 +20,16 @@
 #define VARIANTS 4u
 #define AGAIN	 3u /* times a failing one runs in a row, to have its code hot */
 
-static const struct cpu_engine *const engines[] = { &interpret_engine, &translate_engine };
-#define ENGINES ARRAY_LEN(engines)
+static const struct way {
+	const char *name;
+	const struct cpu_engine *engine;
+	bool beside; /* a second processor of the way before */
+} ways[] = {
+	{ "interpret", &interpret_engine, false },
+	{ "translate", &translate_engine, false },
+	{ "translate, the second processor", &translate_engine, true },
+};
+#define WAYS ARRAY_LEN(ways)
 
 struct run {
 	u64 seed, instructions, routine;
@@ -28,7 +37,7 @@ struct run {
 	unsigned keep_going;
 	struct tame tame;
 	struct host *host;
-	struct guest *guest[ENGINES];
+	struct guest *guest[WAYS];
 	u64 executed, routines, cases, endless, failures;
 	u64 by_vector[32];
 };
@@ -54,7 +63,7 @@ static bool all_agree(void *ctx, const struct trial *t)
 	fpu_clip(&here->in.fpu); /* a stored case may come from another host */
 	native = *host_run(r->host, 1);
 	t = here;
-	for (unsigned i = 0; native.stopped && i < ENGINES * AGAIN; i++) {
+	for (unsigned i = 0; native.stopped && i < WAYS * AGAIN; i++) {
 		guest_run(r->guest[i / AGAIN], t, &engine);
 		if (!outcome_equal(t, &native, &engine))
 			return false;
@@ -78,11 +87,11 @@ static void report(struct run *r, const struct trial *failing)
 	routine_print(&t, stdout);
 	host_trials(r->host)[0] = t;
 	native = *host_run(r->host, 1);
-	for (unsigned i = 0; i < ENGINES * AGAIN; i++) {
+	for (unsigned i = 0; i < WAYS * AGAIN; i++) {
 		guest_run(r->guest[i / AGAIN], &t, &engine);
 		if (outcome_equal(&t, &native, &engine))
 			continue;
-		outcome_print_differences(&t, &native, &engine, engines[i / AGAIN]->name);
+		outcome_print_differences(&t, &native, &engine, ways[i / AGAIN].name);
 		i = (i / AGAIN + 1) * AGAIN - 1;
 	}
 	printf("  case: ");
@@ -114,7 +123,7 @@ static void run_batch(struct run *r, u64 from)
 			r->endless++;
 			continue;
 		}
-		for (unsigned e = 0; e < ENGINES; e++) {
+		for (unsigned e = 0; e < WAYS; e++) {
 			guest_run(r->guest[e], &t[i], &engine);
 			equal &= outcome_equal(&t[i], &native[i], &engine);
 		}
@@ -191,8 +200,11 @@ static bool open_all(struct run *r, struct forms *forms)
 {
 	bool ok = forms && (r->host = host_new()) && tame_open(&r->tame, forms, r->host);
 
-	for (unsigned e = 0; ok && e < ENGINES; e++)
-		ok = (r->guest[e] = guest_new(engines[e], 0)) != NULL;
+	for (unsigned e = 0; ok && e < WAYS; e++) {
+		r->guest[e] = ways[e].beside ? guest_beside(r->guest[e - 1])
+					     : guest_new(ways[e].engine, 0);
+		ok = r->guest[e];
+	}
 	return ok;
 }
 
@@ -237,7 +249,7 @@ int main(int argc, char **argv)
 		(unsigned long long)r.cases, (unsigned long long)r.routines,
 		(unsigned long long)r.endless, (unsigned long long)r.executed,
 		(unsigned long long)r.failures);
-	for (unsigned e = 0; e < ENGINES; e++)
+	for (unsigned e = WAYS; e--;)
 		guest_free(r.guest[e]);
 	tame_close(&r.tame);
 	forms_free(forms);

@@ -2,14 +2,14 @@
  * Making a block: decode guest instructions until one ends it, emit each, and register the result.
  *
  * A block covers bytes of one page, or of two when its last instruction straddles them; then it
- * ends there.
+ * ends there. Its bytes are read from guest memory once, before anything else is done with them:
+ * another vcpu may be writing to them, and what is copied into the cache must be what was decoded.
  */
 #include "base/bits.h"
 #include "base/must.h"
 #include "cpu/interpret/string.h"
 #include "cpu/translate/emit.h"
 
-#define INSN_MAX  15u
 #define JUMP_SIZE 5u
 
 struct making {
@@ -22,7 +22,8 @@ struct making {
 	size_t outs_before;
 	u64 gpa2; /* of the second page, or CODE_NO_PAGE */
 	struct op op;
-	u8 straddling[INSN_MAX]; /* the bytes of an instruction on two pages */
+	u8 code[CODE_MOST + INSN_MAX]; /* guest memory from the start on ... */
+	unsigned code_len;	       /* ... as far as its page goes, or a block can */
 	struct op ops[TBLOCK_OPS];
 };
 
@@ -33,14 +34,27 @@ u32 tblock_hash(u64 gpa, u64 rip, unsigned space)
 	return (u32)(h >> 32) & (TBLOCK_HASH - 1);
 }
 
-static bool pool_has_room(const struct translator *t)
+void *tblock_pooled(struct translator *t, const void *from, size_t size)
 {
-	size_t most = sizeof(struct tblock) + (TBLOCK_OPS + 1) * sizeof(struct tinsn) +
-		      BLOCK_LINKS * sizeof(struct link) + (TBLOCK_OPS + 1) * sizeof(struct op);
+	void *to = t->pool + t->pool_used;
 
-	return t->pool_used + most <= POOL_SIZE &&
-	       t->used + EMIT_MAX + LONG_OUT_SIZE * OUTS_MAX <= t->outs_at &&
-	       t->block_count < TBLOCKS_MAX && !natives_full(t->c->natives);
+	memcpy(to, from, size);
+	t->pool_used += align_up(size, 16);
+	return to;
+}
+
+static bool code_has_room(const struct translator *t)
+{
+	return t->used + TBLOCK_HEAD + EMIT_MAX + LONG_OUT_SIZE * OUTS_MAX <= t->outs_at &&
+	       t->next_id < t->end_id;
+}
+
+void tblock_room(struct translator *t)
+{
+	if (t->pool_used + DESCRIPTOR_MAX > POOL_SIZE || natives_full(t->c->natives))
+		tcache_clear(t);
+	while (!code_has_room(t) && !share_chunk(t))
+		tcache_clear(t);
 }
 
 /* How an instruction reaches memory: what a miss has to fill. */
@@ -92,9 +106,9 @@ static bool is_handed(const struct emit *e, const u8 *before, unsigned outs)
 
 /* ---- decoding ---- */
 
-/* The bytes of an instruction that does not fit the page; false: the next page is not there, or is
- * not RAM. A fault is left to the interpreter, which finds it again. */
-static bool fetch_straddling(struct making *m, unsigned avail)
+/* Reads on behind an instruction that does not fit the page; false: the next page is not there, or
+ * is not RAM. A fault is left to the interpreter, which finds it again. */
+static bool fetch_straddling(struct making *m)
 {
 	struct interp *c = m->t->c;
 	struct code_bytes second;
@@ -102,8 +116,7 @@ static bool fetch_straddling(struct making *m, unsigned avail)
 	if (blocks_fetch(c, (c->s->rip | PAGE_MASK) + 1, &second) != X86_OK || !second.host)
 		return false;
 	code_map_claim(&c->code, second.gpa);
-	memcpy(m->straddling, m->src->host + m->at, avail);
-	memcpy(m->straddling + avail, second.host, INSN_MAX - avail);
+	memcpy(m->code + m->code_len, second.host, INSN_MAX);
 	m->gpa2 = second.gpa & ~PAGE_MASK;
 	return true;
 }
@@ -112,17 +125,15 @@ static bool fetch_straddling(struct making *m, unsigned avail)
 static bool decode_next(struct making *m, struct build *d)
 {
 	struct interp *c = m->t->c;
-	unsigned left = (unsigned)(PAGE_SIZE - ((c->s->rip + m->at) & PAGE_MASK));
-	unsigned avail = left < INSN_MAX ? left : INSN_MAX;
+	unsigned left = m->code_len - m->at, avail = left < INSN_MAX ? left : INSN_MAX;
 
-	m->e.bytes = m->src->host + m->at;
+	m->e.bytes = m->code + m->at;
 	enum decode_result r = decode_full(c, m->e.bytes, avail, 64, &m->op, d);
 	if (r != DECODE_TRUNCATED || avail == INSN_MAX)
 		return r == DECODE_OK;
-	if (!fetch_straddling(m, avail))
+	if (!fetch_straddling(m))
 		return false;
-	m->e.bytes = m->straddling;
-	if (decode_full(c, m->straddling, INSN_MAX, 64, &m->op, d) == DECODE_OK)
+	if (decode_full(c, m->e.bytes, INSN_MAX, 64, &m->op, d) == DECODE_OK)
 		return true;
 	m->gpa2 = CODE_NO_PAGE;
 	return false;
@@ -258,15 +269,6 @@ static bool emit_block(struct making *m)
 
 /* ---- the result ---- */
 
-static void *pooled(struct translator *t, const void *from, size_t size)
-{
-	void *to = t->pool + t->pool_used;
-
-	memcpy(to, from, size);
-	t->pool_used += size;
-	return to;
-}
-
 static void commit(struct making *m)
 {
 	struct translator *t = m->t;
@@ -282,16 +284,15 @@ static void commit(struct making *m)
 		.live_bytes = b->unit.live_bytes,
 		.kill = tcache_killed,
 		.ctx = t };
-	code_map_add(&t->c->code, &b->unit);
-	t->used += align_up(b->code_size, 4);
-	t->pool_used += align_up(sizeof(struct tblock) + (m->count + 1) * sizeof(struct tinsn), 16);
-	b->ops = pooled(t, m->ops, m->op_count * sizeof(struct op));
-	b->links = pooled(t, m->e.links, m->e.link_count * sizeof(struct link));
+	t->used += align_up(TBLOCK_HEAD + b->code_size, 4);
+	t->next_id++;
+	t->pool_used += align_up(tblock_size(b), 16);
+	b->ops = tblock_pooled(t, m->ops, m->op_count * sizeof(struct op));
+	b->bytes = tblock_pooled(t, m->code, m->at);
+	b->links = tblock_pooled(t, m->e.links, m->e.link_count * sizeof(struct link));
 	b->link_count = m->e.link_count;
-	t->by_id[t->block_count++] = b;
-	struct tblock **h = &t->hash[tblock_hash(b->unit.gpa, b->rip, b->space)];
-	b->hash_next = *h;
-	*h = b;
+	tcache_add(t, b);
+	share_publish(t, b, m->op_count, m->outs_before - t->outs_at);
 	t->blocks_made++;
 	t->guest_bytes += m->at;
 	t->host_bytes += b->code_size + m->outs_before - t->outs_at;
@@ -301,19 +302,16 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 {
 	struct making m UNINITIALIZED;
 
-	if (!pool_has_room(t))
-		tcache_clear(t);
-	code_map_claim(&t->c->code, src->gpa);
-	u8 *at = t->mem.rw + t->used;
+	u8 *at = t->mem.rw + t->used + TBLOCK_HEAD;
 	struct tblock *b = (struct tblock *)(void *)(t->pool + t->pool_used);
 	*b = (struct tblock){ .rip = t->c->s->rip,
 		.unit.gpa = src->gpa,
-		.host = src->host,
 		.space = t->code_space,
 		.vector_from = NO_VECTORS,
 		.x87_from = NO_VECTORS,
-		.id = t->block_count,
-		.code = (u8 *)(uintptr_t)t->mem.rx + t->used };
+		.id = t->next_id,
+		.code = (u8 *)(uintptr_t)codemem_rx(&t->mem, at) };
+	memcpy(at - TBLOCK_HEAD, &b->id, TBLOCK_HEAD);
 	m.t = t;
 	m.b = b;
 	m.src = src;
@@ -322,6 +320,10 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 	m.gpa2 = CODE_NO_PAGE;
 	m.e.t = t;
 	m.e.b = b;
+	m.code_len = (unsigned)min_u64(PAGE_SIZE - (b->rip & PAGE_MASK), CODE_MOST);
+	memcpy(m.code, src->host, m.code_len);
+	m.e.code_end = m.code + m.code_len;
+	m.e.host = src->host;
 	m.e.start = at;
 	m.e.a = asm_buf_for(t, at, EMIT_MAX);
 	m.e.out_count = m.e.link_count = 0;
@@ -334,14 +336,14 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 	return b;
 }
 
-/* It left by a trap. The bytes are what they were: a store to them ends the block. */
+/* It left by a trap. */
 static NOINLINE const struct op *decode_again(
 	struct translator *t, const struct tblock *b, unsigned index)
 {
 	const struct tinsn *in = &b->insns[index];
 	struct build d UNINITIALIZED;
 
-	must(decode_full(t->c, b->host + in->guest_at, INSN_MAX, 64, &t->decoded, &d) == DECODE_OK,
+	must(decode_full(t->c, b->bytes + in->guest_at, INSN_MAX, 64, &t->decoded, &d) == DECODE_OK,
 		"instruction %u of the block at 0x%llx", index, (unsigned long long)b->rip);
 	return &t->decoded;
 }

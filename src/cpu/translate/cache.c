@@ -1,8 +1,9 @@
 /*
  * The code cache: where translated blocks live, how they are found, joined and forgotten.
  *
- * Code and descriptors are bump-allocated, so the blocks' addresses grow with their ids and a
- * program counter finds its block by bisection; memory comes back only when everything is dropped.
+ * Code (share.h) and descriptors are bump-allocated; memory comes back only when everything is
+ * dropped. A program counter finds its block by a bitmap of where blocks begin, and the id that is
+ * before each block's code.
  *
  * Removing. A block dies when its bytes are written (code_map): incoming links go back to their
  * exits, its jump table entry goes. Translation flushes cut links across pages and empty the jump
@@ -16,7 +17,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define SMALL_SIZE (256 * KiB)
+#define STARTS_SIZE (CACHE_SIZE / 4 / 8)
+_Static_assert(TBLOCKS_MAX <= BIT(21), "ids in exit codes");
 
 int tcache_open(struct translator *t, struct err *err)
 {
@@ -29,7 +31,10 @@ int tcache_open(struct translator *t, struct err *err)
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	t->by_id = mmap(NULL, TBLOCKS_MAX * sizeof(*t->by_id), PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (t->ctx == MAP_FAILED || t->pool == MAP_FAILED || t->by_id == MAP_FAILED)
+	t->starts = mmap(NULL, STARTS_SIZE, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (t->ctx == MAP_FAILED || t->pool == MAP_FAILED || t->by_id == MAP_FAILED ||
+		t->starts == MAP_FAILED)
 		return err_set(err, -ENOMEM, "translate: no memory for the code cache");
 	if (codemem_open(&t->mem, CACHE_SIZE, (u8 *)t->ctx + ctx_size, err) < 0)
 		return -ENOMEM;
@@ -61,13 +66,14 @@ int tcache_open(struct translator *t, struct err *err)
 		t->ctx->jump[space].code[0] = (u64)(uintptr_t)t->lookup_miss;
 	t->stubs_end = t->used;
 	t->block_ops = t->options & OPTION_SINGLE ? 1 : BODY_OPS;
-	t->cache_limit = t->options & OPTION_SMALL_CACHE ? SMALL_SIZE : t->mem.size;
-	t->outs_at = t->cache_limit;
-	return 0;
+	t->chunk_size = t->options & OPTION_SMALL_CACHE ? CHUNK_SMALL : CHUNK_SIZE;
+	t->used = t->outs_at = 0; /* no chunk yet */
+	return share_open(t, err);
 }
 
 void tcache_close(struct translator *t)
 {
+	share_close(t);
 	retain_close(t);
 	if (t->ctx && t->ctx != MAP_FAILED)
 		munmap(t->ctx, align_up(sizeof(struct tctx), PAGE_SIZE) + CACHE_SIZE);
@@ -75,6 +81,8 @@ void tcache_close(struct translator *t)
 		munmap(t->pool, POOL_SIZE);
 	if (t->by_id && t->by_id != MAP_FAILED)
 		munmap(t->by_id, TBLOCKS_MAX * sizeof(*t->by_id));
+	if (t->starts && t->starts != MAP_FAILED)
+		munmap(t->starts, STARTS_SIZE);
 	if (t->mem.rw)
 		munmap(t->mem.rw, t->mem.size); /* the running view went with the context */
 }
@@ -236,15 +244,27 @@ static void unlink_one(struct translator *t, struct link *l)
 	asm_patch(l->site, codemem_rw(&t->mem, l->out));
 }
 
-void tcache_unlink_out(struct translator *t, struct tblock *b)
+static void open_gate(const struct tblock *b)
 {
 	static const u8 nop5[5] = { 0x0f, 0x1f, 0x44, 0x00, 0x00 };
 
-	for (unsigned i = 0; i < b->link_count; i++)
-		unlink_one(t, &b->links[i]);
 	if (b->gate)
 		memcpy(b->gate, nop5, sizeof(nop5));
+}
+
+void tcache_unlink_out(struct translator *t, struct tblock *b)
+{
+	for (unsigned i = 0; i < b->link_count; i++)
+		unlink_one(t, &b->links[i]);
+	open_gate(b);
 	b->cut = false;
+}
+
+void tcache_unpatch(struct translator *t, const struct tblock *b)
+{
+	for (unsigned i = 0; i < b->link_count; i++)
+		asm_patch(b->links[i].site, codemem_rw(&t->mem, b->links[i].out));
+	open_gate(b);
 }
 
 static u64 *filter_word(struct translator *t, u64 at, u64 *bit)
@@ -447,8 +467,36 @@ void tcache_kill(struct translator *t, struct tblock *b)
 {
 	if (!b->unit.valid)
 		return;
+	share_forget(t, b);
 	b->unit.valid = false; /* the code map drops it when it comes across it */
 	tcache_killed(t, &b->unit);
+}
+
+static void forget_starts(struct translator *t)
+{
+	size_t words = t->chunk_size / 4 / 64;
+
+	for (unsigned chunk = 0; chunk < CHUNKS_MAX; chunk++) {
+		if (!(t->touched[chunk / 64] & BIT64(chunk % 64)))
+			continue;
+		memset(t->starts + chunk * words, 0, words * sizeof(*t->starts));
+		memset(t->by_id + chunk * CHUNK_IDS, 0, CHUNK_IDS * sizeof(struct tblock *));
+	}
+	memset(t->touched, 0, sizeof(t->touched));
+}
+
+void tcache_add(struct translator *t, struct tblock *b)
+{
+	struct tblock **h = &t->hash[tblock_hash(b->unit.gpa, b->rip, b->space)];
+	size_t start = (size_t)(b->code - t->mem.rx) / 4;
+	unsigned chunk = b->id / CHUNK_IDS;
+
+	code_map_add(&t->c->code, &b->unit);
+	t->by_id[b->id] = b;
+	t->starts[start / 64] |= BIT64(start % 64);
+	t->touched[chunk / 64] |= BIT64(chunk % 64);
+	b->hash_next = *h;
+	*h = b;
 }
 
 /* interp_hooks.dropped: the code map is empty and the interpreter's stubs are gone. */
@@ -463,10 +511,9 @@ void tcache_dropped(void *translator)
 	retain_forget(t);
 	memset(t->exec_filter, 0, sizeof(t->exec_filter));
 	memset(t->hash, 0, sizeof(t->hash));
-	t->used = t->stubs_end;
-	t->outs_at = t->cache_limit;
+	share_dropped(t);
+	forget_starts(t);
 	t->pool_used = 0;
-	t->block_count = 0;
 	t->cut_block = NULL;
 	t->pending = NULL; /* this may be between its exit and what it leads to */
 	t->dropped = true;
@@ -480,21 +527,19 @@ void tcache_clear(struct translator *t)
 	natives_clear(t->c->natives);
 }
 
+/* Also in signal handlers. */
 struct tblock *tcache_by_code(const struct translator *t, const u8 *pc)
 {
-	u32 lo = 0, hi = t->block_count;
+	size_t at = (size_t)(pc - t->mem.rx) / 4, word = at / 64;
+	size_t most = word < EMIT_MAX / 4 / 64 + 1 ? word : EMIT_MAX / 4 / 64 + 1;
+	u64 bits = t->starts[word] & (~0ull >> (63 - at % 64));
 
-	while (lo < hi) {
-		u32 mid = (lo + hi) / 2;
-
-		if (t->by_id[mid]->code <= pc)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	if (!lo)
+	for (size_t n = 0; !bits && n < most; n++)
+		bits = t->starts[--word];
+	if (!bits)
 		return NULL;
-	struct tblock *b = t->by_id[lo - 1];
+	const u8 *start = t->mem.rx + (word * 64 + 63 - (size_t)__builtin_clzll(bits)) * 4;
+	struct tblock *b = t->by_id[get_le32(start - TBLOCK_HEAD)];
 	return (size_t)(pc - b->code) < b->code_size ? b : NULL;
 }
 
@@ -545,7 +590,11 @@ struct tblock *tcache_find(struct translator *t, bool *interpret)
 			second_page_matches(t, b))
 			return b;
 	u64 since = stats_now(t);
-	b = tblock_make(t, &src, interpret);
+	tblock_room(t);
+	code_map_claim(&c->code, src.gpa);
+	b = share_find(t, &src);
+	if (!b)
+		b = tblock_make(t, &src, interpret);
 	if (t->stats)
 		t->stats->translate_ns += stats_now(t) - since;
 	return b;

@@ -53,8 +53,10 @@ struct emit {
 	struct translator *t;
 	struct asm_buf a;
 	struct tblock *b;
-	const u8 *start; /* writable view */
-	const u8 *bytes; /* of the instruction being emitted */
+	const u8 *start;    /* writable view */
+	const u8 *host;	    /* of the block's first byte in guest memory */
+	const u8 *bytes;    /* of the instruction being emitted, as they were read ... */
+	const u8 *code_end; /* ... and of those behind it, as far as the page goes */
 	const struct build *d;
 	unsigned index; /* of the instruction */
 	u64 rip;	/* its address */

@@ -286,7 +286,7 @@ bool facts_meet(struct facts *head, const struct facts *end)
 static void emit_piece_bits(struct emit *e, unsigned host, unsigned region)
 {
 	static const u8 lea_ecx[] = { 0x8d, 0x89 }; /* lea ecx, [rcx + disp32] */
-	u64 piece = e->t->kernel.piece[region - WINDOW_REGIONS];
+	u64 piece = e->t->kernel.pieces.piece[region - WINDOW_REGIONS];
 	u32 bits = (u32)(piece | (piece & KERNEL_PIECES / 2 ? ~0u << 9 : 0)) & 0x1ffffff;
 
 	asm_bits(&e->a, ASM_PEXT, ASM_RCX, host, SLOT(kernel_mask));

@@ -68,7 +68,7 @@ bool emit_patched(struct emit *e)
 	const struct host_operand m = { ASM_RCX, ASM_NONE, 0 };
 	u64 offset = e->rip - e->b->rip;
 
-	asm_const(&e->a, ASM_RCX, (u64)(uintptr_t)(e->b->host + offset + at));
+	asm_const(&e->a, ASM_RCX, (u64)(uintptr_t)(e->host + offset + at));
 	if (size == 4 && d->op->size == 8)
 		asm_mem(&e->a, 0x63, to, &m); /* movsxd */
 	else if (size == 4)

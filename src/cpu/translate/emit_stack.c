@@ -44,11 +44,10 @@ static u64 *no_run(struct translator *t, u64 gpa)
 /* How many of the next instructions continue the run. */
 static unsigned run_ahead(struct emit *e, bool push)
 {
-	const u8 *p = e->bytes, *end = (const u8 *)align_up((u64)(uintptr_t)p + 1, PAGE_SIZE);
+	const u8 *p = e->bytes, *end = e->code_end;
 	unsigned n = 0, len = e->d->insn.length;
 
-	if (emit_window(e) || p != e->b->host + (e->rip - e->b->rip) ||
-		run_member(p, end, push) != len || *no_run(e->t, e->gpa) == e->gpa ||
+	if (emit_window(e) || run_member(p, end, push) != len || *no_run(e->t, e->gpa) == e->gpa ||
 		e->t->options & OPTION_NO_RUNS)
 		return 0;
 	while (n + e->index + 1 < e->t->block_ops && (len = run_member(p += len, end, push)))

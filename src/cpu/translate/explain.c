@@ -42,8 +42,8 @@ static bool exit_of(const struct explainer *x, const u8 *target, u32 *code)
 	const struct codemem *m = &x->t->mem;
 	size_t at = (size_t)(target - m->rx);
 
-	return at >= x->t->outs_at && range_ok(at, OUT_SIZE, m->size) && exit_at(target, code) &&
-	       EXIT_ID(*code) == x->b->id;
+	return at >= x->t->stubs_end && range_ok(at, OUT_SIZE, m->size) &&
+	       !tcache_by_code(x->t, target) && exit_at(target, code) && EXIT_ID(*code) == x->b->id;
 }
 
 static const u8 *branch_target(

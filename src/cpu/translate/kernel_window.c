@@ -47,17 +47,28 @@ static u64 piece_base(unsigned piece)
 unsigned kernel_window_region_for(struct kernel_window *w, u64 at)
 {
 	unsigned piece = kernel_window_piece(at);
+	struct kernel_pieces *p = &w->pieces;
 	bool low = piece < KERNEL_PIECES / 2;
 
 	if (!w->base || (u64)((s64)(at << 16) >> 16) != at)
 		return WINDOW_NOWHERE;
 	if (w->region[piece] != WINDOW_NOWHERE)
 		return w->region[piece];
-	if (w->used == KERNEL_REGIONS || (low && w->used_low == KERNEL_LOW_REGIONS))
+	if (p->used == KERNEL_REGIONS || (low && p->used_low == KERNEL_LOW_REGIONS))
 		return WINDOW_NOWHERE;
-	w->used_low += low;
-	w->piece[w->used] = (u16)piece;
-	return w->region[piece] = (u8)w->used++;
+	p->used_low += low;
+	p->piece[p->used] = (u16)piece;
+	return w->region[piece] = (u8)p->used++;
+}
+
+bool kernel_window_adopt(struct kernel_window *w, const struct kernel_pieces *p)
+{
+	if (!w->base || w->pieces.used == p->used)
+		return false;
+	w->pieces = *p;
+	for (unsigned r = 0; r < p->used; r++)
+		w->region[p->piece[r]] = (u8)r;
+	return true;
 }
 
 u64 kernel_window_delta(const struct kernel_window *w, unsigned piece)

@@ -37,6 +37,12 @@
 #define KERNEL_EXTENTS	   512u
 #define KERNEL_HOLES	   16384u /* pages hidden one by one before everything is */
 
+/* Which pieces have regions: by number. */
+struct kernel_pieces {
+	u16 piece[KERNEL_REGIONS];
+	unsigned used, used_low;
+};
+
 struct kernel_extent {
 	u64 va;
 	u8 *host;
@@ -47,8 +53,7 @@ struct kernel_window {
 	u8 *base; /* NULL: this host gave no room */
 	struct memory *memory;
 	u8 region[KERNEL_PIECES]; /* by bits 39 to 47: its number, or WINDOW_NOWHERE */
-	u16 piece[KERNEL_REGIONS];
-	unsigned used, used_low;
+	struct kernel_pieces pieces;
 	struct kernel_extent extents[KERNEL_EXTENTS];
 	unsigned count, holes;
 	u64 shown, drops, faults;
@@ -69,6 +74,8 @@ static inline unsigned kernel_window_region_of(const struct kernel_window *w, u6
 }
 /* The same, and gives the piece a region if one is left. */
 unsigned kernel_window_region_for(struct kernel_window *w, u64 at);
+/* Gives regions as another window of the machine has: `p` has all of w's. True: there were some. */
+bool kernel_window_adopt(struct kernel_window *w, const struct kernel_pieces *p);
 /* What is added to an address of the piece; see Safety. */
 u64 kernel_window_delta(const struct kernel_window *w, unsigned piece);
 

@@ -58,17 +58,22 @@ void kernel_window_enter(struct translator *t)
 	t->ctx->gs_window = gs + t->ctx->kernel_deltas[kernel_window_piece(gs)];
 }
 
+void kernel_window_tell(struct translator *t)
+{
+	for (unsigned r = 0; r < t->kernel.pieces.used; r++) {
+		unsigned piece = t->kernel.pieces.piece[r];
+		u64 delta = kernel_window_delta(&t->kernel, piece);
+
+		t->ctx->kernel_deltas[piece] = delta;
+		t->ctx->window_delta[WINDOW_REGIONS + r] = delta;
+	}
+}
+
 static unsigned assign(struct translator *t, u64 at)
 {
-	unsigned before = t->kernel.used, r = kernel_window_region_for(&t->kernel, at);
+	unsigned r = kernel_window_region_of(&t->kernel, at);
 
-	if (t->kernel.used != before) {
-		t->ctx->kernel_deltas[kernel_window_piece(at)] =
-			kernel_window_delta(&t->kernel, kernel_window_piece(at));
-		t->ctx->window_delta[WINDOW_REGIONS + r] =
-			t->ctx->kernel_deltas[kernel_window_piece(at)];
-	}
-	return r;
+	return r == WINDOW_NOWHERE && t->kernel.base ? share_region_for(t, at) : r;
 }
 
 void kernel_window_expect(struct translator *t, u64 at)
@@ -211,7 +216,7 @@ void kernel_window_clock(struct translator *t)
 	if (r == t->stack_region)
 		t->stack_votes = 0;
 	if (r == WINDOW_NOWHERE || r == t->stack_region ||
-		t->kernel.piece[r - WINDOW_REGIONS] == KERNEL_PIECES - 1)
+		t->kernel.pieces.piece[r - WINDOW_REGIONS] == KERNEL_PIECES - 1)
 		return;
 	if (r != t->stack_seen) {
 		t->stack_seen = (u8)r;

@@ -16,6 +16,7 @@ const struct cpu_engine_option options_table[] = {
 	{ "no-kernel-window", "check each access of the kernel's code", OPTION_NO_KERNEL_WINDOW },
 	{ "window-always", "any user code gets the window at once (slow; for tests)",
 		OPTION_WINDOW_ALWAYS },
+	{ "no-share", "translate code for each processor that runs it", OPTION_NO_SHARE },
 	{ "no-resume", "after system calls and faults, find the next code the long way",
 		OPTION_NO_RESUME },
 	{ "no-retain", "forget an address space while another one runs", OPTION_NO_RETAIN },

@@ -20,6 +20,7 @@ enum translate_option {
 	OPTION_NO_RETAIN = BIT(14),
 	OPTION_NO_X87 = BIT(15),
 	OPTION_NO_LOOPS = BIT(16),
+	OPTION_NO_SHARE = BIT(17),
 };
 
 extern const struct cpu_engine_option options_table[];

@@ -69,7 +69,8 @@
  * x87 and MMX: the same, but that they stay in the host's registers on the way out, and C saves
  * them first thing (x87.c).
  *
- * Threads: context, cache and blocks belong to the vcpu's thread.
+ * Threads: context, blocks and the image of the cache belong to the vcpu's thread; what the vcpus
+ * of a machine share is in share.h.
  */
 #pragma once
 #include "cpu/interpret/blocks.h"
@@ -77,6 +78,7 @@
 #include "cpu/translate/asm.h"
 #include "cpu/translate/kernel_window.h"
 #include "cpu/translate/options.h"
+#include "cpu/translate/share.h"
 #include "cpu/translate/stats.h"
 #include "cpu/translate/translate.h"
 #include "cpu/translate/window.h"
@@ -271,10 +273,10 @@ struct tinsn {
 struct tblock {
 	struct code_unit unit;
 	u64 rip;
-	const u8 *host; /* of its first byte in guest memory */
-	u8 space;	/* see CODE_WINDOW */
-	u8 vector_from; /* the instruction from which on vectors are in host registers ... */
-	u8 x87_from;	/* ... and the x87 registers */
+	const u8 *bytes; /* of the guest's code, as they were when it was made */
+	u8 space;	 /* see CODE_WINDOW */
+	u8 vector_from;	 /* the instruction from which on vectors are in host registers ... */
+	u8 x87_from;	 /* ... and the x87 registers */
 	u16 count;
 	u32 id;
 	u8 *code; /* running view */
@@ -290,12 +292,26 @@ struct tblock {
 	struct tinsn insns[]; /* count + 1: the last only ends the offsets */
 };
 
+static inline size_t tblock_size(const struct tblock *b)
+{
+	return sizeof(*b) + (b->count + 1u) * sizeof(struct tinsn);
+}
+
+/* The most that all of a block takes but for its code. */
+#define INSN_MAX  15u
+#define CODE_MOST (BODY_OPS * INSN_MAX)
+#define DESCRIPTOR_MAX                                                                           \
+	(sizeof(struct tblock) + (TBLOCK_OPS + 1) * (sizeof(struct tinsn) + sizeof(struct op)) + \
+		BLOCK_LINKS * sizeof(struct link) + CODE_MOST + 6 * 16)
+
 #define NO_VECTORS  0xffu /* no such instruction */
 #define VECTOR_LOOK 13u	  /* bytes of code that see to that */
 
 #define TBLOCK_HASH 262144u
-#define TBLOCKS_MAX (512u * 1024)
 #define CACHE_SIZE  (128 * MiB)
+#define CHUNKS_MAX  (CACHE_SIZE / CHUNK_SIZE)
+#define TBLOCKS_MAX (CHUNKS_MAX * CHUNK_IDS)
+#define TBLOCK_HEAD 4u /* bytes before a block's code: its id */
 #define POOL_SIZE   (160 * MiB)
 
 /* What was learnt about an instruction's accesses to the window; also names its form. */
@@ -332,15 +348,19 @@ struct translator {
 	struct interp *c;
 	struct tctx *ctx;
 	struct codemem mem;
-	size_t used, stubs_end; /* blocks grow upwards from the shared stubs ... */
-	size_t outs_at;		/* ... their exits downwards from the end, out of the way */
+	struct shared *shared;
+	u64 epoch; /* of `shared`, that all blocks are of */
+	/* In the chunk at hand blocks grow upwards, their exits downwards, out of the way. */
+	size_t used, outs_at, stubs_end, chunk_size;
+	u32 next_id, end_id;
+	u64 *starts;		      /* a bit for each four bytes of code: a block begins there */
+	u64 touched[CHUNKS_MAX / 64]; /* chunks that have blocks in this image */
 	const u8 *vector_enter, *vector_enter_end, *vector_leave, *lookup_miss, *exit_stub;
 	const u8 *vector_fetch, *x87_fetch, *fetch_end; /* the fetching stubs, side by side */
 	u8 *pool;
 	size_t pool_used;
 	struct tblock *hash[TBLOCK_HASH];
-	struct tblock **by_id; /* in the order of their code */
-	u32 block_count;
+	struct tblock **by_id;
 	struct link *cross[2];	/* links across pages, by half of the target */
 	u64 exec_filter[2][64]; /* by half: pages that links or jumps point into, hashed */
 	struct {
@@ -384,17 +404,21 @@ struct translator {
 	bool pending_jump;    /* the same for a lookup */
 	u32 options;	      /* enum translate_option */
 	unsigned block_ops;   /* guest instructions a block may have */
-	size_t cache_limit;   /* bytes of code before everything is dropped */
 	struct translate_stats *stats; /* NULL: nobody asked */
 	struct op decoded;	       /* tblock_op's */
-	u64 exits[EXIT_KINDS], blocks_made, guest_bytes, host_bytes, side_exits, loops, links_made,
-		fast_fills, clears;
+	u64 exits[EXIT_KINDS], blocks_made, copied, guest_bytes, host_bytes, side_exits, loops,
+		links_made, fast_fills, clears;
 };
 
 /* ---- block.c ---- */
 /* Makes the block at the current RIP, whose bytes are at src; NULL: *interpret is set, or a fault
  * is prepared. */
+/* The page is claimed, and tblock_room() was called since everything was dropped last. */
 struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, bool *interpret);
+/* Sees that there is room for a block, if all must be dropped for it. */
+void tblock_room(struct translator *t);
+/* Puts something into the memory of descriptors. */
+void *tblock_pooled(struct translator *t, const void *from, size_t size);
 /* A decoded instruction of the block; valid until the next call. */
 const struct op *tblock_op(struct translator *t, const struct tblock *b, unsigned index);
 u32 tblock_hash(u64 gpa, u64 rip, unsigned space);
@@ -407,6 +431,10 @@ void tcache_close(struct translator *t);
 void tcache_clear(struct translator *t);
 /* The block at the current RIP and modes; NULL with a fault prepared, or *interpret set. */
 struct tblock *tcache_find(struct translator *t, bool *interpret);
+/* A block that was made or copied is to be found from now on. */
+void tcache_add(struct translator *t, struct tblock *b);
+/* All of its exits lead out, whatever was patched into them. */
+void tcache_unpatch(struct translator *t, const struct tblock *b);
 bool tcache_has(const struct translator *t, const struct tblock *b, u64 rip);
 void tcache_link(struct translator *t, struct link *l, struct tblock *to);
 void tcache_jump(struct translator *t, struct tblock *to);
@@ -457,6 +485,8 @@ bool kernel_window_reveal(struct translator *t, u64 at, bool write);
 void kernel_window_flushed(struct translator *t, enum x86_flush kind, u64 at);
 void kernel_window_switched(struct translator *t);
 void kernel_window_clock(struct translator *t);
+/* To the context: which pieces have regions. */
+void kernel_window_tell(struct translator *t);
 
 /* ---- window_use.c ---- */
 int window_use(struct translator *t, struct err *err);

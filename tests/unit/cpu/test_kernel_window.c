@@ -145,8 +145,27 @@ static void kernel_pieces_get_regions_as_long_as_there_are_some(void **state)
 			i < KERNEL_LOW_REGIONS);
 	for (unsigned i = 0; i < 10; i++)
 		kernel_window_region_for(&f->w, STACKS + i * KERNEL_PIECE);
-	assert_int_equal(f->w.used, KERNEL_REGIONS);
+	assert_int_equal(f->w.pieces.used, KERNEL_REGIONS);
 	assert_int_equal(kernel_window_region_for(&f->w, TEXT), WINDOW_NOWHERE);
+}
+
+static void kernel_windows_of_one_machine_agree_on_regions(void **state)
+{
+	struct fixture *f = fixture(state);
+	struct kernel_window *other = calloc(1, sizeof(*other));
+
+	assert_int_equal(kernel_window_open(other, &f->memory), 0);
+	assert_int_equal(kernel_window_region_for(&f->w, DIRECT), 0);
+	assert_int_equal(kernel_window_region_for(&f->w, TEXT), 1);
+	assert_true(kernel_window_adopt(other, &f->w.pieces));
+	assert_false(kernel_window_adopt(other, &f->w.pieces));
+	assert_int_equal(kernel_window_region_of(other, TEXT), 1);
+	assert_int_equal(kernel_window_region_for(other, STACKS), 2);
+	assert_true(kernel_window_adopt(&f->w, &other->pieces));
+	assert_int_equal(kernel_window_region_of(&f->w, STACKS), 2);
+	assert_int_equal(kernel_window_region_of(&f->w, DIRECT), 0);
+	kernel_window_close(other);
+	free(other);
 }
 
 /* ---- pages ---- */
@@ -226,6 +245,8 @@ int main(void)
 			kernel_sums_never_leave_the_window, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			kernel_pieces_get_regions_as_long_as_there_are_some, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			kernel_windows_of_one_machine_agree_on_regions, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			kernel_page_is_reachable_while_shown, setup, teardown),
 		cmocka_unit_test_setup_teardown(
