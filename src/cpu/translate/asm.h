@@ -262,15 +262,15 @@ static inline void asm_const(struct asm_buf *b, unsigned reg, u64 v)
 }
 
 /* lea reg, [base + index << scale + disp]; base or index may be 0xff (none) */
-static inline void asm_lea(
-	struct asm_buf *b, unsigned reg, unsigned base, unsigned index, unsigned scale, s32 disp)
+static inline void asm_lea_sized(struct asm_buf *b, unsigned reg, unsigned base, unsigned index,
+	unsigned scale, s32 disp, bool wide)
 {
 	bool has_base = base != 0xff, has_index = index != 0xff;
 	bool sib = has_index || !has_base || (base & 7) == 4; /* RSP and R12 need one as a base */
 	unsigned mod = !has_base ? 0 : !disp && (base & 7) != 5 ? 0 : disp == (s8)disp ? 1 : 2;
 	u8 code[4] = {
-		(u8)(0x48 | (reg >= 8 ? 4 : 0) | (has_index && index >= 8 ? 2 : 0) |
-			(has_base && base >= 8 ? 1 : 0)),
+		(u8)(0x40 | (wide ? 8 : 0) | (reg >= 8 ? 4 : 0) |
+			(has_index && index >= 8 ? 2 : 0) | (has_base && base >= 8 ? 1 : 0)),
 		0x8d,
 		(u8)(mod << 6 | (reg & 7) << 3 | (sib ? 4 : base & 7)),
 		(u8)((has_index ? scale << 6 | (index & 7) << 3 : 4 << 3) |
@@ -282,6 +282,11 @@ static inline void asm_lea(
 		asm_u32(b, (u32)disp);
 	else if (mod == 1)
 		asm_u8(b, (u8)disp);
+}
+static inline void asm_lea(
+	struct asm_buf *b, unsigned reg, unsigned base, unsigned index, unsigned scale, s32 disp)
+{
+	asm_lea_sized(b, reg, base, index, scale, disp, true);
 }
 
 /* jmp/jcc rel32 to be patched: returns where the rel32 is. cc 0xff: jmp. */

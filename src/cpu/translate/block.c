@@ -7,7 +7,6 @@
  */
 #include "base/bits.h"
 #include "base/must.h"
-#include "cpu/interpret/string.h"
 #include "cpu/translate/emit.h"
 
 #define JUMP_SIZE 5u
@@ -17,6 +16,7 @@ struct making {
 	struct tblock *b;
 	struct emit e;
 	const struct code_bytes *src;
+	unsigned bits;	    /* 32, 64 */
 	unsigned count, at; /* instructions, bytes */
 	unsigned op_count;
 	size_t outs_before;
@@ -60,9 +60,10 @@ void tblock_room(struct translator *t)
 /* How an instruction reaches memory: what a miss has to fill. */
 static u8 access_of(const struct build *d, u8 *bytes)
 {
-	*bytes = 8;
+	*bytes = (u8)(d->bits / 8);
 	switch (d->insn.mnemonic) {
 	case ZYDIS_MNEMONIC_PUSH:
+	case ZYDIS_MNEMONIC_PUSHFD:
 	case ZYDIS_MNEMONIC_PUSHFQ:
 	case ZYDIS_MNEMONIC_CALL: return ACCESS_PUSH;
 	case ZYDIS_MNEMONIC_POP:
@@ -71,14 +72,11 @@ static u8 access_of(const struct build *d, u8 *bytes)
 	case ZYDIS_MNEMONIC_LEAVE: return ACCESS_LEAVE;
 	default: break;
 	}
-	if (d->insn.meta.category == ZYDIS_CATEGORY_STRINGOP && d->op->flags & OPF_REP) {
-		unsigned size = size_index(d->op->size);
+	if (d->insn.meta.category == ZYDIS_CATEGORY_STRINGOP) {
+		static const u8 accesses[] = { ACCESS_MOVS, ACCESS_STOS, ACCESS_LODS, ACCESS_NONE };
 
 		*bytes = 1;
-		if (d->op->exec == op_movs_by_size[size])
-			return ACCESS_MOVS;
-		if (d->op->exec == op_stos_by_size[size])
-			return ACCESS_STOS;
+		return accesses[emit_string_kind(d->op)];
 	}
 	for (unsigned i = 0; i < d->insn.operand_count_visible; i++) {
 		const ZydisDecodedOperand *o = &d->o[i];
@@ -128,12 +126,12 @@ static bool decode_next(struct making *m, struct build *d)
 	unsigned left = m->code_len - m->at, avail = left < INSN_MAX ? left : INSN_MAX;
 
 	m->e.bytes = m->code + m->at;
-	enum decode_result r = decode_full(c, m->e.bytes, avail, 64, &m->op, d);
+	enum decode_result r = decode_full(c, m->e.bytes, avail, m->bits, &m->op, d);
 	if (r != DECODE_TRUNCATED || avail == INSN_MAX)
 		return r == DECODE_OK;
 	if (!fetch_straddling(m))
 		return false;
-	if (decode_full(c, m->e.bytes, INSN_MAX, 64, &m->op, d) == DECODE_OK)
+	if (decode_full(c, m->e.bytes, INSN_MAX, m->bits, &m->op, d) == DECODE_OK)
 		return true;
 	m->gpa2 = CODE_NO_PAGE;
 	return false;
@@ -320,6 +318,8 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 	m.gpa2 = CODE_NO_PAGE;
 	m.e.t = t;
 	m.e.b = b;
+	m.bits = code_space_bits(b->space);
+	m.e.word = m.bits / 8;
 	m.code_len = (unsigned)min_u64(PAGE_SIZE - (b->rip & PAGE_MASK), CODE_MOST);
 	memcpy(m.code, src->host, m.code_len);
 	m.e.code_end = m.code + m.code_len;
@@ -343,7 +343,8 @@ static NOINLINE const struct op *decode_again(
 	const struct tinsn *in = &b->insns[index];
 	struct build d UNINITIALIZED;
 
-	must(decode_full(t->c, b->bytes + in->guest_at, INSN_MAX, 64, &t->decoded, &d) == DECODE_OK,
+	must(decode_full(t->c, b->bytes + in->guest_at, INSN_MAX, code_space_bits(b->space),
+		     &t->decoded, &d) == DECODE_OK,
 		"instruction %u of the block at 0x%llx", index, (unsigned long long)b->rip);
 	return &t->decoded;
 }

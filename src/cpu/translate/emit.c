@@ -16,7 +16,6 @@
 #include "cpu/interpret/decode.h"
 #include "cpu/interpret/move.h"
 #include "cpu/interpret/native.h"
-#include "cpu/interpret/string.h"
 #include "cpu/interpret/system.h"
 
 /* ---- exits ---- */
@@ -123,7 +122,7 @@ enum emit_result emit_hand_over(struct emit *e)
 /* ---- classification ---- */
 
 /* Integer instructions that behave the same when copied. */
-static bool copyable(ZydisMnemonic m)
+bool emit_copyable(ZydisMnemonic m)
 {
 	switch (m) {
 	case ZYDIS_MNEMONIC_ADD:
@@ -220,6 +219,8 @@ enum emit_result emit_insn(struct emit *e)
 	const ZydisDecodedOperand *mem = memory_operand(d);
 	bool vector = false, x87 = false;
 
+	if (e->word == 4 && !emit_flat_fits(e))
+		return emit_hand_over(e);
 	switch (d->insn.mnemonic) {
 	case ZYDIS_MNEMONIC_PUSH: return emit_push(e);
 	case ZYDIS_MNEMONIC_POP: return emit_pop(e);
@@ -227,6 +228,7 @@ enum emit_result emit_insn(struct emit *e)
 	case ZYDIS_MNEMONIC_LEA: return emit_lea(e);
 	case ZYDIS_MNEMONIC_CLI: return emit_cli(e);
 	case ZYDIS_MNEMONIC_STI: return emit_sti(e);
+	case ZYDIS_MNEMONIC_PUSHFD:
 	case ZYDIS_MNEMONIC_PUSHFQ: return emit_pushf(e);
 	case ZYDIS_MNEMONIC_SWAPGS: return emit_swapgs(e);
 	case ZYDIS_MNEMONIC_CLD: return emit_direction(e, false);
@@ -238,9 +240,7 @@ enum emit_result emit_insn(struct emit *e)
 			return s->emit(e);
 	if (is_bit_string(d))
 		return emit_bit_string(e);
-	if (d->insn.meta.category == ZYDIS_CATEGORY_STRINGOP &&
-		(op->exec == op_movs_by_size[size_index(op->size)] ||
-			op->exec == op_stos_by_size[size_index(op->size)]))
+	if (d->insn.meta.category == ZYDIS_CATEGORY_STRINGOP)
 		return emit_string(e);
 	if (op->exec == op_nop)
 		return EMIT_NEXT;
@@ -252,7 +252,7 @@ enum emit_result emit_insn(struct emit *e)
 		return EMIT_NEXT;
 	bool plain_mov = d->insn.mnemonic == ZYDIS_MNEMONIC_MOV && !(op->flags & OPF_END);
 	bool native = op->exec == op_native || op->exec == op_native_mem;
-	bool copy = plain_mov || copyable(d->insn.mnemonic) || op->exec == op_setcc ||
+	bool copy = plain_mov || emit_copyable(d->insn.mnemonic) || op->exec == op_setcc ||
 		    d->insn.meta.category == ZYDIS_CATEGORY_CMOV;
 	if (native) {
 		/* Masked accesses too: a hit says that the whole operand may be touched. */

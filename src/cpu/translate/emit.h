@@ -58,6 +58,8 @@ struct emit {
 	const u8 *bytes;    /* of the instruction being emitted, as they were read ... */
 	const u8 *code_end; /* ... and of those behind it, as far as the page goes */
 	const struct build *d;
+	unsigned
+		word; /* bytes of an address, and of what goes to the stack: 8, or 4 in flat code */
 	unsigned index; /* of the instruction */
 	u64 rip;	/* its address */
 	u64 gpa;	/* its guest-physical address, if it lies in the block's first page */
@@ -90,6 +92,8 @@ enum emit_result { EMIT_NEXT, EMIT_STI, EMIT_END };
 /* Emits one decoded instruction; EMIT_END: it ended the block with all exits in place. */
 enum emit_result emit_insn(struct emit *e);
 void emit_finish(struct emit *e);
+/* An integer instruction that behaves the same when copied? */
+bool emit_copyable(ZydisMnemonic m);
 /* A jump (cc 0xff: always) to an exit stub. */
 void emit_out(struct emit *e, u8 cc, u32 code);
 void emit_link(struct emit *e, u8 cc, u64 target);
@@ -137,6 +141,27 @@ bool places_assign(struct places *p, u32 want, u32 free_hosts);
 void places_load(struct emit *e, const struct places *p, u32 set);
 void places_store(struct emit *e, const struct places *p, u32 set);
 enum emit_result emit_registers(struct emit *e);
+
+/* ---- emit_flat.c: 32-bit code ---- */
+/* Does the instruction do the same in 64-bit code, with the operands that it has here? */
+bool emit_flat_fits(const struct emit *e);
+/* In either kind of code: moves of a word, and sums of one. */
+static inline void emit_word(struct emit *e, u8 opcode, unsigned reg, const struct host_operand *m)
+{
+	if (e->word == 8)
+		asm_mem(&e->a, opcode, reg, m);
+	else
+		asm_mem32(&e->a, opcode, reg, m);
+}
+static inline void emit_lea_word(struct emit *e, unsigned reg, unsigned base, s32 disp)
+{
+	asm_lea_sized(&e->a, reg, base, ASM_NONE, 0, disp, e->word == 8);
+}
+/* The address of code `by` bytes from `at`. */
+static inline u64 emit_code_at(const struct emit *e, u64 at, u64 by)
+{
+	return e->word == 8 ? at + by : (u32)(at + by);
+}
 
 /* ---- emit_rcx.c: what needs guest RCX in host RCX ---- */
 enum emit_result emit_in_rcx(struct emit *e, bool written);
@@ -219,6 +244,8 @@ void emit_move_rsp(struct emit *e, s32 by);
 enum emit_result emit_transfer(struct emit *e);
 enum emit_result emit_count_branch(struct emit *e);
 enum emit_result emit_string(struct emit *e);
+enum string_kind { STRING_MOVS, STRING_STOS, STRING_LODS, STRING_OTHER };
+enum string_kind emit_string_kind(const struct op *op); /* of a string instruction */
 enum emit_result emit_cli(struct emit *e);
 enum emit_result emit_sti(struct emit *e);
 void emit_take_back_sti(struct emit *e, unsigned index);

@@ -334,7 +334,7 @@ void emit_stack_operand(
 		facts_stack_touched(e, disp);
 		return;
 	}
-	asm_lea(&e->a, T_ADDR, ASM_RSP, ASM_NONE, 0, disp);
+	emit_lea_word(e, T_ADDR, ASM_RSP, disp);
 	emit_check(e, size, write);
 	*out = (struct host_operand){ T_AUX, T_ADDR, 0 };
 }
@@ -360,14 +360,17 @@ enum emit_result emit_lea(struct emit *e)
 	unsigned dst = op.dst / 8;
 	struct emit_mark mark = emit_mark(e);
 	struct places p = places_home();
-	bool plain = op.size == 8 && op.asize == 8 && op.base != BASE_RIP &&
+	/* The low half of a sum does not depend on how wide it is added. */
+	bool wide = op.size == 8;
+	bool plain = (wide ? op.asize == 8 : op.size == 4) && op.base != BASE_RIP &&
 		     op.disp == (s32)op.disp && p.host[dst] != ASM_NONE &&
 		     (op.base == REG_NONE || p.host[op.base] != ASM_NONE) &&
 		     (op.index == REG_NONE || p.host[op.index] != ASM_NONE);
 
 	if (plain) {
-		asm_lea(&e->a, p.host[dst], op.base == REG_NONE ? ASM_NONE : p.host[op.base],
-			op.index == REG_NONE ? ASM_NONE : p.host[op.index], op.shift, (s32)op.disp);
+		asm_lea_sized(&e->a, p.host[dst], op.base == REG_NONE ? ASM_NONE : p.host[op.base],
+			op.index == REG_NONE ? ASM_NONE : p.host[op.index], op.shift, (s32)op.disp,
+			wide);
 		return EMIT_NEXT;
 	}
 	op.seg = X86_DS; /* LEA ignores segments */

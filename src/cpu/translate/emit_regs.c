@@ -107,7 +107,7 @@ enum emit_result emit_registers(struct emit *e)
 		return emit_in_rcx(e, u.written & BIT(RCX));
 	if (u.count)
 		asm_rr(&e->a, 0x8b, ASM_RCX, T_COUNT, true);
-	if (!(named & (BIT(RCX) | HOMELESS))) {
+	if (!(named & (BIT(RCX) | HOMELESS)) && !recode_needed(d)) {
 		asm_bytes(&e->a, e->bytes, d->insn.length);
 		if (u.index_out)
 			asm_rr(&e->a, 0x8b, T_COUNT, ASM_RCX, true);

@@ -19,7 +19,7 @@
 #include "cpu/interpret/system.h"
 #include "cpu/translate/emit.h"
 
-void emit_move_rsp(struct emit *e, s32 by) { asm_lea(&e->a, ASM_RSP, ASM_RSP, ASM_NONE, 0, by); }
+void emit_move_rsp(struct emit *e, s32 by) { emit_lea_word(e, ASM_RSP, ASM_RSP, by); }
 
 /* Length of the instruction if it is a push (or pop) that a run may contain, else 0. */
 static unsigned run_member(const u8 *p, const u8 *end, bool push)
@@ -47,8 +47,8 @@ static unsigned run_ahead(struct emit *e, bool push)
 	const u8 *p = e->bytes, *end = e->code_end;
 	unsigned n = 0, len = e->d->insn.length;
 
-	if (emit_window(e) || run_member(p, end, push) != len || *no_run(e->t, e->gpa) == e->gpa ||
-		e->t->options & OPTION_NO_RUNS)
+	if (emit_window(e) || e->word != 8 || run_member(p, end, push) != len ||
+		*no_run(e->t, e->gpa) == e->gpa || e->t->options & OPTION_NO_RUNS)
 		return 0;
 	while (n + e->index + 1 < e->t->block_ops && (len = run_member(p += len, end, push)))
 		n++;
@@ -66,7 +66,7 @@ static void run_operand(struct emit *e, bool push, struct host_operand *m)
 	}
 	unsigned n = run_ahead(e, push);
 	if (!n) {
-		emit_stack_operand(e, push ? -8 : 0, 8, push, m);
+		emit_stack_operand(e, push ? -(s32)e->word : 0, e->word, push, m);
 		return;
 	}
 	asm_lea(&e->a, T_ADDR, ASM_RSP, ASM_NONE, 0, push ? -8 * (s32)(n + 1) : 0);
@@ -112,27 +112,27 @@ static void emit_push_reg(struct emit *e, unsigned guest)
 		asm_load(&e->a, ASM_RCX, SLOT(gpr) + 8 * guest);
 		from = ASM_RCX;
 	}
-	asm_mem(&e->a, OP_MOV_STORE, from, &m);
-	emit_move_rsp(e, -8);
+	emit_word(e, OP_MOV_STORE, from, &m);
+	emit_move_rsp(e, -(s32)e->word);
 }
 
 static void store_value(struct emit *e, const struct host_operand *m, u64 value)
 {
-	if ((u64)(s64)(s32)value == value) {
-		asm_mem(&e->a, 0xc7, 0, m); /* mov qword [m], simm32 */
+	if (e->word == 4 || (u64)(s64)(s32)value == value) {
+		emit_word(e, 0xc7, 0, m); /* mov [m], simm32 */
 		asm_u32(&e->a, (u32)value);
 	} else {
 		asm_const(&e->a, ASM_RCX, value);
 		asm_mem(&e->a, OP_MOV_STORE, ASM_RCX, m);
 	}
-	emit_move_rsp(e, -8);
+	emit_move_rsp(e, -(s32)e->word);
 }
 
 void emit_push_value(struct emit *e, u64 value)
 {
 	struct host_operand m;
 
-	emit_stack_operand(e, -8, 8, true, &m);
+	emit_stack_operand(e, -(s32)e->word, e->word, true, &m);
 	store_value(e, &m, value);
 }
 
@@ -142,40 +142,40 @@ void emit_push_return(struct emit *e, u64 next)
 {
 	struct host_operand m;
 
-	emit_stack_operand(e, -8, 8, true, &m);
-	asm_mem(&e->a, OP_MOV_LOAD, ASM_RCX, &m);
+	emit_stack_operand(e, -(s32)e->word, e->word, true, &m);
+	emit_word(e, OP_MOV_LOAD, ASM_RCX, &m);
 	asm_store(&e->a, SLOT(overwritten), ASM_RCX);
 	asm_const(&e->a, ASM_RCX, next);
-	asm_mem(&e->a, OP_MOV_STORE, ASM_RCX, &m);
-	emit_move_rsp(e, -8);
+	emit_word(e, OP_MOV_STORE, ASM_RCX, &m);
+	emit_move_rsp(e, -(s32)e->word);
 }
 
 void emit_push_saved(struct emit *e)
 {
 	struct host_operand m;
 
-	emit_stack_operand(e, -8, 8, true, &m);
+	emit_stack_operand(e, -(s32)e->word, e->word, true, &m);
 	asm_load(&e->a, ASM_RCX, SLOT(save));
-	asm_mem(&e->a, OP_MOV_STORE, ASM_RCX, &m);
-	emit_move_rsp(e, -8);
+	emit_word(e, OP_MOV_STORE, ASM_RCX, &m);
+	emit_move_rsp(e, -(s32)e->word);
 }
 
 enum emit_result emit_push(struct emit *e)
 {
 	const struct op *op = e->d->op;
 
-	if (op->size != 8 || op->exec == op_push_seg)
+	if (op->size != e->word || op->exec == op_push_seg)
 		return emit_hand_over(e);
 	if (operand_is_mem(&e->d->o[0])) {
 		struct emit_mark mark = emit_mark(e);
 		struct host_operand m;
 		u32 free_hosts;
 
-		if (!emit_operand(e, op, 8, false, &m, &free_hosts)) {
+		if (!emit_operand(e, op, e->word, false, &m, &free_hosts)) {
 			emit_back(e, &mark);
 			return emit_hand_over(e);
 		}
-		asm_mem(&e->a, OP_MOV_LOAD, ASM_RCX, &m);
+		emit_word(e, OP_MOV_LOAD, ASM_RCX, &m);
 		asm_store(&e->a, SLOT(save), ASM_RCX);
 		emit_push_saved(e);
 	} else if (operand_is_reg(&e->d->o[0])) {
@@ -196,32 +196,34 @@ enum emit_result emit_pop(struct emit *e)
 	struct host_operand m;
 	unsigned g = op->dst / 8;
 
-	if (op->size != 8 || op->exec == op_pop_seg || !operand_is_reg(&e->d->o[0]))
+	if (op->size != e->word || op->exec == op_pop_seg || !operand_is_reg(&e->d->o[0]))
 		return emit_hand_over(e);
 	run_operand(e, false, &m);
 	if (p.host[g] == ASM_NONE) {
 		asm_mem(&e->a, OP_MOV_LOAD, T_ADDR, &m);
 		asm_store(&e->a, SLOT(gpr) + 8 * g, T_ADDR);
 	} else {
-		asm_mem(&e->a, OP_MOV_LOAD, p.host[g], &m);
+		emit_word(e, OP_MOV_LOAD, p.host[g], &m);
 	}
 	if (g != RSP)
-		emit_move_rsp(e, 8);
+		emit_move_rsp(e, (s32)e->word);
 	return EMIT_NEXT;
 }
 
 enum emit_result emit_leave(struct emit *e)
 {
-	const struct op frame = {
-		.base = RBP, .index = REG_NONE, .asize = 8, .seg = X86_SS, .size = 8
-	};
+	const struct op frame = { .base = RBP,
+		.index = REG_NONE,
+		.asize = (u8)e->word,
+		.seg = X86_SS,
+		.size = (u8)e->word };
 	struct host_operand m;
 	u32 free_hosts;
 
-	if (e->d->op->size != 8 || !emit_operand(e, &frame, 8, false, &m, &free_hosts))
+	if (e->d->op->size != e->word || !emit_operand(e, &frame, e->word, false, &m, &free_hosts))
 		return emit_hand_over(e);
-	asm_mem(&e->a, OP_MOV_LOAD, T_ADDR, &m);
-	asm_lea(&e->a, ASM_RSP, ASM_RBP, ASM_NONE, 0, 8);
+	emit_word(e, OP_MOV_LOAD, T_ADDR, &m);
+	emit_lea_word(e, ASM_RSP, ASM_RBP, (s32)e->word);
 	asm_rr(&e->a, 0x8b, ASM_RBP, T_ADDR, true);
 	return EMIT_NEXT;
 }

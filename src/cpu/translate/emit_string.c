@@ -1,9 +1,9 @@
 /*
- * REP MOVS and REP STOS, when DF is clear.
+ * MOVS, STOS and LODS, when DF is clear: once, or MOVS and STOS with REP.
  *
- * In the general form, runs that stay within one page on either side run as themselves on host
- * addresses. Everything else (page crossings, count 0, faults) is the interpreter's, which leaves
- * the rest of a long run to the next try.
+ * With REP: in the general form, runs that stay within one page on either side run as themselves on
+ * host addresses. Everything else (page crossings, count 0, faults) is the interpreter's, which
+ * leaves the rest of a long run to the next try.
  *
  * In the window they run as themselves however long they are. Where one traps, RSI and RDI hold
  * host addresses and the rest of the count is in host RCX: whoever takes the signal makes them the
@@ -62,16 +62,72 @@ static enum emit_result emit_window_string(struct emit *e, bool movs)
 	return EMIT_NEXT;
 }
 
+/* MOV of so many bytes between memory and the low part of a register. */
+static void emit_sized(struct emit *e, bool store, unsigned size, unsigned reg)
+{
+	const struct host_operand m = { T_AUX, T_ADDR, 0 };
+	u8 opcode = (u8)((store ? OP_MOV_STORE : OP_MOV_LOAD) - (size == 1));
+
+	if (size == 2)
+		asm_u8(&e->a, 0x66);
+	if (size == 8)
+		asm_mem(&e->a, opcode, reg, &m);
+	else
+		asm_mem32(&e->a, opcode, reg, &m);
+}
+
+static enum emit_result emit_string_once(struct emit *e, enum string_kind kind)
+{
+	unsigned size = e->d->op->size;
+
+	if (kind != STRING_STOS) {
+		emit_lea_word(e, T_ADDR, ASM_RSI, 0);
+		emit_check(e, size, false);
+		emit_sized(e, false, size, kind == STRING_LODS ? ASM_RAX : ASM_RCX);
+	}
+	if (kind == STRING_MOVS)
+		asm_store(&e->a, SLOT(save), ASM_RCX);
+	if (kind != STRING_LODS) {
+		emit_lea_word(e, T_ADDR, ASM_RDI, 0);
+		emit_check(e, size, true);
+	}
+	if (kind == STRING_MOVS)
+		asm_load(&e->a, ASM_RCX, SLOT(save));
+	if (kind != STRING_LODS) {
+		emit_sized(e, true, size, kind == STRING_STOS ? ASM_RAX : ASM_RCX);
+		emit_lea_word(e, ASM_RDI, ASM_RDI, (s32)size);
+	}
+	if (kind != STRING_STOS)
+		emit_lea_word(e, ASM_RSI, ASM_RSI, (s32)size);
+	return EMIT_NEXT;
+}
+
+enum string_kind emit_string_kind(const struct op *op)
+{
+	unsigned size = size_index(op->size);
+
+	return op->exec == op_movs_by_size[size]   ? STRING_MOVS
+	       : op->exec == op_stos_by_size[size] ? STRING_STOS
+	       : op->exec == op_lods_by_size[size] ? STRING_LODS
+						   : STRING_OTHER;
+}
+
 enum emit_result emit_string(struct emit *e)
 {
 	const struct op *op = e->d->op;
-	bool movs = op->exec == op_movs_by_size[size_index(op->size)];
+	enum string_kind kind = emit_string_kind(op);
+	bool movs = kind == STRING_MOVS, rep = op->flags & OPF_REP;
+	bool flat = e->word == 4;
 
-	if (!(op->flags & OPF_REP) || op->asize != 8 || (movs && op->seg >= X86_FS))
+	if (op->asize != e->word || kind == STRING_OTHER ||
+		(kind != STRING_STOS && (flat ? op->seg != X86_DS : op->seg >= X86_FS)) ||
+		(rep && (flat || kind == STRING_LODS)) || op->flags & OPF_REPNE)
 		return emit_hand_over(e);
 	e->f.aux = AUX_NONE;
 	asm_load(&e->a, ASM_RCX, SLOT(df));
 	emit_out_unless_rcx_zero(e);
+	if (!rep)
+		return emit_string_once(e, kind);
 	if (emit_window(e) && e->hint != HINT_GENERAL)
 		return emit_window_string(e, movs);
 	/* A count of more than 4096 could wrap around in the sum below. */

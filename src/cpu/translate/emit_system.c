@@ -53,7 +53,7 @@ enum emit_result emit_pushf(struct emit *e)
 {
 	static const u8 pushfq_pop_addr[] = { 0x9c, 0x41, 0x5b }; /* pushfq; pop r11 */
 
-	if (e->d->op->size != 8)
+	if (e->d->op->size != e->word)
 		return emit_hand_over(e);
 	e->f.aux = AUX_NONE;
 	asm_store(&e->a, SLOT(save), ASM_RSP);

@@ -40,7 +40,7 @@ static bool goes_on(const struct emit *e, u64 target, u64 next)
 static enum emit_result emit_direct(struct emit *e, u64 next)
 {
 	const struct op *op = e->d->op;
-	u64 target = next + op->imm;
+	u64 target = emit_code_at(e, next, op->imm);
 
 	if (!x86_canonical(target))
 		return emit_hand_over(e);
@@ -70,9 +70,9 @@ static enum emit_result emit_return(struct emit *e)
 
 	if (op->imm > 4096)
 		return emit_hand_over(e);
-	emit_stack_operand(e, 0, 8, false, &m);
-	asm_mem(&e->a, OP_MOV_LOAD, T_ADDR, &m);
-	emit_move_rsp(e, (s32)(8 + op->imm));
+	emit_stack_operand(e, 0, e->word, false, &m);
+	emit_word(e, OP_MOV_LOAD, T_ADDR, &m);
+	emit_move_rsp(e, (s32)(e->word + op->imm));
 	emit_lookup(e);
 	return EMIT_END;
 }
@@ -88,15 +88,15 @@ static enum emit_result emit_indirect(struct emit *e, u64 next)
 		struct host_operand m;
 		u32 free_hosts;
 
-		if (!emit_operand(e, op, 8, false, &m, &free_hosts)) {
+		if (!emit_operand(e, op, e->word, false, &m, &free_hosts)) {
 			emit_back(e, &mark);
 			return emit_hand_over(e);
 		}
-		asm_mem(&e->a, OP_MOV_LOAD, T_ADDR, &m);
+		emit_word(e, OP_MOV_LOAD, T_ADDR, &m);
 	} else if (p.host[op->src / 8] == ASM_NONE) {
 		asm_load(&e->a, T_ADDR, SLOT(gpr) + op->src);
 	} else {
-		asm_rr(&e->a, 0x8b, T_ADDR, p.host[op->src / 8], true);
+		asm_rr(&e->a, 0x8b, T_ADDR, p.host[op->src / 8], e->word == 8);
 	}
 	if (op->exec == op_call_ind) {
 		asm_store(&e->a, SLOT(save), T_ADDR);
@@ -122,12 +122,12 @@ static enum emit_result emit_indirect(struct emit *e, u64 next)
 enum emit_result emit_count_branch(struct emit *e)
 {
 	const struct op *op = e->d->op;
-	u64 next = e->rip + op->length, target = next + op->imm;
+	u64 next = e->rip + op->length, target = emit_code_at(e, next, op->imm);
 	ZydisMnemonic m = e->d->insn.mnemonic;
 	bool loop = op->exec == op_loop;
 	u8 cc = m == ZYDIS_MNEMONIC_LOOPE ? 4 : m == ZYDIS_MNEMONIC_LOOPNE ? 5 : 0xff;
 
-	if (op->size != 8 || !x86_canonical(target))
+	if (op->size != e->word || op->asize == 2 || !x86_canonical(target))
 		return emit_hand_over(e);
 	facts_settle_stack(e);
 	if (loop)
@@ -146,7 +146,7 @@ enum emit_result emit_transfer(struct emit *e)
 	const struct op *op = e->d->op;
 	u64 next = e->rip + op->length;
 
-	if (op->size != 8)
+	if (op->size != e->word)
 		return emit_hand_over(e);
 	if (op->exec == op_jmp || op->exec == op_jcc || op->exec == op_call)
 		return emit_direct(e, next);

@@ -129,17 +129,19 @@ static u64 bit_string_bytes(const struct interp *c, const struct op *op)
 static u64 touched(const struct translator *t, const struct tinsn *in, const struct op *op)
 {
 	const struct interp *c = t->c;
+	bool flat = c->code_bits == 32;
 
 	switch ((enum access)in->access) {
-	case ACCESS_PUSH: return c->s->gpr[RSP] - 8;
-	case ACCESS_POP: return c->s->gpr[RSP];
-	case ACCESS_LEAVE: return c->s->gpr[RBP];
+	case ACCESS_PUSH: return flat ? (u32)(c->s->gpr[RSP] - 4) : c->s->gpr[RSP] - 8;
+	case ACCESS_POP: return flat ? (u32)c->s->gpr[RSP] : c->s->gpr[RSP];
+	case ACCESS_LEAVE: return flat ? (u32)c->s->gpr[RBP] : c->s->gpr[RBP];
 	case ACCESS_EA_READ:
 	case ACCESS_EA_WRITE: return op_linear64(c, op);
 	case ACCESS_BIT_READ:
 	case ACCESS_BIT_WRITE: return op_linear64(c, op) + bit_string_bytes(c, op);
 	case ACCESS_STOS:
-	case ACCESS_MOVS: return c->s->gpr[RDI];
+	case ACCESS_MOVS: return flat ? (u32)c->s->gpr[RDI] : c->s->gpr[RDI];
+	case ACCESS_LODS: return flat ? (u32)c->s->gpr[RSI] : c->s->gpr[RSI];
 	case ACCESS_NONE: break;
 	}
 	return 0;
@@ -149,7 +151,9 @@ static u64 touched(const struct translator *t, const struct tinsn *in, const str
 static bool touches_two(
 	const struct interp *c, const struct tinsn *in, const struct op *op, u64 *at)
 {
-	*at = in->access == ACCESS_MOVS ? c->s->gpr[RSI] : op_linear64(c, op);
+	*at = in->access != ACCESS_MOVS ? op_linear64(c, op)
+	      : c->code_bits == 32	? (u32)c->s->gpr[RSI]
+					: c->s->gpr[RSI];
 	return in->access == ACCESS_MOVS ||
 	       (in->access == ACCESS_PUSH && op->flags & (OPF_SRC_MEM | OPF_DST_MEM));
 }
@@ -193,6 +197,8 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 		return NULL;
 	if (code_space_window(b->space) && !window_resume(t, b, in + 1))
 		return NULL;
+	if (code_space_flat(b->space) && !emit_translatable(c))
+		return NULL;
 	if (in[1].aux == TINSN_AUX_STACK && !run_resume(t, b, in + 1))
 		return NULL;
 	return b->code + b->insns[index + 1].host_at;
@@ -220,7 +226,8 @@ static void undo_transfer(struct translator *t, const struct op *op)
 	struct interp *c = t->c;
 
 	if (op->exec == op_ret) {
-		c->s->gpr[RSP] -= 8 + op->imm;
+		c->s->gpr[RSP] -=
+			8 + op->imm; /* only 64-bit code can leave the canonical addresses */
 	} else if (op->exec == op_call_ind) {
 		/* It was written a moment ago, so this does not fault. */
 		mem_write_slow(c, X86_SS, c->s->gpr[RSP], 8, t->ctx->overwritten);
@@ -237,9 +244,8 @@ static const u8 *resume(struct translator *t)
 {
 	struct interp *c = t->c;
 	u64 rip = c->s->rip;
-	bool middle_ring = (unsigned)(x86_cpl(c->s) - 1) < 2;
 
-	if (c->slow || c->code_bits != 64 || middle_ring || c->s->activity != X86_RUNNING || !rip ||
+	if (c->slow || !emit_translatable(c) || c->s->activity != X86_RUNNING || !rip ||
 		t->options & (OPTION_NO_LOOKUP | OPTION_NO_RESUME))
 		return NULL;
 	settle_modes(t);
@@ -361,8 +367,7 @@ static enum cpu_exit translate_run(struct vcpu *v)
 			continue;
 		}
 		settle_modes(t);
-		bool middle_ring = (unsigned)(x86_cpl(c->s) - 1) < 2;
-		bool interpret = c->code_bits != 64 || middle_ring || t->interpret_once;
+		bool interpret = !emit_translatable(c) || t->interpret_once;
 		struct tblock *b = NULL;
 		/* A link to loose code is made although firm code would do this time. */
 		if (t->pending && t->pending->space == code_space_loose(t->code_space))
@@ -487,7 +492,7 @@ static void translate_report(struct vcpu *v, FILE *to)
 
 const struct cpu_engine translate_engine = {
 	.name = "translate",
-	.doc = "the binary translator: 64-bit code runs from a code cache",
+	.doc = "the binary translator: 64-bit and flat 32-bit code runs from a code cache",
 	.probe = translate_probe,
 	.open = translate_open,
 	.close = translate_close,

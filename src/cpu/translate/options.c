@@ -9,6 +9,7 @@ const struct cpu_engine_option options_table[] = {
 	{ "no-x87", "interpret x87 and MMX instructions", OPTION_NO_X87 },
 	{ "single", "translate one instruction at a time", OPTION_SINGLE },
 	{ "small-cache", "a code cache of 256 KiB, emptied often", OPTION_SMALL_CACHE },
+	{ "no-flat", "interpret 32-bit code", OPTION_NO_FLAT },
 	{ "no-superblocks", "end each block at its first branch", OPTION_NO_SUPERBLOCKS },
 	{ "no-loops", "check in each round of a loop what the first one has shown",
 		OPTION_NO_LOOPS },

@@ -84,6 +84,13 @@ static void put_modrm(struct asm_buf *a, const struct build *d, const u8 *bytes,
 	asm_bytes(a, bytes + tail, d->insn.length - tail);
 }
 
+/* INC and DEC in one byte, which 64-bit code has for REX (SDM 2, 2.2.1.2). */
+bool recode_needed(const struct build *d)
+{
+	return d->bits != 64 && d->insn.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
+	       d->insn.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && (d->insn.opcode & 0xf0) == 0x40;
+}
+
 static bool put_legacy(struct asm_buf *a, const struct build *d, const u8 *bytes, struct fields *f,
 	const struct host_operand *mem)
 {
@@ -124,6 +131,9 @@ static bool put_legacy(struct asm_buf *a, const struct build *d, const u8 *bytes
 	} else if (moffs) {
 		asm_u8(a, (u8)(i->opcode < 0xa2 ? 0x8a + (i->opcode & 1) : 0x88 + (i->opcode & 1)));
 		asm_modrm(a, 0, mem, false);
+	} else if (recode_needed(d)) {
+		asm_u8(a, 0xff); /* /0: INC, /1: DEC */
+		asm_u8(a, (u8)(0xc0 | (i->opcode & 8) | (f->opreg & 7)));
 	} else {
 		unsigned opcode = at + (i->opcode_map == ZYDIS_OPCODE_MAP_0F);
 

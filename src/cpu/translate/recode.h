@@ -23,5 +23,7 @@ static inline unsigned recode_gpr_id(ZydisRegister r) { return gpr_number(r); }
  * `p` says, and `mem` for its explicit memory operand (NULL: it has none). False, with nothing
  * appended: there is no such form.
  */
+/* Is it encoded in a way that 64-bit code does not have? */
+bool recode_needed(const struct build *d);
 bool recode(struct asm_buf *a, const struct build *d, const u8 *bytes, const struct places *p,
 	const struct host_operand *mem);

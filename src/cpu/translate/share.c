@@ -263,7 +263,8 @@ static bool copy_ops(struct translator *t, struct tblock *b, struct op *ops)
 
 		if (op && (op->exec == op_native || op->exec == op_native_mem) &&
 			decode_full(t->c, b->bytes + in->guest_at,
-				(unsigned)(b->unit.bytes - in->guest_at), 64, op, &d) != DECODE_OK)
+				(unsigned)(b->unit.bytes - in->guest_at), code_space_bits(b->space),
+				op, &d) != DECODE_OK)
 			return false;
 	}
 	return true;

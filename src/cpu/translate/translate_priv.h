@@ -56,6 +56,8 @@
  * Attention. Translated code never polls. vcpu_post() sends the thread a signal; the handler points
  * every exit of the block it interrupted at the way out, so one signal is enough wherever it comes.
  *
+ * 32-bit code is translated where segments do nothing but name rights (emit_flat.c).
+ *
  * STAC and CLAC change the space without leaving: they end their block with a link into the other
  * space. C learns of it from ctx->ac when it sees the next exit (leave_state()), and the blocks are
  * right only for the CR4.SMAP they were made under: a change of what is baked into code (BAKED_CR4)
@@ -95,12 +97,13 @@
 #define FILL_LOG	 32768u
 
 /*
- * What a block was made for: one of mmu.h's spaces, where every access is checked; or code with a
- * window: the user's, whose stack is in the high region (as nearly all are) or anywhere; the
- * kernel's, whose stack is in the region where its stacks were seen or anywhere; the kernel's with
- * AC set.
+ * What a block was made for: one of mmu.h's spaces, where every access is checked; the same in flat
+ * 32-bit code (emit_flat.c); or code with a window: the user's, whose stack is in the high region
+ * (as nearly all are) or anywhere; the kernel's, whose stack is in the region where its stacks were
+ * seen or anywhere; the kernel's with AC set.
  */
-#define CODE_WINDOW	  ((unsigned)MMU_SPACES)
+#define CODE_FLAT	  ((unsigned)MMU_SPACES)
+#define CODE_WINDOW	  (2u * MMU_SPACES)
 #define CODE_LOOSE	  (CODE_WINDOW + 1)
 #define CODE_KERNEL	  (CODE_WINDOW + 2)
 #define CODE_KERNEL_LOOSE (CODE_WINDOW + 3)
@@ -114,10 +117,19 @@ static inline bool code_space_kernel_window(unsigned code_space)
 static inline enum mmu_space code_space_mmu(unsigned code_space)
 {
 	if (code_space < CODE_WINDOW)
-		return (enum mmu_space)code_space;
+		return (enum mmu_space)(code_space % MMU_SPACES);
 	if (code_space < CODE_KERNEL)
 		return MMU_USER;
 	return code_space == CODE_KERNEL_OPEN ? MMU_OPEN : MMU_SYSTEM;
+}
+
+static inline bool code_space_flat(unsigned code_space)
+{
+	return code_space >= CODE_FLAT && code_space < CODE_WINDOW;
+}
+static inline unsigned code_space_bits(unsigned code_space)
+{
+	return code_space_flat(code_space) ? 32 : 64;
 }
 
 /* Code that assumes the same but for the stack. */
@@ -242,6 +254,7 @@ enum access {
 	ACCESS_POP,
 	ACCESS_LEAVE,
 	ACCESS_BIT_READ, /* BT and its kin: a register's bits choose the address, too */
+	ACCESS_LODS,
 	ACCESS_BIT_WRITE,
 	ACCESS_STOS,
 	ACCESS_MOVS,
@@ -508,6 +521,10 @@ u8 window_hint_of(const struct translator *t, unsigned code_space, u64 gpa);
 void window_flushed(struct translator *t, enum x86_flush kind, u64 at, unsigned pcid);
 /* From time to time while guest code runs. */
 void window_clock(struct translator *t);
+
+/* ---- emit_flat.c ---- */
+/* Is the code at hand of a kind that is translated at all? */
+bool emit_translatable(const struct interp *c);
 
 /* ---- x87.c ---- */
 /* Can x87 instructions run as themselves, on this host and with these options? */

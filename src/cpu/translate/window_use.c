@@ -40,6 +40,8 @@ u8 window_code_space(const struct translator *t)
 {
 	const struct x86_state *s = t->c->s;
 
+	if (t->c->code_bits == 32)
+		return (u8)(CODE_FLAT + t->c->mmu.space);
 	if (t->c->mmu.space != MMU_USER)
 		return kernel_window_code_space(t);
 	if (!t->window.base || s->cr3 != t->window.owner || t->c->mmu.watch)
