@@ -30,8 +30,6 @@ static void flush_many(struct mmu *m, enum x86_flush kind)
 	m->epoch++;
 	m->flushes++;
 	bump(m, 0);
-	if (kind == X86_FLUSH_ALL)
-		memset(m->large, 0, sizeof(m->large));
 	if (kind == X86_FLUSH_ALL || mmu_upper_many(m))
 		bump(m, 1);
 	for (unsigned i = 0; !mmu_upper_many(m) && i < m->upper_count; i++)
@@ -108,7 +106,7 @@ static u64 *large_word(struct mmu *m, u64 at, u64 region, u64 *bit)
 	return &m->large[at >> 63][h >> 6];
 }
 
-static void note_large(struct mmu *m, u64 at, u64 page_size)
+void mmu_note_large(struct mmu *m, u64 at, u64 page_size)
 {
 	unsigned shift = page_size > 4 * MiB ? 30 : 21;
 	u64 bit, *w = large_word(m, at, (at >> shift) << 1 | (shift == 30), &bit);
@@ -146,6 +144,8 @@ static void drop_region(struct mmu *m, u64 at)
 
 void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at, unsigned pcid)
 {
+	if (kind == X86_FLUSH_ALL)
+		memset(m->large, 0, sizeof(m->large));
 	if (m->flushed)
 		m->flushed(m->flushed_ctx, kind, at, pcid);
 	if (kind != X86_FLUSH_PAGE && kind != X86_FLUSH_PCID_PAGE) {
@@ -229,7 +229,7 @@ static int lookup(struct mmu *m, u64 at, unsigned access, struct target *t)
 			fresh.tag[k] = tag;
 	}
 	if (x.page_size > PAGE_SIZE)
-		note_large(m, at, x.page_size);
+		mmu_note_large(m, at, x.page_size);
 	if (half && !x.global && x86_paging(&cpu->s))
 		mmu_note_upper(m, at, x.page_size);
 	if (!half && x.global)

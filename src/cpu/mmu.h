@@ -86,6 +86,9 @@ void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at, unsigned pcid);
 /* May this address lie in a large page that entries were made from? Then one page's flush is its
  * whole gigabyte's. */
 bool mmu_large(struct mmu *m, u64 at);
+/* For what engines cache of a translation themselves: it is of such a page. Also while they are
+ * told of a flush. */
+void mmu_note_large(struct mmu *m, u64 at, u64 page_size);
 
 /* Kernels keep what they use together in areas that are far apart and start alike: all of an
  * address counts. */

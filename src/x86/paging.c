@@ -94,7 +94,6 @@ struct walk {
 	unsigned depth; /* entries read */
 	unsigned size;	/* bytes of an entry */
 	bool bare_root;
-	bool accessed; /* A is set at every level */
 	gpa_t at[LEVELS_MAX];
 	u64 entry[LEVELS_MAX];
 };
@@ -193,7 +192,7 @@ static u32 walk(struct x86_cpu *cpu, u64 va, struct walk *w)
 			return PF_PRESENT | PF_RSVD;
 		table = entry & MASK(51, 12);
 	}
-	w->accessed = all & PTE_A;
+	w->x.accessed = all & PTE_A;
 	w->x.writable = all & PTE_W;
 	w->x.user = all & PTE_U;
 	w->x.executable = f->entry_size == 4 || !(any & PTE_NX);
@@ -216,7 +215,7 @@ static bool mark(struct x86_cpu *cpu, struct walk *w, bool write)
 {
 	unsigned leaf = w->depth - 1;
 
-	if (likely(w->accessed && (w->x.dirty || !write)))
+	if (likely(w->x.accessed && (w->x.dirty || !write)))
 		return true;
 	for (unsigned i = w->bare_root ? 1 : 0; i < leaf; i++)
 		if (unlikely(!mark_entry(cpu, w, i, PTE_A)))
@@ -224,6 +223,7 @@ static bool mark(struct x86_cpu *cpu, struct walk *w, bool write)
 	if (unlikely(!mark_entry(cpu, w, leaf, PTE_A | (write ? PTE_D : 0))))
 		return false;
 	w->x.dirty |= write;
+	w->x.accessed = true;
 	return true;
 }
 
@@ -278,6 +278,7 @@ static struct x86_xlat untranslated(u64 va)
 		.user = true,
 		.executable = true,
 		.dirty = true,
+		.accessed = true,
 	};
 }
 

@@ -15,6 +15,7 @@ struct x86_xlat {
 	bool executable;
 	bool dirty; /* leaf D is set (now): a cached entry may be written through */
 	bool global;
+	bool accessed; /* A is set at every level (now) */
 };
 
 /*

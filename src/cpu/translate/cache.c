@@ -270,7 +270,7 @@ void tcache_unpatch(struct translator *t, const struct tblock *b)
 static u64 *filter_word(struct translator *t, u64 at, u64 *bit)
 {
 	u64 page = at >> PAGE_SHIFT;
-	unsigned h = (unsigned)(page ^ (page >> 12)) & 4095;
+	unsigned h = (unsigned)(page ^ (page >> 15)) & (FILTER_WORDS * 64 - 1);
 
 	*bit = BIT64(h & 63);
 	return &t->exec_filter[at >> 63][h >> 6];
@@ -281,6 +281,13 @@ static void filter_add(struct translator *t, u64 at)
 	u64 bit, *w = filter_word(t, at, &bit);
 
 	*w |= bit;
+}
+
+static void filter_add_block(struct translator *t, const struct tblock *b)
+{
+	filter_add(t, b->rip);
+	if (b->unit.gpa2 != CODE_NO_PAGE)
+		filter_add(t, b->rip + PAGE_SIZE);
 }
 
 static bool filter_has(struct translator *t, u64 at)
@@ -304,9 +311,7 @@ void tcache_link(struct translator *t, struct link *l, struct tblock *to)
 			l->next_cross = t->cross[half];
 			t->cross[half] = l;
 		}
-		filter_add(t, to->rip);
-		if (to->unit.gpa2 != CODE_NO_PAGE)
-			filter_add(t, to->rip + PAGE_SIZE);
+		filter_add_block(t, to);
 	}
 	l->to = to;
 	l->next_in = to->incoming;
@@ -342,9 +347,7 @@ void tcache_jump(struct translator *t, struct tblock *to)
 	struct jump_table *j = &t->ctx->jump[to->space];
 	j->neg[i] = -to->rip;
 	j->code[i] = (u64)(uintptr_t)to->code;
-	filter_add(t, to->rip);
-	if (to->unit.gpa2 != CODE_NO_PAGE)
-		filter_add(t, to->rip + PAGE_SIZE);
+	filter_add_block(t, to);
 }
 
 static void exec_drop(struct translator *t, unsigned half)
@@ -360,10 +363,64 @@ static void exec_drop(struct translator *t, unsigned half)
 	memset(t->exec_filter[half], 0, sizeof(t->exec_filter[half]));
 }
 
-static void drop_half(struct translator *t, unsigned half)
+static void flush_links(struct translator *t, unsigned half)
+{
+	for (struct link **p = &t->cross[half], *l; (l = *p);) {
+		if (l->to && retain_leads_to(t, l->to)) {
+			filter_add_block(t, l->to);
+			p = &l->next_cross;
+			continue;
+		}
+		*p = l->next_cross;
+		l->next_cross = NULL;
+		l->crossing = false;
+		unlink_one(t, l);
+	}
+}
+
+static void flush_jumps(struct translator *t, unsigned half)
+{
+	unsigned left = 0;
+
+	for (unsigned n = 0; n < t->jump_count[half]; n++) {
+		struct jump_table *j = &t->ctx->jump[t->jumps[half][n].space];
+		const struct tblock *b = t->by_id[t->jumps[half][n].id];
+		unsigned i = t->jumps[half][n].index;
+
+		if (j->code[i] != (u64)(uintptr_t)b->code)
+			continue; /* it is another's by now */
+		if (retain_leads_to(t, b)) {
+			filter_add_block(t, b);
+			t->jumps[half][left++] = t->jumps[half][n];
+		} else {
+			j->neg[i] = 0;
+			j->code[i] = (u64)(uintptr_t)t->lookup_miss;
+		}
+	}
+	t->jump_count[half] = left;
+}
+
+/*
+ * Translations of the half were flushed. A processor may fetch them again the next moment, and so
+ * do we, at once: what still leads where the guest's tables lead stays. A kernel flushes far more
+ * than it has changed, and each link that is cut costs an exit when it is used next.
+ */
+static void exec_flush(struct translator *t, unsigned half)
+{
+	if (!t->kept) {
+		exec_drop(t, half);
+		return;
+	}
+	retain_look_again(t);
+	memset(t->exec_filter[half], 0, sizeof(t->exec_filter[half]));
+	flush_links(t, half);
+	flush_jumps(t, half);
+}
+
+static void flush_half(struct translator *t, unsigned half)
 {
 	fast_drop(t, half);
-	exec_drop(t, half);
+	exec_flush(t, half);
 }
 
 static void drop_page(struct translator *t, u64 at)
@@ -372,7 +429,7 @@ static void drop_page(struct translator *t, u64 at)
 		for (unsigned w = 0; w < 2; w++)
 			t->ctx->fast[space][w].neg[fast_index(t, at)] = FAST_INVALID;
 	if (filter_has(t, at))
-		exec_drop(t, (unsigned)(at >> 63));
+		exec_flush(t, (unsigned)(at >> 63));
 }
 
 static void drop_upper_nonglobal(struct translator *t)
@@ -380,7 +437,7 @@ static void drop_upper_nonglobal(struct translator *t)
 	const struct mmu *m = &t->c->mmu;
 
 	if (mmu_upper_many(m))
-		drop_half(t, 1);
+		flush_half(t, 1);
 	for (unsigned i = 0; !mmu_upper_many(m) && i < m->upper_count; i++)
 		drop_page(t, m->upper[i]);
 }
@@ -392,7 +449,8 @@ void tcache_switched(void *translator)
 
 	kernel_window_switched(t);
 	retain_leave(t);
-	drop_half(t, 0);
+	fast_drop(t, 0);
+	exec_drop(t, 0);
 	drop_upper_nonglobal(t);
 	retain_enter(t);
 }
@@ -400,8 +458,9 @@ void tcache_switched(void *translator)
 static void flush_page(struct translator *t, u64 at)
 {
 	if (mmu_large(&t->c->mmu, at))
-		fast_drop(t, (unsigned)(at >> 63));
-	drop_page(t, at);
+		flush_half(t, (unsigned)(at >> 63)); /* all of the page, wherever it begins */
+	else
+		drop_page(t, at);
 }
 
 void tcache_flushed(void *translator, enum x86_flush kind, u64 at, unsigned pcid)
@@ -411,27 +470,33 @@ void tcache_flushed(void *translator, enum x86_flush kind, u64 at, unsigned pcid
 
 	window_flushed(t, kind, at, pcid);
 	kernel_window_flushed(t, kind, at);
+	/* On the way to another CR3, which is in the state already: what is in the tables is
+	 * the last one's, and is put aside soon. */
+	t->leave_doubtful |= t->cr3 != t->c->s->cr3;
 	switch (kind) {
 	case X86_FLUSH_PAGE: flush_page(t, at); return;
 	case X86_FLUSH_PCID_PAGE:
-		retain_forget_pcid(t, pcid);
+		retain_doubt_pcid(t, pcid);
 		if (ours)
 			flush_page(t, at);
 		return;
 	case X86_FLUSH_PCID:
-		retain_forget_pcid(t, pcid);
-		if (!ours) {
+		retain_doubt_pcid(t, pcid);
+		if (!ours || t->leave_doubtful) {
 			drop_upper_nonglobal(t); /* mmu.c names them no longer */
 			return;
 		}
 		break;
-	case X86_FLUSH_NONGLOBAL: retain_forget(t); break;
+	case X86_FLUSH_NONGLOBAL: retain_doubt(t); break;
 	case X86_FLUSH_ALL:
-		retain_forget(t);
-		drop_half(t, 1);
+		retain_doubt(t);
+		flush_half(t, 1);
 		break;
 	}
-	drop_half(t, 0);
+	if (t->leave_doubtful)
+		tcache_switched(t);
+	else
+		flush_half(t, 0);
 	drop_upper_nonglobal(t);
 }
 

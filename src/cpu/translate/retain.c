@@ -2,21 +2,27 @@
  * What is kept of an address space while another one runs.
  *
  * The tables that code uses (fast TLB, jump tables, links across pages) hold the lower half of one
- * address space. With PCIDs a kernel may go back and forth without a flush (MOV to CR3 with bit
- * 63); a processor then finds its entries as it left them, and so do we: what the logs name is put
- * aside when CR3 changes and put back when the same CR3 returns, unless something has flushed that
- * PCID in between. The most recent entries of each kind are kept, so that a switch costs what the
- * working set is worth and no more.
+ * address space. What the logs name is put aside when CR3 changes and put back when the same
+ * tables return, the most recent entries of each kind, so that a switch costs what the working set
+ * is worth and no more.
  *
- * What is put back must still be true: blocks and links are looked at again, and stores without a
- * check are forgotten by whoever claims code.
+ * With PCIDs a kernel may go back and forth without a flush (MOV to CR3 with bit 63); a processor
+ * then finds its entries as it left them, and so do we. After a flush, or without PCIDs, what was
+ * kept is doubtful. A processor may fetch any translation before it is needed (SDM 3A 4.10.2.3), so
+ * where links and jumps lead to is looked up in the guest's tables when they come back, each page
+ * once, and what is still true is put back; what they say of data pages is not. Without accessed
+ * bits nothing counts as true, since a fetch would set them.
+ *
+ * What is put back must also be right otherwise: blocks and links are looked at again, and stores
+ * without a check are forgotten by whoever claims code.
  */
 #include "base/bits.h"
 #include "cpu/translate/translate_priv.h"
 #include <stdlib.h>
 
-#define PCID(cr3) ((unsigned)((cr3)&0xfffu)) /* SDM 3A 4.10.1 */
-#define KEPT_MAX  256u			     /* of each kind */
+#define PCID(cr3)   ((unsigned)((cr3)&0xfffu)) /* SDM 3A 4.10.1 */
+#define TABLES(cr3) ((cr3) & ~0xfffull)
+#define KEPT_MAX    512u /* of each kind */
 
 struct kept_page {
 	u64 neg, add;
@@ -31,7 +37,7 @@ struct kept_link {
 
 struct kept_space {
 	u64 cr3;
-	bool used;
+	bool used, doubtful;
 	unsigned pages, jumps, links;
 	struct kept_page page[KEPT_MAX];
 	struct tblock *jump[KEPT_MAX];
@@ -59,11 +65,17 @@ void retain_forget(struct translator *t)
 		t->kept[i].used = false;
 }
 
-void retain_forget_pcid(struct translator *t, unsigned pcid)
+void retain_doubt(struct translator *t)
+{
+	for (unsigned i = 0; t->kept && i < KEPT_SPACES; i++)
+		t->kept[i].doubtful = true;
+}
+
+void retain_doubt_pcid(struct translator *t, unsigned pcid)
 {
 	for (unsigned i = 0; t->kept && i < KEPT_SPACES; i++)
 		if (PCID(t->kept[i].cr3) == pcid)
-			t->kept[i].used = false;
+			t->kept[i].doubtful = true;
 }
 
 void retain_forget_stores(struct translator *t, const u8 *host_page)
@@ -77,6 +89,40 @@ void retain_forget_stores(struct translator *t, const u8 *host_page)
 				k->page[left++] = k->page[n];
 		k->pages = left;
 	}
+}
+
+/* ---- what the guest's tables say ---- */
+
+void retain_look_again(struct translator *t) { t->looks++; }
+
+static bool page_leads_to(struct translator *t, u64 va, u64 gpa, bool user)
+{
+	struct looked_up *l = &t->looked_up[(va >> PAGE_SHIFT) % LOOKED_UP];
+	struct x86_cpu *cpu = &t->c->v->x86;
+	unsigned access = ACCESS_FETCH | (user ? ACCESS_USER : ACCESS_SYSTEM);
+
+	if (l->look != t->looks || l->va != va) {
+		l->look = t->looks;
+		l->va = va;
+		/* Pages of the upper half that are not global are named one by one when they
+		 * are used (mmu_note_upper): these are to be used anew. */
+		l->found = x86_peek(cpu, gva(va), &l->x) && l->x.accessed &&
+			   (l->x.global || !(va >> 63) || !x86_paging(&cpu->s));
+		if (l->found && l->x.page_size > PAGE_SIZE)
+			mmu_note_large(&t->c->mmu, va, l->x.page_size);
+	}
+	return l->found && (l->x.gpa.v & ~PAGE_MASK) == gpa &&
+	       !x86_check_rights(&cpu->s, &l->x, access);
+}
+
+bool retain_leads_to(struct translator *t, const struct tblock *b)
+{
+	u64 va = b->rip & ~PAGE_MASK;
+	bool user = code_space_mmu(b->space) == MMU_USER;
+
+	return b->unit.valid && page_leads_to(t, va, b->unit.gpa & ~PAGE_MASK, user) &&
+	       (b->unit.gpa2 == CODE_NO_PAGE ||
+		       page_leads_to(t, va + PAGE_SIZE, b->unit.gpa2, user));
 }
 
 /* ---- putting aside ---- */
@@ -118,36 +164,33 @@ static struct kept_space *slot_for(struct translator *t, u64 cr3)
 {
 	unsigned i = 0;
 
-	while (i < KEPT_SPACES && t->kept[i].used && t->kept[i].cr3 != cr3)
+	while (i < KEPT_SPACES && t->kept[i].used && TABLES(t->kept[i].cr3) != TABLES(cr3))
 		i++;
 	return &t->kept[i < KEPT_SPACES ? i : t->kept_next++ % KEPT_SPACES];
 }
 
 void retain_leave(struct translator *t)
 {
-	if (!t->kept || !(t->c->s->cr4 & CR4_PCIDE) || t->c->mmu.lower_global)
+	bool doubtful = t->leave_doubtful || !(t->c->s->cr4 & CR4_PCIDE);
+
+	t->leave_doubtful = false;
+	if (!t->kept || t->c->mmu.lower_global)
 		return;
 	struct kept_space *k = slot_for(t, t->cr3);
 	k->used = true;
+	k->doubtful = doubtful;
 	k->cr3 = t->cr3;
 	k->pages = k->jumps = k->links = 0;
-	keep_pages(t, k);
+	if (!doubtful)
+		keep_pages(t, k);
 	keep_jumps(t, k);
 	keep_links(t, k);
 }
 
 /* ---- putting back: the oldest first ---- */
 
-void retain_enter(struct translator *t)
+static void put_pages(struct translator *t, const struct kept_space *k)
 {
-	struct kept_space *k = t->kept;
-
-	t->cr3 = t->c->s->cr3;
-	while (k && k < t->kept + KEPT_SPACES && !(k->used && k->cr3 == t->cr3))
-		k++;
-	if (!k || k == t->kept + KEPT_SPACES)
-		return;
-	k->used = false;
 	for (unsigned n = k->pages; n--;) {
 		const struct kept_page *p = &k->page[n];
 		struct fast_table *f = &t->ctx->fast[p->space][p->kind];
@@ -158,10 +201,26 @@ void retain_enter(struct translator *t)
 		t->fills[0][t->fill_count[0]].space = p->space;
 		t->fills[0][t->fill_count[0]++].kind = p->kind;
 	}
+}
+
+void retain_enter(struct translator *t)
+{
+	struct kept_space *k = t->kept;
+
+	t->cr3 = t->c->s->cr3;
+	while (k && k < t->kept + KEPT_SPACES && !(k->used && TABLES(k->cr3) == TABLES(t->cr3)))
+		k++;
+	if (!k || k == t->kept + KEPT_SPACES)
+		return;
+	bool doubtful = k->doubtful || k->cr3 != t->cr3;
+	k->used = false;
+	retain_look_again(t);
+	if (!doubtful)
+		put_pages(t, k);
 	for (unsigned n = k->jumps; n--;)
-		if (k->jump[n]->unit.valid)
+		if (doubtful ? retain_leads_to(t, k->jump[n]) : k->jump[n]->unit.valid)
 			tcache_jump(t, k->jump[n]);
 	for (unsigned n = k->links; n--;)
-		if (k->link[n].to->unit.valid)
+		if (doubtful ? retain_leads_to(t, k->link[n].to) : k->link[n].to->unit.valid)
 			tcache_link(t, k->link[n].link, k->link[n].to);
 }

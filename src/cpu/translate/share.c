@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 
 /* Found by their memory, which is all that the vcpus of a machine have in common here. */
-#define SHARED_MAX 16u
+#define SHARED_MAX 64u
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct shared *list[SHARED_MAX];
 
@@ -39,8 +39,7 @@ struct template
 
 static unsigned chunks(const struct translator *t)
 {
-	return t->options & OPTION_SMALL_CACHE ? CHUNKS_SMALL * t->shared->users
-					       : CACHE_SIZE / CHUNK_SIZE;
+	return t->options & OPTION_SMALL_CACHE ? t->shared->users : CACHE_SIZE / CHUNK_SIZE;
 }
 
 /* ---- life ---- */
@@ -104,8 +103,9 @@ void share_close(struct translator *t)
 static void new_epoch_locked(struct shared *s)
 {
 	s->next = 0;
+	if (s->pool_used)
+		memset(s->hash, 0, sizeof(s->hash));
 	s->pool_used = 0;
-	memset(s->hash, 0, sizeof(s->hash));
 	s->epoch++;
 }
 

@@ -30,10 +30,9 @@ struct translator;
 struct tblock;
 struct code_bytes;
 
-#define CHUNK_SIZE   (1 * MiB)
-#define CHUNK_SMALL  (64 * KiB) /* with small-cache: so many for each vcpu */
-#define CHUNKS_SMALL 4u
-#define CHUNK_IDS    8192u
+#define CHUNK_SIZE  (1 * MiB)
+#define CHUNK_SMALL (256 * KiB) /* with small-cache: one for each vcpu */
+#define CHUNK_IDS   8192u
 
 #define SHARED_HASH 65536u
 #define SHARED_POOL \

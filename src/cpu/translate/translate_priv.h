@@ -347,8 +347,17 @@ struct dispute {
 	u64 fills;
 };
 
-#define CLAIMED	    32u
-#define KEPT_SPACES 8u
+#define CLAIMED	     32u
+#define FILTER_WORDS 512u
+
+/* Where a page is, as of one look at the guest's tables (retain.c). */
+#define LOOKED_UP 256u
+struct looked_up {
+	u64 look, va;
+	bool found;
+	struct x86_xlat x;
+};
+#define KEPT_SPACES 32u
 
 /* How often a store has changed the constant of an instruction, and with it killed its block. */
 #define PATCHED 256u
@@ -374,8 +383,8 @@ struct translator {
 	size_t pool_used;
 	struct tblock *hash[TBLOCK_HASH];
 	struct tblock **by_id;
-	struct link *cross[2];	/* links across pages, by half of the target */
-	u64 exec_filter[2][64]; /* by half: pages that links or jumps point into, hashed */
+	struct link *cross[2];		  /* links across pages, by half of the target */
+	u64 exec_filter[2][FILTER_WORDS]; /* by half: pages that links or jumps lead to, hashed */
 	struct {
 		u16 index;
 		u8 space, kind;
@@ -385,6 +394,9 @@ struct translator {
 	u64 cr3; /* whose lower half is in the tables */
 	struct kept_space *kept;
 	unsigned kept_next;
+	bool leave_doubtful; /* what is put aside next may not be true any more */
+	u64 looks;	     /* at the guest's page tables: struct looked_up */
+	struct looked_up looked_up[LOOKED_UP];
 	struct {
 		u32 index, id; /* id: of the block */
 		u8 space;
@@ -478,10 +490,16 @@ void retain_close(struct translator *t);
 void retain_leave(struct translator *t);
 /* ... and, once they are empty, puts back what there is of the new one. */
 void retain_enter(struct translator *t);
-/* All that is kept; one PCID's; what may store to a page (NULL: to any) without a
- * check. */
 void retain_forget(struct translator *t);
-void retain_forget_pcid(struct translator *t, unsigned pcid);
+/* Something was flushed, or all of one PCID's: what is kept is to be looked up before it is put
+ * back. */
+void retain_doubt(struct translator *t);
+void retain_doubt_pcid(struct translator *t, unsigned pcid);
+/* The guest's tables may have changed since the last look at them. */
+void retain_look_again(struct translator *t);
+/* Would the processor, at this moment, fetch the block's code for its address? */
+bool retain_leads_to(struct translator *t, const struct tblock *b);
+/* What may store to a page (NULL: to any) without a check. */
 void retain_forget_stores(struct translator *t, const u8 *host_page);
 
 /* ---- kernel_window_use.c ---- */

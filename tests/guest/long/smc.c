@@ -226,6 +226,34 @@ static void other_pages(void)
 		CHECK_EQ(call((u8 *)first + 64), 20);
 }
 
+/*
+ * A jump into a large page, another piece of which is flushed: that forgets all of the page (SDM 3A
+ * 4.10.4.1). The flush comes with INVLPG, and with a CR4 that forgets everything.
+ */
+static void large_page(void)
+{
+	static u8 frame[4096] ALIGNED(4096);
+	const ulong big = TEST_VA + (1ul << 30), target = big + 4096;
+	u64 *pde = pt_entry(big, 2), at[2] = { 64ul << 20, 66ul << 20 };
+
+	for (unsigned i = 0; i < 2; i++) {
+		pt_set(pde, at[i] | PTE_P | PTE_W | PTE_PS, big);
+		write_return((u8 *)target, 10 + i);
+	}
+	write_jump(frame, target, TEST_VA);
+	pt_map(TEST_VA, (ulong)frame, PTE_P | PTE_W);
+	for (unsigned turn = 0; turn < 6; turn++) {
+		*(volatile u64 *)pde = at[turn & 1] | PTE_P | PTE_PS;
+		if (turn & 2)
+			write_cr4(read_cr4() ^ CR4_PGE);
+		else
+			invlpg(big + 5 * 4096);
+		for (unsigned i = 0; i < 3; i++)
+			CHECK_EQ(call((u8 *)TEST_VA), 10 + (turn & 1));
+	}
+	pt_set(pde, 0, big);
+}
+
 const struct test tests[] = {
 	{ "rewritten function", rewrite, CHEAP },
 	{ "one byte", immediate_only, CHEAP },
@@ -238,6 +266,7 @@ const struct test tests[] = {
 	{ "data beside code", data_beside, CHEAP },
 	{ "loop body", loop_body, CHEAP },
 	{ "patched constants", patched_constants, CHEAP },
+	{ "large page", large_page, CHEAP },
 	{ "jumps to other pages", other_pages, CHEAP },
 	{ 0 },
 };
