@@ -137,6 +137,38 @@ struct madt_nmi { /* 5.2.12.7 */
 	u8 lint;
 } PACKED;
 
+struct srat { /* 5.2.16 */
+	struct header header;
+	u32 one;
+	u64 reserved;
+} PACKED;
+
+struct srat_cpu { /* 5.2.16.1 */
+	u8 type, length, node, apic_id;
+	u32 flags;
+	u8 eid, node_high[3];
+	u32 clock_domain;
+} PACKED;
+
+struct srat_memory { /* 5.2.16.2 */
+	u8 type, length;
+	u32 node;
+	u16 reserved0;
+	u64 base, size;
+	u32 reserved1, flags;
+	u64 reserved2;
+} PACKED;
+
+struct slit { /* 5.2.17; then, row by row, how far each node is from each */
+	struct header header;
+	u64 nodes;
+} PACKED;
+
+enum { SRAT_CPU = 0, SRAT_MEMORY = 1 };
+#define SRAT_ENABLED 1u
+#define SLIT_HERE    10u
+#define SLIT_THERE   20u
+
 enum { MADT_LAPIC = 0, MADT_IOAPIC = 1, MADT_OVERRIDE = 2, MADT_NMI = 4 };
 
 #define MADT_PCAT_COMPAT 1u /* there are 8259s too */
@@ -152,6 +184,9 @@ static_assert(offsetof(struct fadt, reset) == 116, "5.2.9");
 static_assert(offsetof(struct fadt, x_dsdt) == 140, "5.2.9");
 static_assert(sizeof(struct facs) == 64, "5.2.10");
 static_assert(sizeof(struct hpet_table) == 56, "HPET 1.0a 3.2.4");
+static_assert(sizeof(struct srat) == 48, "5.2.16");
+static_assert(sizeof(struct srat_cpu) == 16, "5.2.16.1");
+static_assert(sizeof(struct srat_memory) == 40, "5.2.16.2");
 static_assert(sizeof(struct mcfg) == 60, "PCI Firmware 3.0, 4.1.2");
 
 #define LAPIC_BASE  0xfee00000u
@@ -319,8 +354,9 @@ static u32 add_madt(struct acpi_image *image, const struct acpi_config *c)
 	u32 start = begin(image, 16);
 
 	append(image, &madt, sizeof(madt));
-	for (unsigned i = 0; i < c->cpus; i++) {
-		struct madt_lapic cpu = { MADT_LAPIC, sizeof(cpu), (u8)i, (u8)i, 1 };
+	for (unsigned i = 0; i < x86_topology_count(&c->topology); i++) {
+		u8 id = (u8)x86_topology_apic_id(&c->topology, i);
+		struct madt_lapic cpu = { MADT_LAPIC, sizeof(cpu), (u8)i, id, 1 };
 
 		append(image, &cpu, sizeof(cpu));
 	}
@@ -353,6 +389,56 @@ static u32 add_mcfg(struct acpi_image *image, const struct acpi_config *c)
 	u32 start = begin(image, 16);
 
 	append(image, &mcfg, sizeof(mcfg));
+	end(image, start, true);
+	return start;
+}
+
+/* A node for each socket. */
+static u32 add_srat(struct acpi_image *image, const struct acpi_config *c)
+{
+	struct srat srat = { .header = header("SRAT", 3), .one = 1 };
+	u32 start = begin(image, 16);
+
+	append(image, &srat, sizeof(srat));
+	for (unsigned i = 0; i < x86_topology_count(&c->topology); i++) {
+		struct srat_cpu cpu = {
+			.type = SRAT_CPU,
+			.length = sizeof(cpu),
+			.node = (u8)x86_topology_socket(&c->topology, i),
+			.apic_id = (u8)x86_topology_apic_id(&c->topology, i),
+			.flags = SRAT_ENABLED,
+		};
+
+		append(image, &cpu, sizeof(cpu));
+	}
+	for (unsigned i = 0; i < c->near_count; i++) {
+		struct srat_memory memory = {
+			.type = SRAT_MEMORY,
+			.length = sizeof(memory),
+			.node = c->near[i].socket,
+			.base = c->near[i].base,
+			.size = c->near[i].size,
+			.flags = SRAT_ENABLED,
+		};
+
+		append(image, &memory, sizeof(memory));
+	}
+	end(image, start, true);
+	return start;
+}
+
+static u32 add_slit(struct acpi_image *image, const struct acpi_config *c)
+{
+	unsigned nodes = c->topology.sockets;
+	struct slit slit = { header("SLIT", 1), nodes };
+	u32 start = begin(image, 16);
+
+	append(image, &slit, sizeof(slit));
+	for (unsigned i = 0; i < nodes * nodes; i++) {
+		u8 distance = i / nodes == i % nodes ? SLIT_HERE : SLIT_THERE;
+
+		append(image, &distance, sizeof(distance));
+	}
 	end(image, start, true);
 	return start;
 }
@@ -395,11 +481,12 @@ static void fill_rsdp(struct acpi_image *image, u32 rsdt, u32 xsdt)
 
 int acpi_build(struct acpi_image *image, const struct acpi_config *c, struct err *err)
 {
-	u32 listed[4];
-	unsigned count = 0;
+	unsigned count = 0, cpus = x86_topology_count(&c->topology);
+	u32 listed[6];
 
-	if (!c->cpus || c->cpus > ACPI_CPUS_MAX)
-		return err_set(err, -EINVAL, "ACPI tables: %u processors, not 1 to %d", c->cpus,
+	if (!cpus || cpus > ACPI_CPUS_MAX ||
+		x86_topology_apic_id(&c->topology, cpus - 1) >= ACPI_CPUS_MAX)
+		return err_set(err, -EINVAL, "ACPI tables: %u processors, not 1 to %d", cpus,
 			ACPI_CPUS_MAX);
 	if (c->sci_irq >= 16 || c->com_ports > 2)
 		return err_set(err, -EINVAL, "ACPI tables: SCI %u, %u serial ports", c->sci_irq,
@@ -415,6 +502,10 @@ int acpi_build(struct acpi_image *image, const struct acpi_config *c, struct err
 		listed[count++] = add_hpet(image, c);
 	if (c->pci)
 		listed[count++] = add_mcfg(image, c);
+	if (c->near_count) {
+		listed[count++] = add_srat(image, c);
+		listed[count++] = add_slit(image, c);
+	}
 	u32 rsdt = add_list(image, "RSDT", 4, listed, count);
 	u32 xsdt = add_list(image, "XSDT", 8, listed, count);
 	fill_rsdp(image, rsdt, xsdt);

@@ -1,13 +1,14 @@
 /*
- * The ACPI tables of the machine (ACPI 6.4): RSDP, RSDT, XSDT, FADT, FACS, MADT, HPET, MCFG, DSDT.
- * Built in a buffer as one image for a fixed place below 1 MiB, then copied to guest memory. The
- * boot layer knows no devices: whoever assembles the machine says what it has.
+ * The ACPI tables of the machine (ACPI 6.4): RSDP, RSDT, XSDT, FADT, FACS, MADT, HPET, MCFG, SRAT,
+ * SLIT, DSDT. Built in a buffer as one image for a fixed place below 1 MiB, then copied to guest
+ * memory. The boot layer knows no devices: whoever assembles the machine says what it has.
  */
 #pragma once
 #include "base/err.h"
 #include "base/types.h"
 #include "bus/pci.h"
 #include "memory/memory.h"
+#include "x86/topology.h"
 
 /* The RSDP is first, on the 16-byte boundary where legacy systems search (5.2.5.1). SMBIOS has the
  * 64 KiB above. */
@@ -15,7 +16,7 @@
 #define ACPI_SIZE 0x10000u
 
 #define ACPI_CPUS_MAX	255 /* APIC ids 0 to 254; 255 is broadcast */
-#define ACPI_TABLES_MAX 8
+#define ACPI_TABLES_MAX 12
 
 /* Ports of power management; those in parentheses may be 0 for "none". */
 struct acpi_ports {
@@ -29,8 +30,17 @@ struct acpi_ports {
 	u8 reset_value;
 };
 
+/* Memory that is nearer to one socket's processors than to others. */
+struct acpi_near {
+	u64 base, size;
+	unsigned socket;
+};
+
 struct acpi_config {
-	unsigned cpus; /* 1 to ACPI_CPUS_MAX; the APIC ids are 0 to cpus - 1 */
+	struct x86_topology topology; /* at most ACPI_CPUS_MAX processors */
+	/* near_count of them; 0: all memory is equally far from everybody */
+	const struct acpi_near *near;
+	unsigned near_count;
 	struct acpi_ports ports;
 	bool timer_32bit;   /* else 24 */
 	u8 sci_irq;	    /* level-triggered, active high */

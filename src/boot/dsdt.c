@@ -174,7 +174,7 @@ u32 acpi_dsdt(u8 *to, u32 size, const struct acpi_config *c)
 	struct aml a = aml_into(to, size);
 
 	aml_scope(&a, "\\_SB_");
-	processors(&a, c->cpus);
+	processors(&a, x86_topology_count(&c->topology));
 	platform(&a, c);
 	devices(&a, c);
 	aml_close(&a);

@@ -4,16 +4,18 @@
 #include "base/must.h"
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 
 #define MAKER	     "Strata"
 #define PRODUCT	     "Strata PC"
 #define RELEASE_DATE "01/01/2025"
 
-#define NO_HANDLE     0xffffu
-#define NOT_PROVIDED  0xfffeu
-#define HANDLE_ARRAY  0x1000u
-#define HANDLE_DIMM   0x1100u
-#define HANDLE_RANGES 0x1300u
+#define NO_HANDLE	 0xffffu
+#define NOT_PROVIDED	 0xfffeu
+#define HANDLE_PROCESSOR 0x400u
+#define HANDLE_ARRAY	 0x1000u
+#define HANDLE_DIMM	 0x1100u
+#define HANDLE_RANGES	 0x1300u
 
 /* Layouts */
 
@@ -214,12 +216,16 @@ static void add_chassis(struct writer *w)
 	ADD(w, s, MAKER, NULL);
 }
 
-static void add_processor(struct writer *w, unsigned cpus)
+static u8 few(unsigned n) { return (u8)min_u64(n, 0xff); } /* 0xff: see the 16-bit field */
+static u16 many(unsigned n) { return (u16)min_u64(n, 0xfffe); }
+
+static void add_processor(struct writer *w, const struct x86_topology *t, unsigned socket)
 {
-	u8 few = (u8)min_u64(cpus, 0xff); /* 0xff: see the 16-bit field */
-	u16 many = (u16)min_u64(cpus, 0xfffe);
+	bool threaded = t->threads > 1, several = t->cores > 1;
+	unsigned threads = x86_topology_package(t);
+	char designation[16];
 	struct processor s = {
-		.h = HEADER(4, processor, 0x400),
+		.h = HEADER(4, processor, (u16)(HANDLE_PROCESSOR + socket)),
 		.socket = 1,
 		.type = 3,   /* central processor */
 		.family = 1, /* other */
@@ -229,17 +235,19 @@ static void add_processor(struct writer *w, unsigned cpus)
 		.l1 = NO_HANDLE,
 		.l2 = NO_HANDLE,
 		.l3 = NO_HANDLE,
-		.cores = few,
-		.enabled = few,
-		.threads = few,
-		.characteristics = BIT(2) | (cpus > 1 ? BIT(3) : 0), /* 64-bit, multi-core */
+		.cores = few(t->cores),
+		.enabled = few(t->cores),
+		.threads = few(threads),
+		/* 64-bit, multi-core, hardware threads: 7.5.9 */
+		.characteristics = BIT(2) | (several ? BIT(3) : 0) | (threaded ? BIT(4) : 0),
 		.family_2 = 1,
-		.cores_2 = many,
-		.enabled_2 = many,
-		.threads_2 = many,
+		.cores_2 = many(t->cores),
+		.enabled_2 = many(t->cores),
+		.threads_2 = many(threads),
 	};
 
-	ADD(w, s, "CPU 0", MAKER, NULL);
+	snprintf(designation, sizeof(designation), "CPU %u", socket);
+	ADD(w, s, designation, MAKER, NULL);
 }
 
 /* One module holds everything: how guest RAM is split on the host is nobody's business. */
@@ -366,7 +374,8 @@ void smbios_build(struct smbios_image *image, const struct smbios_config *c, con
 	add_bios(&w, version);
 	add_system(&w, c, version);
 	add_chassis(&w);
-	add_processor(&w, c->cpus);
+	for (unsigned i = 0; i < c->topology.sockets; i++)
+		add_processor(&w, &c->topology, i);
 	add_memory(&w, memory_ram_size(m));
 	add_ranges(&w, m);
 	add_end(&w);

@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/types.h"
 #include "memory/memory.h"
+#include "x86/topology.h"
 
 /* Legacy systems search 0xf0000-0xfffff on 16-byte boundaries (5.2.1). */
 #define SMBIOS_BASE 0xf0000ull
@@ -18,9 +19,9 @@
 #define SMBIOS_STRUCTURES 0x40u
 
 struct smbios_config {
-	unsigned cpus;	     /* 1 or more, cores of one socket */
-	u8 uuid[16];	     /* as it is shown, first byte first; all zero: none */
-	const char *version; /* of Strata; NULL: none given */
+	struct x86_topology topology; /* a few sockets: each has its structure */
+	u8 uuid[16];		      /* as it is shown, first byte first; all zero: none */
+	const char *version;	      /* of Strata; NULL: none given */
 };
 
 struct smbios_image {

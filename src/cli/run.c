@@ -6,6 +6,7 @@
  * ordinary way out when it is open.
  */
 #include "base/log.h"
+#include "cli/cpus_option.h"
 #include "cli/disk_option.h"
 #include "cli/engine_options.h"
 #include "cli/firmware_option.h"
@@ -29,8 +30,8 @@
 
 struct values {
 	const char *engine, *kernel, *initrd, *append, *firmware, *trace, *translate, *kvm, *net,
-		*vsock, *pin;
-	u64 memory, cpus, timeout_ns;
+		*vsock, *pin, *cpus;
+	u64 memory, timeout_ns;
 	struct option_list disks, cdroms;
 	unsigned log;
 	bool no_reboot, no_sandbox, stats;
@@ -180,7 +181,9 @@ static int start(const struct values *v, const struct cpu_engine *engine, u32 en
 			.engine = engine,
 			.engine_options = engine_options,
 			.memory = v->memory,
-			.cpus = (unsigned)v->cpus,
+			.cpus = parts->cpus,
+			.topology = parts->topology,
+			.numa = parts->numa,
 			.pins = parts->pins,
 			.kernel = v->kernel,
 			.initrd = v->initrd,
@@ -267,6 +270,7 @@ static int run(const void *values)
 	struct machine_disk_config disks[MACHINE_DISKS_MAX] = { 0 };
 	const struct values *v = values;
 	struct net_option net = { 0 };
+	struct cpus_option cpus;
 	int pins[MACHINE_CPUS_MAX];
 	const char *firmware = NULL;
 	struct vsock_option vsock = { 0 };
@@ -283,12 +287,16 @@ static int run(const void *values)
 		disk_option_cdroms(&v->cdroms, disks, &disk_count, &err) ||
 		net_option_parse(v->net, &net, &network, &err) ||
 		vsock_option_parse(v->vsock, &vsock, &sockets, &err) ||
-		(v->pin && pin_option_parse(v->pin, (unsigned)v->cpus, pins, &err))) {
+		cpus_option_parse(v->cpus, &cpus, &err) ||
+		(v->pin && pin_option_parse(v->pin, cpus.count, pins, &err))) {
 		err_wrap(&err, "run");
 		status = fail(&err, CLI_USAGE);
 	} else {
 		status = run_with(v, &(struct machine_config){ .disks = disks,
 					     .disk_count = disk_count,
+					     .cpus = cpus.count,
+					     .topology = cpus.topology,
+					     .numa = cpus.numa,
 					     .pins = v->pin ? pins : NULL,
 					     .firmware = firmware,
 					     .net = network ? &net.config : NULL,
@@ -308,7 +316,6 @@ static void defaults(void *values)
 	*(struct values *)values = (struct values){
 		.engine = "auto",
 		.memory = 512 * MiB,
-		.cpus = 1,
 		.log = LOG_WARN,
 	};
 }
@@ -337,8 +344,8 @@ static const struct option_row options[] = {
 		OPTION_TEXT, AT(vsock) },
 	{ "memory", "SIZE", "guest memory, with K, M, G or T (default 512M)", OPTION_SIZE,
 		AT(memory), MACHINE_MEMORY_MIN, MACHINE_MEMORY_MAX },
-	{ "cpus", "N", "processors, 1 to 8 (default 1)", OPTION_NUMBER, AT(cpus), 1,
-		MACHINE_CPUS_MAX },
+	{ "cpus", "N[,NAME=VALUE...]", "processors, 1 to 8 (default 1), with these options:",
+		OPTION_TEXT, AT(cpus), .more = cpus_option_help },
 	{ "pin", "CPU[,CPU...]",
 		"the host's processors that they run on, one for each (default: any)", OPTION_TEXT,
 		AT(pin) },

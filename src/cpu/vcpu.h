@@ -81,7 +81,8 @@ struct cpu_engine_option {
 
 struct vcpu {
 	struct x86_cpu x86; /* x86.ctx is this vcpu */
-	unsigned index;	    /* also the APIC id */
+	unsigned index;
+	u32 apic_id; /* x86_topology_apic_id() of the index */
 	const struct cpu_engine *engine;
 	u32 engine_options; /* bits of the engine's table; fixed before open() */
 	void *engine_data;

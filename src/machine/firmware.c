@@ -191,13 +191,15 @@ static int add_boot_order(struct machine *m, struct err *err)
 int firmware_describe(struct machine *m, struct err *err)
 {
 	const u16 cpus = (u16)m->config.cpus, com1 = COM1_PORT;
+	/* What firmware calls the most there can be is where APIC ids end. */
+	const u16 ids = (u16)(m->cpus[cpus - 1].v.apic_id + 1);
 	struct e820_entry entries[2];
 	u32 count = memory_map(m, entries);
 
 	if (!m->config.firmware)
 		return 0;
 	fw_cfg_number(m->fw_cfg, FW_CFG_CPUS, cpus, sizeof(cpus));
-	fw_cfg_number(m->fw_cfg, FW_CFG_CPUS_MAX, cpus, sizeof(cpus));
+	fw_cfg_number(m->fw_cfg, FW_CFG_CPUS_MAX, ids, sizeof(ids));
 	fw_cfg_number(m->fw_cfg, FW_CFG_BOOT_MENU, 0, sizeof(u16));
 	if (tell_sizes(m, entries, count, err) ||
 		fw_cfg_file(m->fw_cfg, "etc/e820", entries, count * sizeof(entries[0]), err) ||

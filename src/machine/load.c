@@ -65,8 +65,11 @@ int load_tables(
 	struct machine *m, struct acpi_image *acpi, struct smbios_image *smbios, struct err *err)
 {
 	const struct pci_map map = pci_layout(m);
+	struct acpi_near near[MACHINE_NEAR_MAX];
 	const struct acpi_config config = {
-		.cpus = m->config.cpus,
+		.topology = m->config.topology,
+		.near = near,
+		.near_count = numa_memory(m, near),
 		.ports = {
 			.base = ACPI_PM_BASE,
 			.len = ACPI_PM_LEN,
@@ -87,7 +90,7 @@ int load_tables(
 		.fw_cfg = m->config.firmware,
 		.pci = &map,
 	};
-	const struct smbios_config about = { .cpus = m->config.cpus };
+	const struct smbios_config about = { .topology = m->config.topology };
 
 	smbios_build(smbios, &about, &m->memory);
 	return acpi_build(acpi, &config, err);

@@ -80,6 +80,7 @@ static int make_cpus(struct machine *m, struct err *err)
 
 		c->machine = m;
 		c->v.index = i;
+		c->v.apic_id = x86_topology_apic_id(&m->model.topology, i);
 		c->v.engine = m->config.engine;
 		c->v.engine_options = m->config.engine_options;
 		c->v.memory = &m->memory;
@@ -124,7 +125,9 @@ struct machine *machine_new(const struct machine_config *config, struct err *err
 	m->timer_fd = m->wake_fd = -1;
 	init_locked_parts(m);
 	note_wall_clock(m);
-	x86_model_build(&m->model, x86_native_cpuid, tsc_hz(), config->cpus);
+	if (!config->topology.sockets)
+		m->config.topology = x86_topology_flat(config->cpus);
+	x86_model_build(&m->model, x86_native_cpuid, tsc_hz(), &m->config.topology);
 	if (open_descriptors(m, err) || load_images(m, err) || layout_memory(m, err) ||
 		make_cpus(m, err) || open_engine(m, err) || disk_open(m, err) ||
 		machine_net_open(m, err) || machine_vsock_open(m, err) || parts_make(m, err) ||

@@ -24,6 +24,7 @@
 #include "net/net.h"
 #include "os/loop.h"
 #include "state/field.h"
+#include "x86/topology.h"
 #include <errno.h>
 
 #define MACHINE_CPUS_MAX   8
@@ -79,6 +80,8 @@ struct machine_config {
 	u32 engine_options; /* bits of engine->options */
 	u64 memory;	    /* bytes; rounded up to pages */
 	unsigned cpus;
+	struct x86_topology topology; /* of as many; no sockets: one, of cores of one thread */
+	bool numa;		      /* each socket has its part of memory */
 	const int *pins;    /* the host's processor for each of them, borrowed; NULL: any */
 	const char *kernel; /* paths; initrd and append may be NULL. kernel NULL: the processor
 			       starts */

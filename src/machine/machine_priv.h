@@ -104,6 +104,10 @@ struct machine {
 /* layout.c: RAM at its guest-physical addresses. */
 NODISCARD int layout_memory(struct machine *m, struct err *err);
 
+/* numa.c: which part of RAM is which socket's; how many parts, 0 without numa. */
+#define MACHINE_NEAR_MAX (MACHINE_CPUS_MAX + MEMORY_SLOTS_MAX)
+unsigned numa_memory(const struct machine *m, struct acpi_near to[MACHINE_NEAR_MAX]);
+
 /* parts.c: the devices and their places. */
 NODISCARD int parts_make(struct machine *m, struct err *err);
 void parts_free(struct machine *m);

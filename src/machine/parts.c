@@ -180,7 +180,7 @@ static int make_lapic(struct machine *m, struct machine_cpu *c, struct err *err)
 	char name[16], id[16];
 
 	snprintf(name, sizeof(name), "lapic%u", c->v.index);
-	snprintf(id, sizeof(id), "%u", c->v.index);
+	snprintf(id, sizeof(id), "%u", c->v.apic_id);
 	p->device = device_new(&lapic_class, name, &env, err);
 	if (!p->device)
 		return err->code;

@@ -16,6 +16,7 @@
  * A vcpu clears ATTN_STOP at the gate, with the gate's lock held and the phase being RUN; askers
  * set the phase before they post. So a post is never lost.
  */
+#include "base/log.h"
 #include "machine/machine_priv.h"
 #include "os/fd.h"
 #include "os/sandbox.h"
@@ -273,6 +274,18 @@ static void on_timer(void *ctx)
 	pthread_mutex_unlock(&m->lock);
 }
 
+/* Where a processor is in the machine and, if that is fixed, on the host. */
+static void tell_place(const struct machine *m, unsigned i, const char *name)
+{
+	const struct x86_topology *t = &m->config.topology;
+	char on[40] = "";
+
+	if (m->config.pins)
+		snprintf(on, sizeof(on), "; on the host's processor %d", m->config.pins[i]);
+	log_info(name, "socket %u, core %u, thread %u%s", x86_topology_socket(t, i),
+		i / t->threads % t->cores, i % t->threads, on);
+}
+
 static int start_cpus(struct machine *m, struct err *err)
 {
 	for (unsigned i = 0; i < m->config.cpus; i++) {
@@ -285,6 +298,7 @@ static int start_cpus(struct machine *m, struct err *err)
 		c->started = true;
 		if (m->config.pins && thread_pin(c->thread, m->config.pins[i], err))
 			return err->code;
+		tell_place(m, i, name);
 	}
 	return 0;
 }

@@ -30,6 +30,16 @@ static u32 clamp_leaf(const struct x86_model *m, u32 leaf)
 	return m->count ? find(m, 0, 0)->eax : leaf;
 }
 
+/* Threads of a core and its number in its package; a package is one node (APM 3 E.4.17). */
+static void fill_amd_ids(const struct x86_topology *t, u32 apic_id, struct x86_cpuid *c)
+{
+	u32 core = apic_id >> x86_topology_thread_bits(t);
+
+	c->eax = apic_id;
+	c->ebx = (t->threads - 1) << 8 | (core & (BIT(x86_topology_core_bits(t)) - 1));
+	c->ecx = apic_id >> x86_topology_package_bits(t);
+}
+
 static void fill_dynamic(
 	const struct x86_cpu *cpu, u32 leaf, u32 subleaf, u32 apic_id, struct x86_cpuid *c)
 {
@@ -43,6 +53,7 @@ static void fill_dynamic(
 			c->edx &= ~BIT(9);
 		break;
 	case 0xb:
+	case 0x1f:
 		c->ecx |= subleaf & 0xff; /* echoed even beyond the last level */
 		c->edx = apic_id;
 		break;
@@ -54,10 +65,7 @@ static void fill_dynamic(
 		else if (subleaf == 1 && (c->eax & BIT(1)))
 			c->ebx = x86_xsave_size(cpu->model, s->xcr0, true);
 		break;
-	case 0x8000001e:
-		c->eax = apic_id;
-		c->ebx = apic_id & 0xff; /* core id; one thread per core */
-		break;
+	case 0x8000001e: fill_amd_ids(&cpu->model->topology, apic_id, c); break;
 	default: break;
 	}
 }
@@ -70,7 +78,7 @@ struct x86_cpuid x86_cpuid(const struct x86_cpu *cpu, u32 leaf, u32 subleaf, u32
 
 	leaf = clamp_leaf(cpu->model, leaf);
 	found = find(cpu->model, leaf, subleaf);
-	known = found || leaf == 0xb;
+	known = found || leaf == 0xb || (leaf == 0x1f && !cpu->model->amd);
 	if (found)
 		c = *found;
 	if (known)

@@ -9,6 +9,7 @@
 #pragma once
 #include "base/err.h"
 #include "x86/cpu.h"
+#include "x86/topology.h"
 
 struct x86_cpuid {
 	u32 eax, ebx, ecx, edx;
@@ -40,7 +41,7 @@ struct x86_model {
 		xsave_size[8]; /* standard format, per component: the host's leaf 0xD */
 	u32 xsave_aligned;     /* bit i: component i is 64-byte aligned when compacted */
 	u64 tsc_hz;
-	unsigned cpus; /* in the topology leaves */
+	struct x86_topology topology;
 	unsigned count;
 	struct {
 		u32 leaf, subleaf;
@@ -53,8 +54,9 @@ struct x86_model {
 typedef struct x86_cpuid (*x86_host_cpuid)(u32 leaf, u32 subleaf);
 struct x86_cpuid x86_native_cpuid(u32 leaf, u32 subleaf);
 
-/* tsc_hz: the host's TSC frequency, measured or known. cpus 1..255. */
-void x86_model_build(struct x86_model *model, x86_host_cpuid host, u64 tsc_hz, unsigned cpus);
+/* tsc_hz: the host's TSC frequency, measured or known. */
+void x86_model_build(struct x86_model *model, x86_host_cpuid host, u64 tsc_hz,
+	const struct x86_topology *topology);
 
 /* CPUID as the guest sees it: dynamic bits (OSXSAVE, APIC id, XSAVE sizes for the current XCR0)
  * filled in. apic_id is this vcpu's. */

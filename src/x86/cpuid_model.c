@@ -3,9 +3,8 @@
  * caches as the host says, topology for the number of vcpus asked for, the XSAVE layout of the
  * host.
  *
- * The topology is one package of `cpus` cores with one thread each; APIC ids are 0..cpus-1, so a
- * core id has ceil(log2(cpus)) bits. Leaves 1, 4, 0xb, 0x80000008, 0x8000001d and 0x8000001e all
- * say so.
+ * The topology (x86/topology.h) is in leaves 1, 4, 0xb, 0x1f, 0x80000008, 0x8000001d and
+ * 0x8000001e, which all say the same.
  */
 #include "base/bits.h"
 #include "base/must.h"
@@ -14,10 +13,11 @@
 #include <cpuid.h>
 #include <string.h>
 
-#define MAX_BASIC     0x16u
-#define MAX_KVM	      0x40000010u
-#define MAX_EXT_AMD   0x80000021u
-#define MAX_EXT_INTEL 0x80000008u
+#define MAX_BASIC_AMD	0x16u
+#define MAX_BASIC_INTEL 0x1fu
+#define MAX_KVM		0x40000010u
+#define MAX_EXT_AMD	0x80000021u
+#define MAX_EXT_INTEL	0x80000008u
 
 #define SYSTEM_BITS                                                                     \
 	(CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCE | \
@@ -38,7 +38,6 @@ struct build {
 	struct x86_model *m;
 	x86_host_cpuid host;
 	u32 max_basic, max_ext; /* the host's */
-	unsigned width;		/* bits of a core id */
 };
 
 static struct x86_cpuid host_leaf(const struct build *b, u32 leaf, u32 subleaf)
@@ -188,19 +187,23 @@ static void find_vendor(struct build *b, struct x86_cpuid zero)
 static void put_leaf1(struct build *b)
 {
 	struct x86_cpuid c = feature_leaf(b, 1, 0);
-	u32 logical = BIT(b->width) > 255 ? 255 : BIT(b->width);
+	const struct x86_topology *t = &b->m->topology;
+	u64 ids = BIT64(x86_topology_package_bits(t)), logical = ids > 255 ? 255 : ids;
 
 	c.eax = host_leaf(b, 1, 0).eax;
-	c.ebx = 8u << 8 | logical << 16; /* CLFLUSH line of 64 bytes; logical processors */
-	if (b->m->cpus > 1)
+	/* CLFLUSH line of 64 bytes; ids of logical processors in this package */
+	c.ebx = 8u << 8 | (u32)logical << 16;
+	if (x86_topology_package(t) > 1)
 		c.edx |= BIT(28); /* HTT: the count above is valid */
 	put_plain(b, 1, c);
 }
 
-/* Leaf 4 and its AMD twin 0x8000001d: caches up to L2 are a core's own, L3 is everybody's. */
+/* Leaf 4 and its AMD twin 0x8000001d: caches up to L2 are a core's own, L3 is the package's. */
 static void put_caches(struct build *b, u32 leaf)
 {
-	u32 ids = BIT(b->width) - 1;
+	const struct x86_topology *t = &b->m->topology;
+	u32 ids = BIT(x86_topology_package_bits(t)) - 1, cores = BIT(x86_topology_core_bits(t)) - 1;
+	u32 threads = BIT(x86_topology_thread_bits(t)) - 1;
 
 	for (u32 i = 0; i < 8; i++) {
 		struct x86_cpuid c = host_leaf(b, leaf, i);
@@ -209,22 +212,27 @@ static void put_caches(struct build *b, u32 leaf)
 		if (!(c.eax & 0x1f))
 			break;
 		c.eax &= 0x3fff;
-		c.eax |= (level >= 3 ? ids : 0) << 14;
+		c.eax |= (level >= 3 ? ids : threads) << 14;
 		if (leaf == 4)
-			c.eax |= (ids > 63 ? 63 : ids) << 26;
+			c.eax |= (cores > 63 ? 63 : cores) << 26;
 		put(b, leaf, i, c);
 	}
 }
 
-/* Leaf 0xb; EDX, the x2APIC id, is filled in by x86_cpuid(). */
-static void put_topology(struct build *b)
+/* Leaf 0xb and, with the same levels, 0x1f; EDX, the x2APIC id, is filled in by x86_cpuid(). */
+static void put_topology(struct build *b, u32 leaf)
 {
 	enum { LEVEL_SMT = 1, LEVEL_CORE = 2 };
+	const struct x86_topology *t = &b->m->topology;
 
-	put(b, 0xb, 0, (struct x86_cpuid){ .ebx = 1, .ecx = LEVEL_SMT << 8 });
-	put(b, 0xb, 1,
-		(struct x86_cpuid){
-			.eax = b->width, .ebx = b->m->cpus, .ecx = 1 | LEVEL_CORE << 8 });
+	put(b, leaf, 0,
+		(struct x86_cpuid){ .eax = x86_topology_thread_bits(t),
+			.ebx = t->threads,
+			.ecx = LEVEL_SMT << 8 });
+	put(b, leaf, 1,
+		(struct x86_cpuid){ .eax = x86_topology_package_bits(t),
+			.ebx = x86_topology_package(t),
+			.ecx = 1 | LEVEL_CORE << 8 });
 }
 
 /* Crystal and TSC as a ratio, in kHz so that the terms fit (SDM 3B 18.7.3). */
@@ -278,18 +286,20 @@ static void put_extended_features(struct build *b)
 		c.eax = host_leaf(b, 0x80000001, 0).eax;
 		c.ebx = host_leaf(b, 0x80000001, 0).ebx;
 		c.edx |= feature_word(b, 1, 0, REG_EDX) & same_as_leaf1;
-		c.ecx |= b->m->cpus > 1 ? BIT(1) : 0; /* CmpLegacy: HTT means cores */
+		/* CmpLegacy: HTT means cores */
+		c.ecx |= x86_topology_package(&b->m->topology) > 1 ? BIT(1) : 0;
 	}
 	put_plain(b, 0x80000001, c);
 }
 
 static void put_address_sizes(struct build *b)
 {
+	const struct x86_topology *t = &b->m->topology;
 	struct x86_cpuid c = feature_leaf(b, 0x80000008, 0);
 
 	c.eax = b->m->phys_bits | 48u << 8;
 	if (b->m->amd)
-		c.ecx = (b->m->cpus - 1) | b->width << 12;
+		c.ecx = (x86_topology_package(t) - 1) | x86_topology_package_bits(t) << 12;
 	put_plain(b, 0x80000008, c);
 }
 
@@ -344,22 +354,22 @@ static void refine_masks(struct x86_model *m)
 		m->mxcsr_mask |= BIT(17); /* MXCSR.MM comes with MISALIGNSSE */
 }
 
-void x86_model_build(struct x86_model *model, x86_host_cpuid host, u64 tsc_hz, unsigned cpus)
+void x86_model_build(struct x86_model *model, x86_host_cpuid host, u64 tsc_hz,
+	const struct x86_topology *topology)
 {
 	struct build b = { .m = model, .host = host };
 	struct x86_cpuid zero = host(0, 0);
 
 	*model = (struct x86_model){ .tsc_hz = tsc_hz ? tsc_hz : X86_APIC_TIMER_HZ };
-	model->cpus = cpus < 1 ? 1 : cpus > 255 ? 255 : cpus;
-	while (BIT(b.width) < model->cpus)
-		b.width++;
+	model->topology = *topology;
 	b.max_basic = zero.eax;
 	b.max_ext = host(0x80000000, 0).eax;
 	find_vendor(&b, zero);
 	find_masks(&b);
 	find_xsave_layout(&b);
 
-	put_plain(&b, 0, (struct x86_cpuid){ MAX_BASIC, zero.ebx, zero.ecx, zero.edx });
+	u32 last = model->amd ? MAX_BASIC_AMD : MAX_BASIC_INTEL;
+	put_plain(&b, 0, (struct x86_cpuid){ last, zero.ebx, zero.ecx, zero.edx });
 	put_leaf1(&b);
 	if (!model->amd) {
 		put_plain(&b, 2, host_leaf(&b, 2, 0));
@@ -368,7 +378,9 @@ void x86_model_build(struct x86_model *model, x86_host_cpuid host, u64 tsc_hz, u
 	put_plain(&b, 6, feature_leaf(&b, 6, 0));
 	put(&b, 7, 0, feature_leaf(&b, 7, 0))->eax = 1; /* the last subleaf */
 	put(&b, 7, 1, feature_leaf(&b, 7, 1));
-	put_topology(&b);
+	put_topology(&b, 0xb);
+	if (!model->amd)
+		put_topology(&b, 0x1f);
 	put_xsave(&b);
 	put_frequencies(&b);
 	put_kvm(&b);

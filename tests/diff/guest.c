@@ -244,7 +244,7 @@ static struct guest *new_guest(const struct cpu_engine *engine, u32 options, str
 	if (!g->memory)
 		goto fail;
 	g->ram = g->memory->regions[0].host;
-	x86_model_build(&g->model, x86_native_cpuid, 1000000000, 1);
+	x86_model_build(&g->model, x86_native_cpuid, 1000000000, &(struct x86_topology){ 1, 1, 1 });
 	g->v.engine = engine;
 	g->v.engine_options = options;
 	g->v.memory = g->memory;

@@ -319,7 +319,7 @@ static void open_bench(struct bench *b, u64 seed)
 	setvbuf(trace, NULL, _IOLBF, 512);
 	b->random = seed;
 	b->loud = getenv("FUZZ_TRACE");
-	x86_model_build(&b->model, x86_native_cpuid, TSC_HZ, 1);
+	x86_model_build(&b->model, x86_native_cpuid, TSC_HZ, &(struct x86_topology){ 1, 1, 1 });
 	memory_init(&b->memory);
 	b->ram = memory_add_region(&b->memory, "ram", GUEST_RAM, false, &err);
 	b->rom = memory_add_region(&b->memory, "rom", ROM_SIZE, true, &err);

@@ -215,7 +215,7 @@ int op_smsw(struct interp *c, const struct op *op)
 int op_cpuid(struct interp *c, const struct op *op)
 {
 	u64 *r = c->s->gpr;
-	struct x86_cpuid v = x86_cpuid(cpu_of(c), (u32)r[RAX], (u32)r[RCX], c->v->index);
+	struct x86_cpuid v = x86_cpuid(cpu_of(c), (u32)r[RAX], (u32)r[RCX], c->v->apic_id);
 
 	interp_count(c, X86_BEHAVIOUR_SENSITIVE);
 	r[RAX] = v.eax;

@@ -68,7 +68,7 @@ int kvm_set_cpuid(struct vcpu *v, struct err *err)
 	for (unsigned i = 0; i < m->count; i++) {
 		u32 leaf = m->leaf[i].leaf, sub = m->leaf[i].subleaf;
 		struct x86_cpuid c =
-			limit(k->vm, leaf, sub, x86_cpuid(&v->x86, leaf, sub, v->index));
+			limit(k->vm, leaf, sub, x86_cpuid(&v->x86, leaf, sub, v->apic_id));
 
 		t.entries[i] = (struct kvm_cpuid_entry2){
 			.function = leaf,

@@ -19,7 +19,7 @@ static void destroy(struct kvm_vcpu *k)
 
 static int create(struct vcpu *v, struct kvm_vcpu *k, struct err *err)
 {
-	k->fd = ioctl(k->vm->fd, KVM_CREATE_VCPU, (unsigned long)v->index);
+	k->fd = ioctl(k->vm->fd, KVM_CREATE_VCPU, (unsigned long)v->apic_id);
 	if (k->fd < 0)
 		return err_set(err, -errno, "KVM_CREATE_VCPU %u: %s", v->index, strerror(errno));
 

@@ -292,7 +292,7 @@ static int open_guest(struct probe *p, struct err *why)
 	if (ret < 0)
 		return ret;
 	build_memory(ram->host);
-	x86_model_build(&p->model, x86_native_cpuid, tsc_hz(), 1);
+	x86_model_build(&p->model, x86_native_cpuid, tsc_hz(), &(struct x86_topology){ 1, 1, 1 });
 	p->v = (struct vcpu){
 		.engine = &kvm_engine,
 		.engine_options = KVM_OPTION_USER_IRQCHIP, /* so that HLT comes back */

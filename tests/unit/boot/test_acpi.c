@@ -22,7 +22,7 @@ static const struct pci_map pci = {
 };
 
 static const struct acpi_config pc = {
-	.cpus = 4,
+	.topology = { 1, 4, 1 },
 	.ports = {
 		.base = 0x600,
 		.len = 0x40,
@@ -164,6 +164,44 @@ static void mcfg(void **state)
 	assert_int_equal(get_le32(t + 52), 0xff000000); /* segment 0, buses 0 to 255 */
 }
 
+static const struct acpi_near near[] = { { 0, 0xa0000, 0 }, { 0xc0000, 0x1000000, 1 } };
+
+/* Two sockets of three cores of two threads: a third core's ids leave a gap before the next
+ * socket's. */
+static void nodes(void **state)
+{
+	static const u8 ids[] = { 0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13 };
+	struct acpi_config c = pc;
+
+	c.topology = (struct x86_topology){ 2, 3, 2 };
+	build(&c);
+	assert_null(find("SRAT"));
+	assert_null(find("SLIT"));
+	c.near = near;
+	c.near_count = ARRAY_LEN(near);
+	build(&c);
+	const u8 *madt = find("APIC") + 44, *srat = find("SRAT"), *slit = find("SLIT");
+	for (unsigned i = 0; i < ARRAY_LEN(ids); i++) {
+		assert_int_equal(madt[8 * i + 2], i);
+		assert_int_equal(madt[8 * i + 3], ids[i]);
+		const u8 *cpu = srat + 48 + 16 * i;
+		assert_int_equal(cpu[0], 0);
+		assert_int_equal(cpu[2], i / 6);
+		assert_int_equal(cpu[3], ids[i]);
+		assert_int_equal(get_le32(cpu + 4), 1);
+	}
+	assert_int_equal(get_le32(srat + 36), 1);
+	const u8 *memory = srat + 48 + 16 * ARRAY_LEN(ids);
+	assert_int_equal(get_le32(srat + 4), 48 + 16 * ARRAY_LEN(ids) + 2 * 40);
+	assert_int_equal(memory[40], 1);
+	assert_int_equal(get_le32(memory + 42), 1);
+	assert_int_equal(get_le64(memory + 48), 0xc0000);
+	assert_int_equal(get_le64(memory + 56), 0x1000000);
+	assert_int_equal(get_le32(memory + 68), 1);
+	assert_int_equal(get_le64(slit + 36), 2);
+	assert_memory_equal(slit + 44, "\x0a\x14\x14\x0a", 4);
+}
+
 static void options(void **state)
 {
 	struct acpi_config c = pc;
@@ -188,9 +226,11 @@ static void refuses(void **state)
 	struct acpi_config c = pc;
 	struct err err = { 0 };
 
-	c.cpus = 0;
+	c.topology.cores = 0;
 	assert_int_equal(acpi_build(&image, &c, &err), -22);
-	c.cpus = ACPI_CPUS_MAX + 1;
+	c.topology.cores = ACPI_CPUS_MAX + 1;
+	assert_int_equal(acpi_build(&image, &c, &err), -22);
+	c.topology = (struct x86_topology){ 5, 33, 1 }; /* its ids do not fit in 8 bits */
 	assert_int_equal(acpi_build(&image, &c, &err), -22);
 	c = pc;
 	c.com_ports = 3;
@@ -202,7 +242,7 @@ static void largest_fits(void **state)
 {
 	struct acpi_config c = pc;
 
-	c.cpus = ACPI_CPUS_MAX;
+	c.topology.cores = ACPI_CPUS_MAX;
 	build(&c);
 	assert_true(image.len < ACPI_SIZE);
 }
@@ -296,7 +336,9 @@ static int write_tables(const char *folder)
 {
 	struct acpi_config c = pc;
 
-	c.cpus = ACPI_CPUS_MAX;
+	c.topology.cores = ACPI_CPUS_MAX;
+	c.near = near;
+	c.near_count = ARRAY_LEN(near);
 	build(&c);
 	for (unsigned i = 0; i < image.count; i++) {
 		const struct acpi_table *t = &image.tables[i];
@@ -317,6 +359,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(fadt),
 		cmocka_unit_test(madt),
 		cmocka_unit_test(mcfg),
+		cmocka_unit_test(nodes),
 		cmocka_unit_test(options),
 		cmocka_unit_test(refuses),
 		cmocka_unit_test(largest_fits),

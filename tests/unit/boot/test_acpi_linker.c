@@ -18,7 +18,7 @@ static const struct pci_map pci = {
 	.low = { { 0xc0000000, 0x3ec00000 } }, .ecam = 0xb0000000, .first_pin = 16
 };
 static const struct acpi_config pc = {
-	.cpus = 2,
+	.topology = { 1, 2, 1 },
 	.ports = { .base = 0x600, .len = 0x40, .event = 0x600, .control = 0x604, .timer = 0x608 },
 	.sci_irq = 9,
 	.hpet_id = 0x8086a201,

@@ -20,7 +20,7 @@ static u8 sum(const u8 *p, u32 len)
 
 static void build(u64 ram)
 {
-	struct smbios_config c = { .cpus = 300, .version = "1.2.3" };
+	struct smbios_config c = { .topology = { 2, 300, 2 }, .version = "1.2.3" };
 	struct err err = { 0 };
 
 	for (unsigned i = 0; i < 16; i++)
@@ -83,7 +83,7 @@ static void entry_points(void **state)
 	assert_int_equal(sum(e2 + 0x10, 0x0f), 0);
 	assert_int_equal(get_le32(e2 + 0x18), SMBIOS_BASE + 0x40);
 	assert_int_equal(get_le16(e2 + 0x16), image.len - 0x40);
-	assert_int_equal(get_le16(e2 + 0x1c), 9);
+	assert_int_equal(get_le16(e2 + 0x1c), 10);
 }
 
 static void identity(void **state)
@@ -100,6 +100,12 @@ static void identity(void **state)
 	assert_non_null(find(127, 0));
 	assert_int_equal(cpu[0x23], 0xff);
 	assert_int_equal(get_le16(cpu + 0x2a), 300);
+	assert_int_equal(get_le16(cpu + 0x2e), 600);
+	assert_string_equal(string(cpu, cpu[4]), "CPU 0");
+	cpu = find(4, 1);
+	assert_string_equal(string(cpu, cpu[4]), "CPU 1");
+	assert_int_equal(get_le16(cpu + 0x26), 0x1c); /* 64-bit, cores, threads */
+	assert_null(find(4, 2));
 }
 
 static void small_memory(void **state)

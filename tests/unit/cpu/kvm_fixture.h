@@ -133,7 +133,7 @@ static inline struct machine *machine_with(u32 options)
 	assert_int_equal(memory_add_slot(&m->memory, ram, gpa(0), 0, RAM, &err), 0);
 	assert_int_equal(memory_add_slot(&m->memory, rom, gpa(ROM_AT), 0, PAGE_SIZE, &err), 0);
 	memset(rom->host, 0x5c, PAGE_SIZE);
-	x86_model_build(&m->model, x86_native_cpuid, tsc_hz(), 1);
+	x86_model_build(&m->model, x86_native_cpuid, tsc_hz(), &(struct x86_topology){ 1, 1, 1 });
 	m->ram = ram->host;
 	m->interrupt = -1;
 	m->v.engine = &kvm_engine;

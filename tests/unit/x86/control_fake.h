@@ -28,7 +28,8 @@ static inline struct fake *control_new(void)
 	control_ops = fake_ops;
 	control_ops.flush = record_flush;
 	f->cpu.ops = &control_ops;
-	x86_model_build(&f->model, x86_native_cpuid, 2500000000ull, 1);
+	x86_model_build(
+		&f->model, x86_native_cpuid, 2500000000ull, &(struct x86_topology){ 1, 1, 1 });
 	flushed = (struct flush_record){ 0 };
 	return f;
 }

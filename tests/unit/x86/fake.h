@@ -271,7 +271,7 @@ static inline struct fake *fake_new(void)
 	f->model.phys_bits = 40;
 	f->model.mxcsr_mask = 0xffff;
 	f->model.tsc_hz = 1000000000;
-	f->model.cpus = 1;
+	f->model.topology = x86_topology_flat(1);
 	fake_leaf(f, 0)->eax = 1;
 	fake_leaf(f, 1)->eax = FAKE_SIGNATURE;
 	fake_leaf(f, 0x80000000)->eax = 0x80000001;

@@ -39,13 +39,18 @@ static struct x86_cpuid ones_host(u32 leaf, u32 subleaf)
 
 static struct x86_cpuid zeros_host(u32 leaf, u32 subleaf) { return (struct x86_cpuid){ 0 }; }
 
-static struct fake *cpuid_new(x86_host_cpuid host, unsigned cpus)
+static struct fake *cpuid_new_with(x86_host_cpuid host, struct x86_topology topology)
 {
 	struct fake *f = control_new();
 
-	x86_model_build(&f->model, host, 2600000000ull, cpus);
+	x86_model_build(&f->model, host, 2600000000ull, &topology);
 	fake_long(f, 0);
 	return f;
+}
+
+static struct fake *cpuid_new(x86_host_cpuid host, unsigned cpus)
+{
+	return cpuid_new_with(host, x86_topology_flat(cpus));
 }
 
 static u32 policy_known_bits(u32 leaf, u32 subleaf, enum policy_reg reg)
@@ -131,7 +136,7 @@ static void intel_guests_see_an_immune_processor(void **state)
 	assert_ok(x86_wrmsr(&f->cpu, MSR_PRED_CMD, 1));
 	assert_int_equal(x86_cpuid(&f->cpu, 0x80000000, 0, 0).eax, 0x80000008);
 	/* Beyond the last leaf Intel repeats the highest basic one. */
-	assert_int_equal(x86_cpuid(&f->cpu, 0x5000, 0, 0).ecx, 100);
+	assert_int_equal(x86_cpuid(&f->cpu, 0x5000, 1, 0).ecx, 0x201);
 	fake_free(f);
 }
 
@@ -165,6 +170,81 @@ static void topology_is_the_same_in_every_leaf(void **state)
 		assert_int_equal((x86_cpuid(&f->cpu, 4, 3, id).eax >> 14) & 0xfff, BIT(width) - 1);
 		fake_free(f);
 	}
+}
+
+/* What an operating system makes of the ids: package, core and thread of each processor, by leaf
+ * 0xb as by 0x1f, and who shares a cache. */
+static void ids_say_where_a_processor_is(void **state)
+{
+	static const struct x86_topology cases[] = { { 2, 2, 1 }, { 1, 2, 2 }, { 2, 2, 2 },
+		{ 4, 1, 2 }, { 2, 3, 1 }, { 1, 3, 2 }, { 3, 5, 3 } };
+
+	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+		const struct x86_topology *t = &cases[i];
+		struct fake *f = cpuid_new_with(intel_host, *t);
+
+		for (unsigned n = 0; n < x86_topology_count(t); n++) {
+			u32 id = x86_topology_apic_id(t, n);
+			struct x86_cpuid smt = x86_cpuid(&f->cpu, 0xb, 0, id),
+					 core = x86_cpuid(&f->cpu, 0xb, 1, id),
+					 smt_1f = x86_cpuid(&f->cpu, 0x1f, 0, id),
+					 core_1f = x86_cpuid(&f->cpu, 0x1f, 1, id),
+					 one = x86_cpuid(&f->cpu, 1, 0, id);
+
+			assert_int_equal(core.edx, id);
+			assert_int_equal(id >> core.eax, n / (t->cores * t->threads));
+			assert_int_equal(
+				(id & (BIT(core.eax) - 1)) >> smt.eax, n / t->threads % t->cores);
+			assert_int_equal(id & (BIT(smt.eax) - 1), n % t->threads);
+			assert_int_equal(smt.ebx, t->threads);
+			assert_int_equal(core.ebx, t->cores * t->threads);
+			assert_memory_equal(&smt, &smt_1f, sizeof(smt));
+			assert_memory_equal(&core, &core_1f, sizeof(core));
+			/* SDM 2A: the first core's threads share what is the core's. */
+			u32 l1 = x86_cpuid(&f->cpu, 4, 0, id).eax,
+			    l3 = x86_cpuid(&f->cpu, 4, 3, id).eax;
+			assert_int_equal((l1 >> 14 & 0xfff) + 1, BIT(smt.eax));
+			assert_int_equal((l3 >> 14 & 0xfff) + 1, BIT(core.eax));
+			assert_int_equal((l1 >> 26) + 1, BIT(core.eax - smt.eax));
+			assert_int_equal(one.ebx >> 16 & 0xff, BIT(core.eax));
+			assert_int_equal(!!(one.edx & BIT(28)), t->cores * t->threads > 1);
+		}
+		fake_free(f);
+	}
+}
+
+/* As intel_host, but AMD's. */
+static struct x86_cpuid amd_host(u32 leaf, u32 subleaf)
+{
+	switch (leaf) {
+	case 0: return (struct x86_cpuid){ 0x10, 0x68747541, 0x444d4163, 0x69746e65 };
+	case 0x80000000: return (struct x86_cpuid){ 0x80000021 };
+	case 0x8000001d: return intel_host(4, subleaf);
+	default: return intel_host(leaf, subleaf);
+	}
+}
+
+static void amd_ids_say_so_too(void **state)
+{
+	static const struct x86_topology t = { 2, 3, 2 };
+	struct fake *f = cpuid_new_with(amd_host, t);
+
+	assert_true(f->model.amd);
+	for (unsigned n = 0; n < x86_topology_count(&t); n++) {
+		u32 id = x86_topology_apic_id(&t, n);
+		struct x86_cpuid size = x86_cpuid(&f->cpu, 0x80000008, 0, id),
+				 ids = x86_cpuid(&f->cpu, 0x8000001e, 0, id);
+
+		assert_int_equal(size.ecx, 5 | 3 << 12);
+		assert_int_equal(ids.eax, id);
+		assert_int_equal(ids.ebx, 1 << 8 | n / 2 % 3);
+		assert_int_equal(ids.ecx, n / 6);
+		assert_int_equal(x86_cpuid(&f->cpu, 0x8000001d, 0, id).eax >> 14 & 0xfff, 1);
+		assert_int_equal(x86_cpuid(&f->cpu, 0x8000001d, 3, id).eax >> 14 & 0xfff, 7);
+		assert_int_equal(x86_cpuid(&f->cpu, 0xb, 1, id).edx, id);
+		assert_int_equal(x86_cpuid(&f->cpu, 0x1f, 0, id).ebx, 0); /* Intel's leaf */
+	}
+	fake_free(f);
 }
 
 static void amd_topology_leaves_agree(void **state)
@@ -264,6 +344,8 @@ int main(void)
 		cmocka_unit_test(vector_features_need_their_state),
 		cmocka_unit_test(intel_guests_see_an_immune_processor),
 		cmocka_unit_test(topology_is_the_same_in_every_leaf),
+		cmocka_unit_test(ids_say_where_a_processor_is),
+		cmocka_unit_test(amd_ids_say_so_too),
 		cmocka_unit_test(amd_topology_leaves_agree),
 		cmocka_unit_test(frequencies_multiply_to_the_tsc),
 		cmocka_unit_test(kvm_leaves_announce_kvmclock),
