@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct verb *const verbs[] = { &verbs_run, &verbs_image, &verbs_explain, &verbs_host,
-	&verbs_isa_audit, &verbs_version };
+static const struct verb *const verbs[] = { &verbs_run, &verbs_image, &verbs_explain, &verbs_mem,
+	&verbs_host, &verbs_isa_audit, &verbs_version };
 
 static void usage(FILE *to)
 {

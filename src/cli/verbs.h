@@ -21,5 +21,5 @@ struct verb {
 	const struct verb *const *verbs;
 };
 
-extern const struct verb verbs_run, verbs_image, verbs_explain, verbs_host, verbs_isa_audit,
-	verbs_version;
+extern const struct verb verbs_run, verbs_image, verbs_explain, verbs_mem, verbs_host,
+	verbs_isa_audit, verbs_version;

@@ -20,18 +20,18 @@
 #include "x86/cpuid.h"
 #include "x86/mode.h"
 
-#define PTE_P  BIT64(0)
-#define PTE_W  BIT64(1)
-#define PTE_U  BIT64(2)
-#define PTE_A  BIT64(5)
-#define PTE_D  BIT64(6)
-#define PTE_PS BIT64(7)
-#define PTE_G  BIT64(8)
-#define PTE_NX BIT64(63)
+#define PTE_P  X86_PTE_P
+#define PTE_W  X86_PTE_W
+#define PTE_U  X86_PTE_U
+#define PTE_A  X86_PTE_A
+#define PTE_D  X86_PTE_D
+#define PTE_PS X86_PTE_PS
+#define PTE_G  X86_PTE_G
+#define PTE_NX X86_PTE_NX
 
 #define MASK(hi, lo) ((~0ull >> (63 - (hi))) & (~0ull << (lo)))
 
-#define LEVELS_MAX 4
+#define LEVELS_MAX X86_LEVELS_MAX
 
 enum large { LARGE_NEVER, LARGE_ALWAYS, LARGE_IF_PSE, LARGE_IF_1G };
 
@@ -173,13 +173,13 @@ static u32 walk(struct x86_cpu *cpu, u64 va, struct walk *w)
 		gpa_t at = gpa(table + index * f->entry_size);
 		u64 entry = cpu->ops->phys_load(cpu, at, f->entry_size);
 
+		w->at[i] = at;
+		w->entry[i] = entry;
+		w->depth = i + 1;
 		if (!(entry & PTE_P))
 			return 0;
 		if (entry & (l->reserved | reserved))
 			return PF_PRESENT | PF_RSVD;
-		w->at[i] = at;
-		w->entry[i] = entry;
-		w->depth = i + 1;
 		all &= l->bare ? ~0ull : entry;
 		any |= l->bare ? 0 : entry;
 		if (maps_page(cpu, l, entry)) {
@@ -323,6 +323,34 @@ bool x86_peek(struct x86_cpu *cpu, gva_t at, struct x86_xlat *out)
 		return false;
 	*out = w.x;
 	return true;
+}
+
+void x86_walk(struct x86_cpu *cpu, gva_t at, struct x86_walk *out)
+{
+	const struct format *f = current_format(&cpu->s);
+	u64 va = effective_linear(&cpu->s, at);
+	struct walk w;
+
+	*out = (struct x86_walk){ .to = untranslated(va) };
+	if (!x86_paging(&cpu->s))
+		return;
+	u32 error = walk(cpu, va, &w);
+
+	out->end = error == WALK_OK ? X86_WALK_PAGE
+		   : error	    ? X86_WALK_RESERVED
+				    : X86_WALK_NOT_PRESENT;
+	out->size = w.size;
+	out->depth = w.depth;
+	if (error == WALK_OK)
+		out->to = w.x;
+	for (unsigned i = 0; i < w.depth; i++) {
+		const struct level *l = &f->level[i];
+
+		out->level[i].at = w.at[i];
+		out->level[i].entry = w.entry[i];
+		out->level[i].index = (unsigned)bits(va, l->shift + l->index_bits - 1, l->shift);
+		out->level[i].shift = l->shift;
+	}
 }
 
 int x86_check_pdptes(struct x86_cpu *cpu, u64 cr3)

@@ -165,6 +165,55 @@ def explain_is_aligned_text():
     assert len(fates) == 1, fates
 
 
+# mem translate
+
+
+def placed(*args):
+    usable()
+    done = strata("mem", "translate", "--kernel", cloud_kernel(), "--json", "--at", *args)
+    assert done.stderr == "", done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def mem_translate_follows_the_tables():
+    """Each entry is where the one before says, and the last one with the address's low bits is the physical address."""
+    for name in ("native_write_cr3", "entry_SYSCALL_64+0x5", "startup_64"):
+        status, a = placed(name)
+        assert status == 0 and a["symbol"] == name.split("+")[0], a
+        linear, table = int(a["linear"], 16), int(a["cr3"], 16) & ~0xfff
+        shifts = {"PML4": 39, "PDPT": 30, "PD": 21, "PT": 12}
+        for level in a["levels"]:
+            shift = shifts[level["table"]]
+            assert level["index"] == linear >> shift & 511, a
+            assert int(level["at"], 16) == table + 8 * level["index"], a
+            assert "P" in level["flags"], a
+            table = int(level["entry"], 16) & 0xffffffffff000
+        offset = linear & ((1 << shift) - 1)
+        assert a["end"] == "page" and a["page_size"] == 1 << shift and "PS" in level["flags"], a
+        assert int(a["physical"], 16) == (table & ~((1 << shift) - 1)) | offset, a
+        # Below 3 GiB, guest memory begins where its file does.
+        assert a["region"] == "ram" and a["in_region"] == a["physical"], a
+        assert int(a["host"], 16) & 0xfff == linear & 0xfff, a
+
+
+def mem_translate_says_what_is_not_mapped():
+    status, a = placed("0xffffc90000000000")
+    assert status == 1 and a["end"] == "not present" and "physical" not in a, a
+    done = strata("mem", "translate", "--kernel", cloud_kernel(), "--at", "0xffffc90000000000")
+    assert done.returncode == 1 and "page fault" in done.stdout, done.stdout
+    one_line(strata("mem", "translate", "--kernel", cloud_kernel(), "--at", "no_such_thing_"), 2, "no_such_thing_")
+    one_line(strata("mem"), 2, "verb is missing")
+    one_line(strata("mem", "translate", "--at", "0"), 2, "--kernel")
+
+
+def mem_translate_is_text():
+    usable()
+    text = strata("mem", "translate", "--kernel", cloud_kernel(), "--at", "native_write_cr3").stdout
+    for pattern in (r"^linear +ffffffff8\w+  native_write_cr3$", r"^CR3 ", r"^  PML4 \[511\]  at \w+: \w+  P R/W", r"maps 2 MiB$",
+                    r"^physical +\w+  supervisor, writable, executable$", r'^host +\w+  byte 0x\w+ of "ram"$'):
+        assert re.search(pattern, text, re.M), (pattern, text)
+
+
 CASES = [
     usage_errors_name_the_switch,
     help_lists_the_switches,
@@ -177,6 +226,9 @@ CASES = [
     explain_shows_what_becomes_of_sensitive_instructions,
     explain_copies_are_copies,
     explain_is_aligned_text,
+    mem_translate_follows_the_tables,
+    mem_translate_says_what_is_not_mapped,
+    mem_translate_is_text,
 ]
 
 

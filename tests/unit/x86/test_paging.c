@@ -304,6 +304,7 @@ static unsigned one_walk(struct fake *f, enum mode mode, u64 *seed)
 	unsigned access = random_access(seed);
 	struct expect e;
 	struct x86_xlat x, peek;
+	struct x86_walk walk;
 	int result;
 	bool peeked;
 
@@ -313,7 +314,9 @@ static unsigned one_walk(struct fake *f, enum mode mode, u64 *seed)
 	memcpy(wanted, f->ram + POOL, sizeof(wanted));
 	memcpy(f->ram + POOL, before, sizeof(before));
 	peeked = x86_peek(&f->cpu, gva(va), &peek);
+	x86_walk(&f->cpu, gva(va), &walk);
 	assert_memory_equal(before, f->ram + POOL, sizeof(before));
+	assert_int_equal(walk.end == X86_WALK_PAGE, peeked);
 	result = x86_translate(&f->cpu, gva(va), access, &x);
 	assert_memory_equal(wanted, f->ram + POOL, sizeof(wanted));
 	assert_int_equal(result == X86_FAULT, e.fault);
@@ -321,11 +324,27 @@ static unsigned one_walk(struct fake *f, enum mode mode, u64 *seed)
 		assert_int_equal(f->cpu.fault.vector, X86_PF);
 		assert_int_equal(f->cpu.fault.error, e.error);
 		assert_int_equal(f->cpu.fault.address, va);
+		assert_int_equal(walk.end, !(e.error & PF_PRESENT) ? X86_WALK_NOT_PRESENT
+					   : e.error & PF_RSVD	   ? X86_WALK_RESERVED
+								   : X86_WALK_PAGE);
 		return 0;
 	}
 	assert_same_xlat(&x, &e.x);
 	assert_true(peeked);
 	assert_int_equal(peek.gpa.v, x.gpa.v);
+	assert_same_xlat(&walk.to, &peek);
+	assert_int_equal(walk.size, e.size);
+	/* The entries that the reference has marked are the last of the walk. */
+	assert_in_range(walk.depth, e.marks, e.marks + 1);
+	for (unsigned i = 0; i < e.marks; i++) {
+		unsigned level = walk.depth - e.marks + i;
+		u64 entry = fake_get(f, e.at[i], e.size);
+
+		if (range_ok(e.at[i] - POOL, e.size, sizeof(before)))
+			memcpy(&entry, before + (e.at[i] - POOL), e.size);
+		assert_int_equal(walk.level[level].at.v, e.at[i]);
+		assert_int_equal(walk.level[level].entry, entry);
+	}
 	return 1;
 }
 
