@@ -95,9 +95,11 @@ static u8 access_of(const struct build *d, u8 *bytes)
 	return ACCESS_NONE;
 }
 
-/* Is all of the instruction's code one jump to its exit? */
+/* Is all of the instruction's code one jump to its exit, or a trap in its place? */
 static bool is_handed(const struct emit *e, const u8 *before, unsigned outs)
 {
+	if (e->traps)
+		return true;
 	return e->out_count == outs + 1 && EXIT_KIND(e->outs[outs].code) == EXIT_OP &&
 	       (size_t)(e->a.at - before) == JUMP_SIZE;
 }
@@ -159,12 +161,14 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 	e->gpa = m->src->gpa + m->at;
 	e->hint = in->hint =
 		emit_window(e) ? window_hint_of(m->t, m->b->space, e->gpa) : (u8)HINT_GENERAL;
+	e->traps = false;
 	enum emit_result r = emit_insn(e);
 	in->handed = is_handed(e, before, outs);
 	/* A native stub's operation is kept, too: decoding it again would need room for the stub.
 	 */
 	bool native = m->op.exec == op_native || m->op.exec == op_native_mem;
-	if (e->out_count - outs > e->link_count - links || native || m->gpa2 != CODE_NO_PAGE) {
+	if (e->out_count - outs > e->link_count - links || e->traps || native ||
+		m->gpa2 != CODE_NO_PAGE) {
 		in->op = (u8)m->op_count;
 		m->ops[m->op_count++] = m->op;
 	}

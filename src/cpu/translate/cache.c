@@ -97,8 +97,7 @@ static void fast_drop(struct translator *t, unsigned half)
 	t->fill_count[half] = 0;
 }
 
-/* As PEXT in the code does it. */
-static unsigned fast_index(const struct translator *t, u64 at)
+unsigned tcache_fast_index(const struct translator *t, u64 at)
 {
 	u64 mask = t->ctx->index_mask;
 	unsigned index = 0;
@@ -136,7 +135,7 @@ void tcache_fill(struct translator *t, u64 at, unsigned size, bool write)
 {
 	struct mmu *m = &t->c->mmu;
 	struct mmu_entry *e = mmu_find(m, at, size, write ? MMU_WRITE : MMU_READ);
-	unsigned half = (unsigned)(at >> 63), i = fast_index(t, at);
+	unsigned half = (unsigned)(at >> 63), i = tcache_fast_index(t, at);
 
 	if (!e || (t->options & OPTION_NO_FAST_TLB))
 		return;
@@ -155,6 +154,7 @@ void tcache_fill(struct translator *t, u64 at, unsigned size, bool write)
 	t->fast_fills++;
 	if (before && before != -FAST_INVALID && before != page)
 		settle_dispute(t, i, page, before);
+	check_filled(t, at, write);
 }
 
 static void drop_page_stores(struct translator *t, const u8 *host_page)
@@ -427,7 +427,7 @@ static void drop_page(struct translator *t, u64 at)
 {
 	for (unsigned space = 0; space < MMU_SPACES; space++)
 		for (unsigned w = 0; w < 2; w++)
-			t->ctx->fast[space][w].neg[fast_index(t, at)] = FAST_INVALID;
+			t->ctx->fast[space][w].neg[tcache_fast_index(t, at)] = FAST_INVALID;
 	if (filter_has(t, at))
 		exec_flush(t, (unsigned)(at >> 63));
 }
@@ -463,9 +463,8 @@ static void flush_page(struct translator *t, u64 at)
 		drop_page(t, at);
 }
 
-void tcache_flushed(void *translator, enum x86_flush kind, u64 at, unsigned pcid)
+static void flush(struct translator *t, enum x86_flush kind, u64 at, unsigned pcid)
 {
-	struct translator *t = translator;
 	bool tagged = t->c->s->cr4 & CR4_PCIDE, ours = !tagged || pcid == (t->cr3 & 0xfff);
 
 	window_flushed(t, kind, at, pcid);
@@ -498,6 +497,14 @@ void tcache_flushed(void *translator, enum x86_flush kind, u64 at, unsigned pcid
 	else
 		flush_half(t, 0);
 	drop_upper_nonglobal(t);
+}
+
+void tcache_flushed(void *translator, enum x86_flush kind, u64 at, unsigned pcid)
+{
+	struct translator *t = translator;
+
+	flush(t, kind, at, pcid);
+	check_flushed(t, kind, at);
 }
 
 /* ---- blocks ---- */

@@ -7,8 +7,9 @@
  *   rewritten   some register lives elsewhere, or the memory operand is reached another way
  *   a transfer  stack effect inline, then a link or a lookup
  *   handed over exit with EXIT_OP: the interpreter executes it, and translated code goes on behind
- * it. What is not known to be safe to copy is handed over; so new instructions are correct before
- * they are fast.
+ * it (or, with --translate trap-exits, traps in that place, as monitors do that patch code and do
+ * not translate it). What is not known to be safe to copy is handed over; so new instructions are
+ * correct before they are fast.
  */
 #include "cpu/translate/emit.h"
 #include "base/must.h"
@@ -113,9 +114,22 @@ static void emit_need(struct emit *e, u32 away, enum exit_kind kind, u8 *from)
 
 /* ---- handing over ---- */
 
+/* UD2 in the instruction's place says as much as a jump to a stub, to the handler of SIGILL, which
+ * finds the block and the instruction by where it is (leave_at()). */
+static void emit_trap(struct emit *e)
+{
+	static const u8 ud2[] = { 0x0f, 0x0b };
+
+	asm_bytes(&e->a, ud2, sizeof(ud2));
+	e->traps = true;
+}
+
 enum emit_result emit_hand_over(struct emit *e)
 {
-	emit_out(e, 0xff, EXIT_CODE(EXIT_OP, e->b->id, e->index));
+	if (e->t->options & OPTION_TRAP_EXITS)
+		emit_trap(e);
+	else
+		emit_out(e, 0xff, EXIT_CODE(EXIT_OP, e->b->id, e->index));
 	return e->d->op->flags & OPF_END ? EMIT_END : EMIT_NEXT;
 }
 

@@ -61,6 +61,7 @@ struct emit {
 	unsigned
 		word; /* bytes of an address, and of what goes to the stack: 8, or 4 in flat code */
 	unsigned index; /* of the instruction */
+	bool traps;	/* it is handed over by a trap */
 	u64 rip;	/* its address */
 	u64 gpa;	/* its guest-physical address, if it lies in the block's first page */
 	u8 hint;	/* enum window_hint */

@@ -417,6 +417,7 @@ static void translate_close(struct vcpu *v)
 		t->c->mmu.flushed = NULL, t->c->mmu.switched = NULL;
 	memory_unwatch(v->memory, t);
 	interp_free(t->c);
+	check_close(t);
 	window_unuse(t);
 	tcache_close(t);
 	pthread_mutex_destroy(&t->claimed_lock);
@@ -441,7 +442,7 @@ static int translate_open(struct vcpu *v, struct err *err)
 	t->signal_stack = malloc(SIGNAL_STACK);
 	t->c = interp_new(v, err);
 	if (!t->signal_stack || !t->c || tcache_open(t, err) < 0 || window_use(t, err) < 0 ||
-		((t->options & OPTION_STATS) && stats_open(t, err) < 0)) {
+		check_open(t, err) < 0 || ((t->options & OPTION_STATS) && stats_open(t, err) < 0)) {
 		translate_close(v);
 		return -ENOMEM;
 	}

@@ -136,7 +136,7 @@ static void leave_at(struct translator *t, struct tblock *b, const u8 *pc, greg_
 		regs[REG_R10] = regs[REG_RCX];
 	}
 	t->ctx->exit_code = EXIT_CODE(EXIT_OP, b->id, index);
-	t->ctx->trap = trap;
+	t->ctx->trap = in->handed ? 0 : trap; /* what is handed over traps on purpose */
 	regs[REG_RIP] = (greg_t)t->ctx->leave;
 }
 

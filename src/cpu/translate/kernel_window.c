@@ -85,6 +85,22 @@ static u8 *host_of(const struct kernel_window *w, u64 va)
 	return (u8 *)(uintptr_t)(va + kernel_window_delta(w, kernel_window_piece(va)));
 }
 
+bool kernel_window_within(const struct kernel_window *w, u64 host)
+{
+	return w->base && host - (u64)(uintptr_t)w->base < reserved();
+}
+
+u64 kernel_window_guest(const struct kernel_window *w, u64 host)
+{
+	for (unsigned r = 0; r < w->pieces.used; r++) {
+		u64 into = host - (u64)(uintptr_t)region_base(w, r);
+
+		if (into < KERNEL_PIECE)
+			return piece_base(w->pieces.piece[r]) + into;
+	}
+	return ~0ull;
+}
+
 /* ---- extents ---- */
 
 static bool touches(const struct kernel_extent *x, u64 va, const u8 *host, u64 pages)

@@ -88,3 +88,6 @@ void kernel_window_hide_all(struct kernel_window *w);
 void kernel_window_hide_low(struct kernel_window *w);
 /* Hides what shows this RAM page. */
 void kernel_window_hide_page(struct kernel_window *w, const u8 *host);
+/* As those of window.h. */
+bool kernel_window_within(const struct kernel_window *w, u64 host);
+u64 kernel_window_guest(const struct kernel_window *w, u64 host);

@@ -166,8 +166,12 @@ bool kernel_window_reveal(struct translator *t, u64 at, bool write)
 	}
 	unsigned before = run_length(t, va, &r, -1, group, large);
 	unsigned after = run_length(t, va, &r, 1, group, large);
-	return kernel_window_show(&t->kernel, va - ((u64)before << PAGE_SHIFT),
-		r.host - ((u64)before << PAGE_SHIFT), before + 1 + after, r.writable);
+	u64 first = va - ((u64)before << PAGE_SHIFT), pages = before + 1 + after;
+	u8 *host = r.host - ((u64)before << PAGE_SHIFT);
+	bool ok = kernel_window_show(&t->kernel, first, host, pages, r.writable);
+
+	check_shown(t, first, host, pages, r.writable);
+	return ok;
 }
 
 /* ---- flushes, time ---- */

@@ -24,5 +24,11 @@ const struct cpu_engine_option options_table[] = {
 	{ "no-patched", "translate code anew for each constant that is patched",
 		OPTION_NO_PATCHED },
 	{ "no-runs", "check each push and pop by itself", OPTION_NO_RUNS },
+	{ "trap-exits",
+		"leave the code cache by a trapping instruction where another way is a jump",
+		OPTION_TRAP_EXITS },
+	{ "check",
+		"prove while it runs that code reaches the guest's memory and nothing else (slow)",
+		OPTION_CHECK },
 	{ 0 },
 };

@@ -91,6 +91,17 @@ void retain_forget_stores(struct translator *t, const u8 *host_page)
 	}
 }
 
+void retain_each(const struct translator *t,
+	void (*page)(void *ctx, u64 va, const u8 *host, bool writable), void *ctx)
+{
+	for (unsigned i = 0; t->kept && i < KEPT_SPACES; i++) {
+		const struct kept_space *k = &t->kept[i];
+
+		for (unsigned n = 0; k->used && n < k->pages; n++)
+			page(ctx, -k->page[n].neg, kept_host(&k->page[n]), k->page[n].kind);
+	}
+}
+
 /* ---- what the guest's tables say ---- */
 
 void retain_look_again(struct translator *t) { t->looks++; }

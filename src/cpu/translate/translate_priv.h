@@ -78,6 +78,7 @@
 #include "cpu/interpret/blocks.h"
 #include "cpu/interpret/interp.h"
 #include "cpu/translate/asm.h"
+#include "cpu/translate/check.h"
 #include "cpu/translate/kernel_window.h"
 #include "cpu/translate/options.h"
 #include "cpu/translate/share.h"
@@ -430,6 +431,7 @@ struct translator {
 	u32 options;	      /* enum translate_option */
 	unsigned block_ops;   /* guest instructions a block may have */
 	struct translate_stats *stats; /* NULL: nobody asked */
+	struct check *check;	       /* the same */
 	struct op decoded;	       /* tblock_op's */
 	u64 exits[EXIT_KINDS], blocks_made, copied, guest_bytes, host_bytes, side_exits, loops,
 		links_made, fast_fills, clears;
@@ -473,6 +475,8 @@ void tcache_dropped(void *translator);
 void tcache_kill(struct translator *t, struct tblock *b);
 void tcache_killed(void *translator, struct code_unit *u); /* the code map's kill */
 void tcache_fill(struct translator *t, u64 at, unsigned size, bool write);
+/* Of the fast TLB's entry for an address: as PEXT in the code has it. */
+unsigned tcache_fast_index(const struct translator *t, u64 at);
 
 #define EMIT_MAX 16384u /* bytes of host code no block exceeds */
 
@@ -501,6 +505,8 @@ void retain_look_again(struct translator *t);
 bool retain_leads_to(struct translator *t, const struct tblock *b);
 /* What may store to a page (NULL: to any) without a check. */
 void retain_forget_stores(struct translator *t, const u8 *host_page);
+void retain_each(const struct translator *t,
+	void (*page)(void *ctx, u64 va, const u8 *host, bool writable), void *ctx);
 
 /* ---- kernel_window_use.c ---- */
 void kernel_window_use(struct translator *t);

@@ -116,6 +116,35 @@ bool window_has(const struct window *w, u64 va, bool writable)
 	return p->va && (!writable || (p->va & WRITABLE));
 }
 
+const u8 *window_shows(const struct window *w, u64 va)
+{
+	const struct window_page *p = w->base ? find(w, va & ~PAGE_MASK) : NULL;
+
+	return p && p->va ? p->host : NULL;
+}
+
+void window_each(const struct window *w,
+	void (*page)(void *ctx, u64 va, const u8 *host, bool writable), void *ctx)
+{
+	for (unsigned i = 0; w->base && i < SLOTS; i++)
+		if (w->pages[i].va)
+			page(ctx, w->pages[i].va & ~PAGE_MASK, w->pages[i].host,
+				w->pages[i].va & WRITABLE);
+}
+
+bool window_within(const struct window *w, u64 host)
+{
+	return w->base && host - (u64)(uintptr_t)w->base < reserved();
+}
+
+u64 window_guest(const struct window *w, u64 host)
+{
+	for (unsigned r = 0; r < WINDOW_REGIONS; r++)
+		if (window_region_of(host - w->delta[r], PAGE_SIZE) == r)
+			return host - w->delta[r];
+	return ~0ull;
+}
+
 static u8 *host_of(const struct window *w, u64 va)
 {
 	unsigned r = window_region_of(va, PAGE_SIZE);

@@ -183,8 +183,11 @@ static bool show(struct translator *t, u64 at, bool write)
 		return false;
 	unsigned before = run_length(t, va, &p, -(s64)PAGE_SIZE, mask);
 	unsigned after = run_length(t, va, &p, PAGE_SIZE, mask);
-	window_show(&t->window, va - ((u64)before << PAGE_SHIFT),
-		p.host - ((u64)before << PAGE_SHIFT), before + 1 + after, p.writable);
+	u64 first = va - ((u64)before << PAGE_SHIFT);
+	u8 *host = p.host - ((u64)before << PAGE_SHIFT);
+
+	window_show(&t->window, first, host, before + 1 + after, p.writable);
+	check_shown(t, first, host, before + 1 + after, p.writable);
 	return true;
 }
 
