@@ -23,6 +23,14 @@
 #define DEVICE_LINES_MAX   32
 #define DEVICE_DISKS_MAX   6
 
+/* Memory of a device that guests reach as they do RAM: the machine makes it, and shows it at
+ * guest-physical addresses when it can. What it does not show is the device's to serve. */
+struct device_memory {
+	u8 *host;
+	u64 size;
+	void (*show)(void *machine, u64 base); /* 0: nowhere */
+};
+
 /* What the machine does on a device's behalf. NULL members are allowed in tests. */
 struct device_env {
 	struct memory *memory;
@@ -44,6 +52,7 @@ struct device_env {
 	void *net_ctx;
 	/* len random bytes; false: there are none now */
 	bool (*random)(void *machine, void *buf, size_t len);
+	struct device_memory video;	  /* of a VGA */
 	u64 (*wall_clock)(void *machine); /* seconds since 1970, UTC, at guest time 0 */
 };
 

@@ -8,8 +8,10 @@
 #include "device/ide/ide.h"
 #include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
+#include "device/legacy/ps2.h"
 #include "device/nvme/nvme.h"
 #include "device/pci/q35.h"
+#include "device/vga/vga.h"
 #include "device/virtio/blk.h"
 #include "device/virtio/net.h"
 #include "device/virtio/rng.h"
@@ -21,6 +23,8 @@ const struct device_class *const device_classes[] = {
 	&rtc_class,
 	&uart_class,
 	&i8042_class,
+	&ps2_keyboard_class,
+	&ps2_mouse_class,
 	&acpi_pm_class,
 	&debug_exit_class,
 	&post_port_class,
@@ -29,6 +33,7 @@ const struct device_class *const device_classes[] = {
 	&ioapic_class,
 	&hpet_class,
 	&q35_class,
+	&vga_class,
 	&fw_cfg_class,
 	&ide_class,
 	&virtio_rng_class,

@@ -14,6 +14,7 @@
 #include "device/legacy/i8042.h"
 #include "device/legacy/i8259.h"
 #include "device/legacy/legacy.h"
+#include "device/legacy/ps2.h"
 
 /* Registers outside any window: the local APIC's page, which its class serves directly. */
 #define PAGE_LEN 0x1000u
@@ -31,7 +32,9 @@ struct bench {
 	struct lapic_bus apics;
 	struct device *dev;
 	struct device_env env;
-	u8 backend; /* bytes the console takes at once */
+	u8 video[256 * KiB];
+	struct device *keyboard, *mouse; /* a keyboard controller's */
+	u8 backend;			 /* bytes the console takes at once */
 	bool in_room;
 };
 
@@ -54,6 +57,7 @@ static void on_line(void *ctx, unsigned n, bool level) {}
 static void on_msi(void *ctx, u64 address, u32 data) {}
 static void on_event(void *ctx) {}
 static void on_exit_code(void *ctx, u32 value) {}
+static void on_show(void *ctx, u64 base) {}
 static u64 wall(void *ctx) { return 1700000000; }
 
 static bool random_bytes(void *ctx, void *buf, size_t len)
@@ -285,8 +289,14 @@ static void op_outside(struct bench *b, struct input *in)
 		ioapic_set_irq(b->dev, n % IOAPIC_PINS, what & 2);
 	else if (class == &acpi_pm_class)
 		acpi_pm_event(b->dev, n & 15);
-	else if (class == &i8042_class && i8042_send(b->dev, what & 1, n))
-		(void)take8(in);
+	else if (class == &i8042_class && what & 4)
+		ps2_mouse_move(b->mouse, (s8)n, (s8)take8(in), (s8)take8(in), what);
+	else if (class == &i8042_class)
+		ps2_keyboard_key(b->keyboard, (u16)(n | (what & 0x18) << 5), what & 1);
+	else if (class == &ps2_keyboard_class)
+		ps2_keyboard_key(b->dev, n, what & 1);
+	else if (class == &ps2_mouse_class)
+		ps2_mouse_move(b->dev, n, n, n, what);
 }
 
 static void op_local_apic(struct bench *b, struct input *in)
@@ -367,6 +377,7 @@ static void open_bench(struct bench *b, const struct device_class *class)
 		.exit_code = on_exit_code,
 		.console = &console,
 		.console_ctx = b,
+		.video = { b->video, sizeof(b->video), on_show },
 		.wall_clock = wall,
 	};
 	for (unsigned i = 0; i < DEVICE_LINES_MAX; i++)
@@ -375,6 +386,13 @@ static void open_bench(struct bench *b, const struct device_class *class)
 	must(b->dev && !device_attach(b->dev, &b->bus, NULL), "class %s", class->name);
 	if (class == &ide_class) /* the slave is a CD-ROM drive */
 		must(!device_set(b->dev, "cd1", "on", NULL), "cd1");
+	if (class == &i8042_class) {
+		b->keyboard = device_new(&ps2_keyboard_class, "keyboard", &b->env, NULL);
+		b->mouse = device_new(&ps2_mouse_class, "mouse", &b->env, NULL);
+		must(b->keyboard && b->mouse, "keyboard and mouse");
+		ps2_keyboard_plug(b->keyboard, b->dev);
+		ps2_mouse_plug(b->mouse, b->dev);
+	}
 	if (class == &fw_cfg_class)
 		must(!fw_cfg_file(b->dev, "file", "content", 7, NULL), "file");
 	if (class == &lapic_class)
@@ -389,6 +407,10 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	open_bench(&b, device_classes[take8(&in) % device_class_count]);
 	while (in.at < in.end)
 		ops[take8(&in) % ARRAY_LEN(ops)](&b, &in);
+	if (b.keyboard) {
+		device_free(b.mouse);
+		device_free(b.keyboard);
+	}
 	device_free(b.dev);
 	must(!b.clock.timers, "a timer is left");
 	must(!b.bus.count[BUS_PORT] && !b.bus.count[BUS_MMIO], "a window is left");

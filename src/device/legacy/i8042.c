@@ -12,12 +12,16 @@
  * byte from the first queue that has one and is enabled. A socket with nothing plugged in behaves
  * as one: what the guest sends times out, and the controller answers 0xfe with the timeout bit set.
  *
- * The keyboard and the mouse are devices of their own: see i8042.h.
+ * With translation on, what the keyboard sends in scan code set 2 is put into the queue in set 1:
+ * a break's prefix becomes the next code's highest bit.
+ *
+ * The keyboard and the mouse are devices of their own: see i8042.h and ps2.h.
  */
 #include "device/legacy/i8042.h"
 #include "base/bits.h"
 #include "base/log.h"
 #include "device/legacy/legacy.h"
+#include "device/legacy/ps2.h"
 
 enum { WINDOW_DATA, WINDOW_COMMAND, WINDOW_PORT_A };
 enum { LINE_KEYBOARD, LINE_AUX };
@@ -68,7 +72,6 @@ enum { LINE_KEYBOARD, LINE_AUX };
 
 #define SELF_TEST_OK 0x55u
 #define PORT_TEST_OK 0x00u
-#define PS2_RESEND   0xfeu
 
 #define QUEUE_LEN 16u
 #define RAM_LEN	  32u
@@ -91,6 +94,7 @@ struct i8042 {
 	u8 status;	 /* FULL, COMMAND, AUX, TIMEOUT */
 	u8 command;	 /* the command that waits for its data byte, or 0 */
 	bool a20;
+	bool broke; /* the keyboard's last byte was PS2_BREAK, and is still to be translated */
 };
 
 static struct i8042 *i8042_of(struct device *d) { return container_of(d, struct i8042, dev); }
@@ -137,6 +141,14 @@ static void refill(struct i8042 *k)
 	update(k);
 }
 
+/* After what the guest did, and never while a device is sending. */
+static void tell_room(struct i8042 *k)
+{
+	for (unsigned port = 0; port < I8042_PORTS; port++)
+		if (k->sockets[port].room)
+			k->sockets[port].room(k->sockets[port].ctx);
+}
+
 static bool put(struct i8042 *k, unsigned source, u8 byte, u8 status)
 {
 	struct queue *q = &k->queues[source];
@@ -163,9 +175,28 @@ void i8042_plug(struct device *d, enum i8042_port port, struct ps2_device what)
 	i8042_of(d)->sockets[port] = what;
 }
 
+unsigned i8042_room(struct device *d, enum i8042_port port)
+{
+	return QUEUE_LEN - i8042_of(d)->queues[port].len;
+}
+
+static bool send_translated(struct i8042 *k, u8 byte)
+{
+	u8 up = k->broke ? 0x80 : 0;
+
+	if (k->queues[I8042_KEYBOARD].len == QUEUE_LEN)
+		return false;
+	k->broke = byte == PS2_BREAK;
+	return k->broke || put(k, I8042_KEYBOARD, ps2_translate(byte) | up, 0);
+}
+
 bool i8042_send(struct device *d, enum i8042_port port, u8 byte)
 {
-	return put(i8042_of(d), port, byte, port == I8042_AUX ? STATUS_AUX : 0);
+	struct i8042 *k = i8042_of(d);
+
+	if (port == I8042_KEYBOARD && k->ram[0] & CCB_TRANSLATE)
+		return send_translated(k, byte);
+	return put(k, port, byte, port == I8042_AUX ? STATUS_AUX : 0);
 }
 
 /* Sending to a port also enables it. */
@@ -189,6 +220,7 @@ static u8 read_data(struct i8042 *k)
 	k->status &= (u8) ~(STATUS_FULL | STATUS_AUX | STATUS_TIMEOUT);
 	update(k);
 	refill(k);
+	tell_room(k);
 	return v;
 }
 
@@ -313,6 +345,7 @@ static void i8042_write(struct device *d, unsigned window, u64 offset, unsigned 
 	default: write_port_a(k, v); break;
 	}
 	refill(k);
+	tell_room(k);
 }
 
 /* ---- reset, tables ---- */
@@ -327,6 +360,7 @@ static void i8042_reset(struct device *d)
 	k->ram[0] = CCB_KEYBOARD_IRQ | CCB_SYSTEM | CCB_AUX_OFF | CCB_TRANSLATE;
 	k->buffer = k->status = k->command = 0;
 	k->a20 = true;
+	k->broke = false;
 	update(k);
 }
 
@@ -346,6 +380,7 @@ static const struct field i8042_state[] = {
 	FIELD(struct i8042, status),
 	FIELD(struct i8042, command),
 	FIELD(struct i8042, a20),
+	FIELD(struct i8042, broke),
 	FIELD_END,
 };
 

@@ -14,6 +14,7 @@
 #define RIG_MEMORY  MiB
 #define RIG_DISK    (128 * KiB)
 #define RIG_PENDING 64u
+#define RIG_VIDEO   (256 * KiB)
 #define RIG_WALL    946684800ull /* 2000-01-01 00:00:00, a Saturday */
 
 struct rig {
@@ -35,6 +36,8 @@ struct rig {
 	u64 address;
 	u32 data;
 	struct guest_clock clock;
+	u8 video[RIG_VIDEO];
+	u64 video_at;
 	bool level[DEVICE_LINES_MAX];
 	unsigned rises[DEVICE_LINES_MAX];
 	u8 console[RIG_CONSOLE];
@@ -74,6 +77,7 @@ static size_t rig_write(void *ctx, const u8 *data, size_t len)
 static void rig_room(void *ctx) { ((struct rig *)ctx)->rooms++; }
 static void rig_power_off(void *ctx) { ((struct rig *)ctx)->power_offs++; }
 static void rig_reset(void *ctx) { ((struct rig *)ctx)->resets++; }
+static void rig_show(void *ctx, u64 base) { ((struct rig *)ctx)->video_at = base; }
 static u64 rig_wall(void *ctx) { return RIG_WALL; }
 
 static bool rig_random(void *ctx, void *buf, size_t len)
@@ -181,6 +185,7 @@ static void rig_open(struct rig *r, const struct device_class *class)
 		.exit_code = rig_exit,
 		.console = &rig_console,
 		.console_ctx = r,
+		.video = { r->video, RIG_VIDEO, rig_show },
 		.wall_clock = rig_wall,
 	};
 

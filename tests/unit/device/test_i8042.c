@@ -101,7 +101,10 @@ static void plugged_device_gets_bytes_and_answers_in_order(void **state)
 
 	rig_open(&r, &i8042_class);
 	toy = (struct toy){ .controller = r.dev };
-	i8042_plug(r.dev, I8042_KEYBOARD, (struct ps2_device){ toy_receive, &toy });
+	command(&r, 0x60);
+	out8(&r, 0x60, 0x25); /* no translation */
+	i8042_plug(
+		r.dev, I8042_KEYBOARD, (struct ps2_device){ .receive = toy_receive, .ctx = &toy });
 	out8(&r, 0x60, 0xed);
 	assert_int_equal(toy.got, 0xed);
 	for (u8 i = 0; i < 16; i++)
