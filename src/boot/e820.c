@@ -73,7 +73,8 @@ void e820_build(struct e820_map *map, const struct memory *m)
 	for (unsigned i = 0; i < ARRAY_LEN(holes); i++)
 		add(map, holes[i].base, holes[i].end, E820_RESERVED);
 	for (unsigned i = 0; i < m->slot_count; i++)
-		add_outside_holes(map, &m->slots[i]);
+		if (!m->slots[i].region->device)
+			add_outside_holes(map, &m->slots[i]);
 	sort(map);
 	merge(map);
 }

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "cli/cpus_option.h"
 #include "cli/disk_option.h"
+#include "cli/display_option.h"
 #include "cli/engine_options.h"
 #include "cli/firmware_option.h"
 #include "cli/net_option.h"
@@ -30,7 +31,7 @@
 
 struct values {
 	const char *engine, *kernel, *initrd, *append, *firmware, *trace, *translate, *kvm, *net,
-		*vsock, *pin, *cpus;
+		*vsock, *pin, *cpus, *display;
 	u64 memory, timeout_ns;
 	struct option_list disks, cdroms;
 	unsigned log;
@@ -189,6 +190,8 @@ static int start(const struct values *v, const struct cpu_engine *engine, u32 en
 			.initrd = v->initrd,
 			.append = v->append,
 			.firmware = parts->firmware,
+			.video_bios = parts->video_bios,
+			.display = parts->display,
 			.disks = parts->disks,
 			.disk_count = parts->disk_count,
 			.net = parts->net,
@@ -274,8 +277,10 @@ static int run(const void *values)
 	int pins[MACHINE_CPUS_MAX];
 	const char *firmware = NULL;
 	struct vsock_option vsock = { 0 };
+	struct display_option display = { 0 };
+	const char *video_bios = NULL;
 	struct err err = { 0 };
-	bool network = false, sockets = false;
+	bool network = false, sockets = false, screen = false;
 	int status;
 
 	if (choose_boot(v, &firmware, &err)) {
@@ -283,7 +288,8 @@ static int run(const void *values)
 		return fail(&err, err.code == -EINVAL ? CLI_USAGE : CLI_FAILED);
 	}
 	unsigned disk_count = v->disks.count;
-	if (disk_option_parse(&v->disks, disks, &err) ||
+	if (display_option_parse(v->display, &display, &screen, &err) ||
+		disk_option_parse(&v->disks, disks, &err) ||
 		disk_option_cdroms(&v->cdroms, disks, &disk_count, &err) ||
 		net_option_parse(v->net, &net, &network, &err) ||
 		vsock_option_parse(v->vsock, &vsock, &sockets, &err) ||
@@ -291,6 +297,9 @@ static int run(const void *values)
 		(v->pin && pin_option_parse(v->pin, cpus.count, pins, &err))) {
 		err_wrap(&err, "run");
 		status = fail(&err, CLI_USAGE);
+	} else if (screen && firmware && firmware_option_video(v->firmware, &video_bios, &err)) {
+		err_wrap(&err, "run");
+		status = fail(&err, CLI_FAILED);
 	} else {
 		status = run_with(v, &(struct machine_config){ .disks = disks,
 					     .disk_count = disk_count,
@@ -299,6 +308,8 @@ static int run(const void *values)
 					     .numa = cpus.numa,
 					     .pins = v->pin ? pins : NULL,
 					     .firmware = firmware,
+					     .video_bios = video_bios,
+					     .display = screen ? &display.config : NULL,
 					     .net = network ? &net.config : NULL,
 					     .vsock = sockets ? &vsock.config : NULL });
 	}
@@ -338,6 +349,8 @@ static const struct option_row options[] = {
 		OPTION_LIST, AT(cdroms) },
 	{ "net", "KIND[,NAME=VALUE...]", "a network:", OPTION_TEXT, AT(net),
 		.more = net_option_help },
+	{ "display", "KIND[,NAME=VALUE...]", "a screen, for keyboard and mouse, too:", OPTION_TEXT,
+		AT(display), .more = display_option_help },
 	{ "vsock", "PATH[,cid=N]",
 		"a socket device: connect to PATH and write \"CONNECT port\"; the guest's own "
 		"connections go to PATH_port",

@@ -210,7 +210,7 @@ static int lookup(struct mmu *m, u64 at, unsigned access, struct target *t)
 	t->gpa = x.gpa;
 
 	struct memory_page page = memory_page(m->v->memory, x.gpa);
-	if (!page.host || (page.rom && kind == MMU_WRITE)) {
+	if (!page.host || (page.rom && kind == MMU_WRITE) || (page.device && kind == MMU_FETCH)) {
 		t->e = NULL;
 		return X86_OK;
 	}
@@ -224,7 +224,7 @@ static int lookup(struct mmu *m, u64 at, unsigned access, struct target *t)
 	}
 	for (unsigned k = 0; k < MMU_KINDS; k++) {
 		bool side_effect = k == MMU_WRITE && (!x.dirty || page.rom);
-		if (!side_effect &&
+		if (!side_effect && !(k == MMU_FETCH && page.device) &&
 			!x86_check_rights(&cpu->s, &x, kind_access[k] | space_access[space]))
 			fresh.tag[k] = tag;
 	}

@@ -113,6 +113,7 @@ struct cpu_engine {
 	int (*push)(struct vcpu *v);  /* the engine's copy := x86.s */
 	void (*forget)(struct vcpu *v, gpa_t at, u64 len); /* NULL: nothing cached */
 	const struct cpu_engine_option *options;	   /* NULL: it has none */
+	bool fixed_memory; /* slots that change after open() are not noticed */
 	/* Prints what the options asked for, after the last run(); the vcpu's thread has ended. May
 	 * be NULL. */
 	void (*report)(struct vcpu *v, FILE *to);

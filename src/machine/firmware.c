@@ -207,5 +207,9 @@ int firmware_describe(struct machine *m, struct err *err)
 		fw_cfg_file(m->fw_cfg, "etc/sercon-port", &com1, sizeof(com1), err) ||
 		add_tables(m, err))
 		return err->code;
+	/* The name is that of the VGA's PCI identity. */
+	if (m->video_bios.size && fw_cfg_file(m->fw_cfg, "pci1234,1111.rom", m->video_bios.data,
+					  m->video_bios.size, err))
+		return err->code;
 	return add_boot_order(m, err);
 }

@@ -41,5 +41,7 @@ int layout_memory(struct machine *m, struct err *err)
 		if (slots[i].size && memory_add_slot(&m->memory, ram, gpa(slots[i].base),
 					     slots[i].offset, slots[i].size, err))
 			return err->code;
+	if (video_layout(m, err))
+		return err->code;
 	return m->config.firmware ? firmware_layout(m, err) : 0;
 }

@@ -27,6 +27,8 @@ int load_images(struct machine *m, struct err *err)
 		return err->code;
 	if (c->firmware && boot_image_read(&m->firmware, "firmware", c->firmware, c->memory, err))
 		return err->code;
+	if (c->video_bios && boot_image_read(&m->video_bios, "video BIOS", c->video_bios, MiB, err))
+		return err->code;
 	if (c->initrd && boot_image_read(&m->initrd, "initrd", c->initrd, c->memory, err))
 		return err->code;
 	return 0;
@@ -87,6 +89,7 @@ int load_tables(
 		.hpet_min_tick = HPET_MIN_TICK,
 		.com_ports = 2,
 		.i8042 = true,
+		.vga = m->config.display,
 		.fw_cfg = m->config.firmware,
 		.pci = &map,
 	};
@@ -142,6 +145,7 @@ int load_guest(struct machine *m, struct err *err)
 	if (!m->config.firmware)
 		pci_power_on(m);
 	reset_cpus(m);
+	video_apply(m);
 	pthread_mutex_unlock(&m->lock);
 
 	if (m->used)

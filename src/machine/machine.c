@@ -131,7 +131,7 @@ struct machine *machine_new(const struct machine_config *config, struct err *err
 	if (open_descriptors(m, err) || load_images(m, err) || layout_memory(m, err) ||
 		make_cpus(m, err) || open_engine(m, err) || disk_open(m, err) ||
 		machine_net_open(m, err) || machine_vsock_open(m, err) || parts_make(m, err) ||
-		firmware_describe(m, err) || load_guest(m, err)) {
+		firmware_describe(m, err) || display_start(m, err) || load_guest(m, err)) {
 		machine_free(m);
 		return NULL;
 	}
@@ -148,6 +148,7 @@ void machine_free(struct machine *m)
 {
 	if (!m)
 		return;
+	display_stop(m);
 	machine_net_close(m);
 	machine_vsock_close(m);
 	parts_free(m);
@@ -159,6 +160,7 @@ void machine_free(struct machine *m)
 	boot_image_free(&m->kernel);
 	boot_image_free(&m->initrd);
 	boot_image_free(&m->firmware);
+	boot_image_free(&m->video_bios);
 	memory_fini(&m->memory);
 	close_fd(m->timer_fd);
 	close_fd(m->wake_fd);

@@ -21,6 +21,7 @@
 #include "base/types.h"
 #include "block/block.h"
 #include "cpu/vcpu.h"
+#include "display/display.h"
 #include "net/net.h"
 #include "os/loop.h"
 #include "state/field.h"
@@ -88,11 +89,14 @@ struct machine_config {
 	const char *initrd; /* at the reset vector with nothing there: for tests */
 	const char *append;
 	const char *firmware; /* a BIOS image, which boots from a disk; excludes the three above */
-	bool reset_ends;      /* a reset by the guest ends the machine */
+	const char *video_bios; /* with firmware and display: what the firmware runs to use it; or
+				   NULL */
+	bool reset_ends;	/* a reset by the guest ends the machine */
 	const struct machine_disk_config *disks; /* disk_count of them, borrowed */
 	unsigned disk_count;
 	const struct machine_net_config *net;	  /* NULL: no network; borrowed */
 	const struct machine_vsock_config *vsock; /* NULL: none; borrowed */
+	const struct display_config *display;	  /* NULL: none, and no VGA; borrowed */
 	int input, output;			  /* COM1's descriptors, borrowed; -1: none */
 	int escape;				  /* this input byte ends the machine; -1: none */
 	bool sandbox; /* os/sandbox.h, before the first guest instruction: for the whole process */

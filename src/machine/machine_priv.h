@@ -58,7 +58,7 @@ struct machine {
 	struct x86_model model;
 	struct memory memory;
 	struct machine_cpu *cpus; /* config.cpus of them */
-	struct boot_image kernel, initrd, firmware;
+	struct boot_image kernel, initrd, firmware, video_bios;
 	struct console console;
 	u64 tsc_base;  /* host TSC at guest time 0, for kvmclock */
 	bool used;     /* memory may hold something */
@@ -72,16 +72,22 @@ struct machine {
 	struct machine_part parts[MACHINE_PARTS_MAX];
 	unsigned part_count;
 	struct firmware_log firmware_log;
-	struct device *pic, *ioapic, *com1, *rtc, *fw_cfg; /* parts the machine itself talks to */
+	/* Parts the machine itself talks to */
+	struct device *pic, *ioapic, *com1, *rtc, *fw_cfg, *i8042, *keyboard, *mouse, *vga;
 	struct machine_disk disks[MACHINE_DISKS_MAX];
 	unsigned disk_count; /* those that are open */
 	struct net *net;     /* NULL: none */
 	struct device *nic;
 	struct net *vsock_net; /* NULL: none */
 	struct device *vsock;
-	bool intr;		   /* the 8259 pair's output */
-	bool replaced;		   /* the HPET stands in for the 8254 and the RTC */
-	u64 isa_levels[ISA_LINES]; /* which parts hold the line up */
+	struct display *display;     /* NULL: none */
+	struct vga_screen *screen;   /* the display's thread's */
+	int pointer_x, pointer_y;    /* the same; -1: not known yet */
+	struct memory_region *video; /* NULL: no VGA */
+	u64 video_base;		     /* where it is to be shown; 0: nowhere */
+	bool intr;		     /* the 8259 pair's output */
+	bool replaced;		     /* the HPET stands in for the 8254 and the RTC */
+	u64 isa_levels[ISA_LINES];   /* which parts hold the line up */
 	u64 pin_levels[IOAPIC_PINS];
 
 	pthread_mutex_t gate; /* guards what follows */
@@ -89,7 +95,8 @@ struct machine {
 	enum machine_phase phase;
 	unsigned running; /* vcpus between the gate and the next park */
 	bool reset_asked;
-	bool full; /* guest code is held until the host has room for its disks */
+	bool memory_asked; /* a device's memory is to be shown elsewhere */
+	bool full;	   /* guest code is held until the host has room for its disks */
 	struct machine_result result;
 
 	bool paused; /* the main thread's own: full, and the clock stands */
@@ -152,6 +159,15 @@ NODISCARD int machine_vsock_open(struct machine *m, struct err *err);
 void machine_vsock_close(struct machine *m);
 NODISCARD int machine_vsock_configure(struct machine *m, struct device *d, struct err *err);
 
+/* video.c: the VGA's memory. */
+NODISCARD int video_layout(struct machine *m, struct err *err);
+struct device_memory video_memory(const struct machine *m);
+void video_apply(struct machine *m); /* lock held, no guest code runs */
+
+/* display.c: between the VGA, keyboard and mouse, and whoever looks. */
+NODISCARD int display_start(struct machine *m, struct err *err); /* once the parts are made */
+void display_stop(struct machine *m);
+
 /* irq.c: interrupt routing. All with the lock held. */
 void irq_isa(void *part, unsigned n, bool level);	  /* struct irq_line.set of ISA lines */
 void irq_pin(void *part, unsigned n, bool level);	  /* of the I/O APIC's pins */
@@ -189,7 +205,8 @@ NODISCARD int load_tables(struct machine *m, struct acpi_image *acpi, struct smb
 NODISCARD int load_guest(struct machine *m, struct err *err); /* power-on and reset; no vcpu runs */
 
 /* run.c */
-void run_ask_reset(struct machine *m); /* any thread */
-void run_hold(struct machine *m);      /* main thread: no guest code until run_release() */
+void run_ask_reset(struct machine *m);	/* any thread */
+void run_ask_memory(struct machine *m); /* any thread: video_apply() soon */
+void run_hold(struct machine *m);	/* main thread: no guest code until run_release() */
 void run_release(struct machine *m);
 NODISCARD int run_wait_held(struct machine *m);

@@ -12,7 +12,9 @@
 #include "device/legacy/acpi_pm.h"
 #include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
+#include "device/legacy/ps2.h"
 #include "device/pci/q35.h"
+#include "device/vga/vga.h"
 #include "device/virtio/rng.h"
 #include "device/virtio/vsock.h"
 #include "machine/machine_priv.h"
@@ -42,7 +44,7 @@ struct machine_place {
 	u64 base;     /* of window 0; 0: where the class says */
 	size_t known; /* offset of the machine's own pointer to it; 0: none */
 	bool console; /* COM1: the console is its backend */
-	enum { ALWAYS, WITH_FIRMWARE, WITH_FIRMWARE_LOG } when;
+	enum { ALWAYS, WITH_FIRMWARE, WITH_FIRMWARE_LOG, WITH_DISPLAY } when;
 	struct wire wires[WIRES_MAX];
 };
 
@@ -59,9 +61,12 @@ static const struct machine_place places[] = {
 			ISA(HPET_LINE_IRQ8, 8), { irq_replace, HPET_LINE_LEGACY, 1, 0 } } },
 	{ &uart_class, "uart0", .known = KNOWN(com1), .console = true, .wires = { ISA(0, 4) } },
 	{ &uart_class, "uart1", .base = 0x2f8, .wires = { ISA(0, 3) } },
-	{ &i8042_class, "i8042", .wires = { ISA(0, 1), ISA(1, 12) } },
+	{ &i8042_class, "i8042", .known = KNOWN(i8042), .wires = { ISA(0, 1), ISA(1, 12) } },
+	{ &ps2_keyboard_class, "keyboard", .known = KNOWN(keyboard) },
+	{ &ps2_mouse_class, "mouse", .known = KNOWN(mouse) },
 	{ &acpi_pm_class, "acpi-pm", .wires = { ISA(0, ACPI_PM_SCI_IRQ) } },
 	{ &q35_class, "pci", .wires = { { irq_pin, 0, PCI_LINKS, PCI_FIRST_PIN } } },
+	{ &vga_class, "vga", .known = KNOWN(vga), .when = WITH_DISPLAY },
 	{ &virtio_rng_class, "rng" },
 	{ &debug_exit_class, "debug-exit" },
 	{ &post_port_class, "post-port" },
@@ -144,6 +149,7 @@ static struct device_env common_env(struct machine *m)
 		.reset = reset,
 		.exit_code = exit_code,
 		.random = random_bytes,
+		.video = video_memory(m),
 		.wall_clock = wall_clock,
 	};
 }
@@ -295,6 +301,7 @@ static bool wanted(const struct machine *m, const struct machine_place *place)
 	switch (place->when) {
 	case ALWAYS: return true;
 	case WITH_FIRMWARE: return m->config.firmware;
+	case WITH_DISPLAY: return m->config.display;
 	case WITH_FIRMWARE_LOG: return m->config.firmware && log_enabled(LOG_DBG);
 	}
 	return false;
@@ -308,6 +315,8 @@ int parts_make(struct machine *m, struct err *err)
 	for (unsigned i = 0; i < ARRAY_LEN(places); i++)
 		if (wanted(m, &places[i]) && make(m, &places[i], err))
 			return err->code;
+	ps2_keyboard_plug(m->keyboard, m->i8042);
+	ps2_mouse_plug(m->mouse, m->i8042);
 	for (unsigned i = 0; i < m->disk_count; i++)
 		if (m->config.disks[i].bus != MACHINE_AHCI &&
 			m->config.disks[i].bus != MACHINE_IDE && make_disk(m, i, err))

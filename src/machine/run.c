@@ -11,6 +11,7 @@
  *   ask (any thread)   RUN -> HOLD, wakes the main thread
  *   on_wake, reset     (all parked) reload, HOLD -> RUN
  *   run_hold, _release (main thread) RUN -> HOLD -> RUN: a pause
+ *   on_wake, memory    (all parked) a device's memory moves, HOLD -> RUN
  *   on_wake, end       HOLD -> QUIT, threads return
  *
  * A vcpu clears ATTN_STOP at the gate, with the gate's lock held and the phase being RUN; askers
@@ -174,6 +175,19 @@ void run_ask_reset(struct machine *m)
 	stop_cpus(m);
 }
 
+void run_ask_memory(struct machine *m)
+{
+	pthread_mutex_lock(&m->gate);
+	bool runs = m->phase == PHASE_RUN;
+	m->memory_asked = true;
+	hold_locked(m);
+	pthread_mutex_unlock(&m->gate);
+	if (runs)
+		stop_cpus(m);
+	else
+		fd_event_set(m->wake_fd);
+}
+
 void machine_end(struct machine *m, enum machine_why why, u32 code, const char *text)
 {
 	pthread_mutex_lock(&m->gate);
@@ -228,15 +242,36 @@ void run_hold(struct machine *m)
 
 int run_wait_held(struct machine *m) { return wait_parked(m, PARK_MS_NO_HASTE); }
 
-/* What else holds it, an end or a reset, still does. */
+/* What else holds it still does. */
+static void release_locked(struct machine *m)
+{
+	if (m->result.why == MACHINE_RUNS && !m->reset_asked && !m->memory_asked && !m->full)
+		m->phase = PHASE_RUN;
+	pthread_cond_broadcast(&m->gate_changed);
+}
+
 void run_release(struct machine *m)
 {
 	console_release(&m->console, false);
 	pthread_mutex_lock(&m->gate);
 	m->full = false;
-	if (m->result.why == MACHINE_RUNS && !m->reset_asked)
-		m->phase = PHASE_RUN;
-	pthread_cond_broadcast(&m->gate_changed);
+	release_locked(m);
+	pthread_mutex_unlock(&m->gate);
+}
+
+/* A device's memory moves while no guest code runs. */
+static void move_memory(struct machine *m)
+{
+	if (wait_parked(m, PARK_MS_NO_HASTE)) {
+		machine_end(m, MACHINE_ERROR, 0, "video memory: a processor does not stop");
+		return;
+	}
+	pthread_mutex_lock(&m->lock);
+	video_apply(m);
+	pthread_mutex_unlock(&m->lock);
+	console_release(&m->console, false);
+	pthread_mutex_lock(&m->gate);
+	release_locked(m);
 	pthread_mutex_unlock(&m->gate);
 }
 
@@ -247,7 +282,7 @@ static void on_wake(void *ctx)
 	fd_event_clear(m->wake_fd);
 	pthread_mutex_lock(&m->gate);
 	enum machine_why why = m->result.why;
-	bool reset_asked = m->reset_asked;
+	bool reset_asked = m->reset_asked, memory_asked = m->memory_asked;
 	pthread_mutex_unlock(&m->gate);
 
 	if (why != MACHINE_RUNS) {
@@ -255,6 +290,8 @@ static void on_wake(void *ctx)
 			loop_stop(m->loop);
 	} else if (reset_asked) {
 		reset(m);
+	} else if (memory_asked) {
+		move_memory(m);
 	}
 }
 
@@ -342,6 +379,8 @@ static void enter_sandbox(struct machine *m)
 		needs |= net->kind == NET_USER ? SANDBOX_INTERNET : SANDBOX_SOCKETS;
 	if (m->config.vsock)
 		needs |= SANDBOX_SOCKETS;
+	if (m->config.display)
+		needs |= SANDBOX_DISPLAY;
 
 	if (m->config.sandbox)
 		sandbox_enter(&report, needs);

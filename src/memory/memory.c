@@ -106,6 +106,19 @@ int memory_add_slot(struct memory *m, struct memory_region *r, gpa_t base, u64 o
 	return 0;
 }
 
+int memory_show(struct memory *m, struct memory_region *r, gpa_t base, struct err *err)
+{
+	must(r->device, "region %s stays where it is", r->name);
+	for (unsigned i = 0; i < m->slot_count; i++)
+		if (m->slots[i].region == r) {
+			m->slot_count--;
+			memmove(&m->slots[i], &m->slots[i + 1],
+				(m->slot_count - i) * sizeof(m->slots[0]));
+			break;
+		}
+	return base.v ? memory_add_slot(m, r, base, 0, r->size, err) : 0;
+}
+
 void memory_watch(struct memory *m, const struct memory_watcher *w)
 {
 	must(m->watcher_count < MEMORY_WATCHERS_MAX, "more than %d watchers", MEMORY_WATCHERS_MAX);
@@ -138,6 +151,7 @@ struct memory_page memory_page(const struct memory *m, gpa_t at)
 		.host = s->region->host + off,
 		.flags = &s->region->flags[off >> PAGE_SHIFT],
 		.rom = s->region->rom,
+		.device = s->region->device,
 	};
 }
 
@@ -242,7 +256,8 @@ u64 memory_ram_size(const struct memory *m)
 	u64 sum = 0;
 
 	for (unsigned i = 0; i < m->region_count; i++)
-		sum += m->regions[i].rom ? 0 : m->regions[i].size;
+		if (!m->regions[i].rom && !m->regions[i].device)
+			sum += m->regions[i].size;
 	return sum;
 }
 
@@ -251,7 +266,7 @@ u64 memory_ram_top(const struct memory *m)
 	u64 top = 0;
 
 	for (unsigned i = 0; i < m->slot_count; i++)
-		if (!m->slots[i].region->rom)
+		if (!m->slots[i].region->rom && !m->slots[i].region->device)
 			top = m->slots[i].base + m->slots[i].size;
 	return top;
 }
@@ -264,7 +279,7 @@ static bool page_claims(
 {
 	const struct memory_slot *s = find_slot(m, page.v);
 
-	if (!s)
+	if (!s || s->region->device)
 		return false;
 	u64 off = align_down(s->offset + (page.v - s->base), PAGE_SIZE);
 	*claims = &s->region->claims[off >> PAGE_SHIFT];

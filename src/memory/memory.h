@@ -37,7 +37,9 @@ struct memory_region {
 	u8 *claims;	   /* one per page: engines that hold code from it; under claim_lock */
 	u64 size;	   /* bytes, multiple of PAGE_SIZE */
 	int fd;
-	bool rom; /* guest writes are ignored */
+	bool rom;    /* guest writes are ignored */
+	bool device; /* of a device: it is not counted as RAM, and no code is taken from it, so
+			that it can be shown elsewhere without anything to forget */
 };
 
 struct memory_slot {
@@ -74,6 +76,9 @@ struct memory_region *memory_add_region(
 /* Shows [offset, offset+size) of the region at base. Refuses overlaps and misalignment. */
 NODISCARD int memory_add_slot(struct memory *m, struct memory_region *r, gpa_t base, u64 offset,
 	u64 size, struct err *err);
+/* Shows all of a device's region at base and nowhere else; at 0: nowhere. Refused, it is shown
+ * nowhere. Whoever caches pages must forget them all. */
+NODISCARD int memory_show(struct memory *m, struct memory_region *r, gpa_t base, struct err *err);
 void memory_watch(struct memory *m, const struct memory_watcher *w);
 void memory_unwatch(struct memory *m, void *ctx);
 
@@ -104,6 +109,7 @@ struct memory_page {
 	u8 *host; /* of the page's first byte */
 	_Atomic u8 *flags;
 	bool rom;
+	bool device;
 };
 struct memory_page memory_page(const struct memory *m, gpa_t at);
 
@@ -120,6 +126,6 @@ void memory_written(struct memory *m, gpa_t at, u64 len);
 /* Fills a ROM or RAM region from the host side: loaders. false: out of range. */
 NODISCARD bool memory_load(struct memory *m, gpa_t at, const void *buf, u64 len);
 
-/* Bytes of RAM (not ROM), and the highest RAM address + 1. */
+/* Bytes of RAM (neither ROM nor a device's), and the highest RAM address + 1. */
 u64 memory_ram_size(const struct memory *m);
 u64 memory_ram_top(const struct memory *m);

@@ -44,6 +44,7 @@ struct sandbox_report {
 enum sandbox_needs {
 	SANDBOX_INTERNET = 1, /* sockets of the Internet may be made */
 	SANDBOX_SOCKETS = 2,  /* those that are there, and who connects to them */
+	SANDBOX_DISPLAY = 4,  /* the same, and what LibVNCServer does with them */
 };
 
 /* needs: of enum sandbox_needs. One way. Any thread, while no other

@@ -35,7 +35,8 @@
 		.nr = SYS_##call, .match = how, .arg = n, .value = v, .reason = why, .needs = for_ \
 	}
 #define INTERNET SANDBOX_INTERNET
-#define SOCKETS	 (SANDBOX_INTERNET | SANDBOX_SOCKETS)
+#define DISPLAY	 SANDBOX_DISPLAY
+#define SOCKETS	 (SANDBOX_INTERNET | SANDBOX_SOCKETS | SANDBOX_DISPLAY)
 #define REFUSE(call, why)                                       \
 	{                                                       \
 		.nr = SYS_##call, .refuse = true, .reason = why \
@@ -80,11 +81,14 @@ const struct sandbox_rule sandbox_rules[] = {
 	NEEDED(bind, INTERNET, "datagrams that are answered to a port of their own"),
 	NEEDED(accept, INTERNET, "a forward's connection"),
 	NEEDED(getsockname, INTERNET, "the port that the kernel has given"),
-	NEEDED(getpeername, INTERNET, "whether a connection is there"),
-	NEEDED(getsockopt, INTERNET, "why a connection is not there"),
-	NEEDED(fcntl, INTERNET, "sockets that do not block"),
+	NEEDED(getpeername, INTERNET | DISPLAY, "whether a connection is there"),
+	NEEDED(getsockopt, INTERNET | DISPLAY, "why a connection is not there"),
+	NEEDED(fcntl, INTERNET | DISPLAY, "sockets that do not block"),
 	NEEDED_IF(ioctl, MATCH_EQUAL, 1, FIONREAD, INTERNET, "how long a datagram is"),
 	NEEDED_IF(ioctl, MATCH_EQUAL, 1, FIONBIO, INTERNET, "sockets that do not block"),
+
+	NEEDED(select, DISPLAY, "viewers that are read from, or slow"),
+	NEEDED(pselect6, DISPLAY, "the same, as some C libraries do it"),
 
 	/* sockets that are there: a segment's, a vsock's; a tap */
 	NEEDED(accept4, SOCKETS, "another machine joins the segment; a vsock's connection"),

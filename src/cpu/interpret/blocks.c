@@ -178,7 +178,7 @@ int blocks_fetch(struct interp *c, u64 linear, struct code_bytes *src)
 	TRY(x86_translate(&c->v->x86, gva(linear), ACCESS_FETCH, &x));
 	struct memory_page p = memory_page(c->v->memory, x.gpa);
 	*src = (struct code_bytes){ .gpa = x.gpa.v,
-		.host = p.host ? p.host + (x.gpa.v & PAGE_MASK) : NULL,
+		.host = p.host && !p.device ? p.host + (x.gpa.v & PAGE_MASK) : NULL,
 		.flags = p.flags };
 	return X86_OK;
 }

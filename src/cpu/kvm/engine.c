@@ -87,4 +87,5 @@ const struct cpu_engine kvm_engine = {
 	.pull = kvm_pull,
 	.push = kvm_push,
 	.options = kvm_options,
+	.fixed_memory = true,
 };
