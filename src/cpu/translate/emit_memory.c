@@ -155,7 +155,10 @@ static bool hopeless(struct emit *e, const struct op *op, unsigned size)
 	       region_with(e, at, size) == WINDOW_NOWHERE;
 }
 
-static bool constant_operand(struct emit *e, u64 at, unsigned size, struct host_operand *out)
+/* Where the region is shown may be a constant only in code that no other vcpu copies: its window is
+ * elsewhere, and what is in ours is another address space's. */
+static bool constant_operand(
+	struct emit *e, u64 at, unsigned size, struct host_operand *out, u32 *free_hosts)
 {
 	unsigned region = region_with(e, at, size);
 
@@ -164,6 +167,13 @@ static bool constant_operand(struct emit *e, u64 at, unsigned size, struct host_
 	if ((u64)(s64)(s32)at == at) {
 		load_aux(e, region);
 		*out = (struct host_operand){ T_AUX, ASM_NONE, (s32)at };
+		return true;
+	}
+	*free_hosts = BIT(ASM_RCX);
+	if (share_wanted(e->t)) {
+		load_aux(e, region);
+		asm_const(&e->a, T_ADDR, at);
+		*out = (struct host_operand){ T_AUX, T_ADDR, 0 };
 	} else {
 		asm_const(&e->a, T_ADDR, at + e->t->ctx->window_delta[region]);
 		*out = (struct host_operand){ T_ADDR, ASM_NONE, 0 };
@@ -269,9 +279,9 @@ static bool window_operand(struct emit *e, const struct op *op, unsigned size, b
 	if (hopeless(e, op, size))
 		return false;
 	if (op->asize == 8 && op->seg < X86_FS && op->base == BASE_RIP)
-		return constant_operand(e, e->rip + (u64)op->disp, size, out);
+		return constant_operand(e, e->rip + (u64)op->disp, size, out, free_hosts);
 	if (op->asize == 8 && op->seg < X86_FS && op->base == REG_NONE && op->index == REG_NONE)
-		return constant_operand(e, (u64)op->disp, size, out);
+		return constant_operand(e, (u64)op->disp, size, out, free_hosts);
 	if (op->asize == 8 && op->seg == X86_FS && op->base == REG_NONE && op->index == REG_NONE &&
 		near && !emit_kernel_window(e)) {
 		asm_load(&e->a, T_ADDR, SLOT(fs_window));

@@ -194,7 +194,7 @@ static void *pooled(struct shared *s, const void *from, size_t size)
 	return to;
 }
 
-static bool may_share(const struct translator *t)
+bool share_wanted(const struct translator *t)
 {
 	return t->shared->users > 1 && !(t->options & OPTION_NO_SHARE);
 }
@@ -210,7 +210,7 @@ void share_publish(
 		.outs_size = outs_size };
 
 	/* What lies on two pages depends on two translations; there is little of it. */
-	if (!may_share(t) || b->unit.gpa2 != CODE_NO_PAGE)
+	if (!share_wanted(t) || b->unit.gpa2 != CODE_NO_PAGE)
 		return;
 	AUTO_LOCK(&s->lock);
 	if (t->epoch != s->epoch || s->pool_used + TEMPLATE_MAX > SHARED_POOL)
@@ -229,7 +229,7 @@ void share_forget(struct translator *t, const struct tblock *b)
 	struct shared *s = t->shared;
 	const struct key k = key_of(t, b->unit.gpa, b->rip, b->space);
 
-	if (!may_share(t))
+	if (!share_wanted(t))
 		return;
 	AUTO_LOCK(&s->lock);
 	if (t->epoch != s->epoch)
@@ -321,7 +321,7 @@ struct tblock *share_find(struct translator *t, const struct code_bytes *src)
 	struct shared *s = t->shared;
 	const struct key k = key_of(t, src->gpa, t->c->s->rip, t->code_space);
 
-	if (!may_share(t))
+	if (!share_wanted(t))
 		return NULL;
 	AUTO_LOCK(&s->lock);
 	if (t->epoch != s->epoch)

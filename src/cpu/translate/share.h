@@ -59,6 +59,8 @@ NODISCARD bool share_chunk(struct translator *t);
 /* Everything of t's was dropped. */
 void share_dropped(struct translator *t);
 
+/* Are blocks left for others? Fixed while any vcpu runs. */
+bool share_wanted(const struct translator *t);
 /* A copy of another vcpu's block for the current RIP and modes, or NULL. The page is claimed. */
 struct tblock *share_find(struct translator *t, const struct code_bytes *src);
 /* b was just made, with so many operations; its exits begin at t->outs_at. */
