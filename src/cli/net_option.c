@@ -159,6 +159,9 @@ int net_option_parse(const char *text, struct net_option *o, bool *wanted, struc
 			return err_wrap(err, "--net");
 	if (o->config.packed && o->config.model != MACHINE_NIC_VIRTIO)
 		return err_set(err, -EINVAL, "--net: packed is for model=virtio; leave it out");
+	if (o->config.queues && o->config.model != MACHINE_NIC_VIRTIO)
+		return err_set(err, -EINVAL,
+			"--net: queues= is for model=virtio: the e1000 has one pair; leave it out");
 	return 0;
 }
 
@@ -180,7 +183,7 @@ void net_option_help(FILE *to)
 	      "needs "
 	      "its own\n"
 	      "          capture=FILE  write what passes to a file, as pcapng\n"
-	      "          queues=N  pairs of queues, 1 to 4 (default 1)\n"
+	      "          queues=N  pairs of queues, 1 to 4 (default 1); with model=virtio\n"
 	      "          model=virtio|e1000  which device the guest finds (default: virtio)\n"
 	      "          packed  offer virtio's packed rings\n",
 		to);

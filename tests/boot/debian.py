@@ -71,7 +71,7 @@ def boot(strata, flavour, engine, cpus, seconds):
         try:
             problems = use(machine, cpus)
         except guest.Failed as e:
-            if machine.machine.poll() == guest.NOT_POSSIBLE_HERE:
+            if machine.cannot():
                 guest.skip(machine.text.strip())
             problems = [str(e)]
         problems += guest.forbidden(machine.text)

@@ -58,7 +58,7 @@ def main():
         try:
             problems += use(machine)
         except guest.Failed as e:
-            if machine.machine.poll() == guest.NOT_POSSIBLE_HERE:
+            if machine.cannot():
                 guest.skip(machine.text.strip())
             problems.append(str(e))
         problems += guest.forbidden(machine.text)

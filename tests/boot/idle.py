@@ -43,7 +43,7 @@ def main():
             if status:
                 problems.append(f"exit status {status}, not 0")
         except guest.Failed as e:
-            if machine.machine.poll() == guest.NOT_POSSIBLE_HERE:
+            if machine.cannot():
                 guest.skip(machine.text.strip())
             problems.append(str(e))
         problems += guest.forbidden(machine.text)

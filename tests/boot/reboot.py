@@ -38,7 +38,7 @@ def main():
             if status != 128 + signal.SIGTERM or time.monotonic() - asked > 2:
                 problems.append(f"exit status {status}, {time.monotonic() - asked:.1f} s after SIGTERM")
         except guest.Failed as e:
-            if machine.machine.poll() == guest.NOT_POSSIBLE_HERE:
+            if machine.cannot():
                 guest.skip(machine.text.strip())
             problems.append(str(e))
         problems += guest.forbidden(machine.text)

@@ -189,6 +189,8 @@ def networks_are_made_or_refused():
     expect(strata(*options, "--net", "user,model=e1000,mac=52:54:00:12:34:57").returncode, 7)
     one_line(strata(*options, "--net", "user,model=ne2000"), 2, "--net", "model=ne2000", "virtio or e1000")
     one_line(strata(*options, "--net", "user,model=e1000,packed"), 2, "--net", "packed is for model=virtio")
+    for options_of in ("model=e1000,queues=1", "queues=2,model=e1000"):
+        one_line(strata(*options, "--net", f"user,{options_of}"), 2, "--net", "queues= is for model=virtio")
 
 
 def disks_are_opened_or_refused():

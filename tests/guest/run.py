@@ -147,7 +147,8 @@ def one(args, program):
     if args.soft and not program.soft:
         return program, "skip", "this host's KVM emulates in software, and not enough", 0.0, ""
     status, text, seconds = execute(args, program)
-    if args.engine != "qemu" and status == 3:
+    # A program that writes 1 to the debug-exit port ends so, too, but has said something before.
+    if args.engine != "qemu" and status == 3 and text.startswith("strata: "):
         return program, "skip", "the engine cannot run on this host", seconds, text
     problem = judge(args, program, status, text)
     return program, "FAIL" if problem else "pass", problem or "", seconds, text
