@@ -28,6 +28,8 @@ class Program:
         self.expect = expect
         self.skip = {}    # engine: reason
         self.known = {}   # engine: {test: reason}
+        cpus = re.search(r"\bcpus:(\d)", notes[0]) if notes else None
+        self.cpus = cpus[1] if cpus else "1"
         self.soft = bool(notes) and "kvm:soft" in notes[0]
         for engine, kind, text in re.findall(r"(\w+):(skip|except)\(([^()]*)\)", notes[0] if notes else ""):
             if kind == "skip":
@@ -47,10 +49,11 @@ def command(args, program):
     kernel = os.path.join(args.programs, program.name)
     if args.engine == "qemu":
         return [QEMU, "-accel", "tcg", "-cpu", "max", "-m", "256M", "-nodefaults", "-display", "none",
-                "-serial", "stdio", "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x4",
+                "-smp", program.cpus, "-serial", "stdio", "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x4",
                 "-kernel", kernel]
     switches = ["--" + args.engine, args.switches] if args.switches else []
-    return [args.strata, "run", "--engine", args.engine, *switches, "--kernel", kernel, "--memory", "256M", "--no-reboot"]
+    return [args.strata, "run", "--engine", args.engine, *switches, "--kernel", kernel, "--memory", "256M", "--cpus", program.cpus,
+            "--no-reboot"]
 
 
 def execute(args, program):
