@@ -16,6 +16,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <x86intrin.h>
 
 #define STARTS_SIZE (CACHE_SIZE / 4 / 8)
 _Static_assert(TBLOCKS_MAX <= BIT(21), "ids in exit codes");
@@ -403,11 +404,16 @@ static void flush_jumps(struct translator *t, unsigned half)
 /*
  * Translations of the half were flushed. A processor may fetch them again the next moment, and so
  * do we, at once: what still leads where the guest's tables lead stays. A kernel flushes far more
- * than it has changed, and each link that is cut costs an exit when it is used next.
+ * than it has changed, and each link that is cut costs an exit when it is used next. A flush that
+ * follows so soon that looking would take more than a part of the time drops everything.
  */
+#define FLUSH_PART 5u
+
 static void exec_flush(struct translator *t, unsigned half)
 {
-	if (!t->kept) {
+	u64 start = __rdtsc();
+
+	if (!t->kept || start - t->flush_end[half] < (FLUSH_PART - 1) * t->flush_took[half]) {
 		exec_drop(t, half);
 		return;
 	}
@@ -415,6 +421,8 @@ static void exec_flush(struct translator *t, unsigned half)
 	memset(t->exec_filter[half], 0, sizeof(t->exec_filter[half]));
 	flush_links(t, half);
 	flush_jumps(t, half);
+	t->flush_end[half] = __rdtsc();
+	t->flush_took[half] = t->flush_end[half] - start;
 }
 
 static void flush_half(struct translator *t, unsigned half)

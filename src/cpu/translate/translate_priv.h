@@ -395,8 +395,9 @@ struct translator {
 	u64 cr3; /* whose lower half is in the tables */
 	struct kept_space *kept;
 	unsigned kept_next;
-	bool leave_doubtful; /* what is put aside next may not be true any more */
-	u64 looks;	     /* at the guest's page tables: struct looked_up */
+	u64 flush_end[2], flush_took[2]; /* by half: the last exec_flush(), by the host's TSC */
+	bool leave_doubtful;		 /* what is put aside next may not be true any more */
+	u64 looks;			 /* at the guest's page tables: struct looked_up */
 	struct looked_up looked_up[LOOKED_UP];
 	struct {
 		u32 index, id; /* id: of the block */
