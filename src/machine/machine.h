@@ -42,6 +42,13 @@
 
 struct machine;
 
+/* What whoever looks after a machine may want to hear of. */
+enum machine_event {
+	MACHINE_EVENT_PAUSED,  /* text says why */
+	MACHINE_EVENT_RESUMED, /* guest code runs again */
+	MACHINE_EVENT_RESET,   /* it starts again */
+};
+
 enum machine_bus { MACHINE_VIRTIO, MACHINE_NVME, MACHINE_AHCI, MACHINE_IDE };
 
 /* Strings are borrowed until machine_free(). */
@@ -100,7 +107,11 @@ struct machine_config {
 	int input, output;			  /* COM1's descriptors, borrowed; -1: none */
 	int escape;				  /* this input byte ends the machine; -1: none */
 	bool sandbox; /* os/sandbox.h, before the first guest instruction: for the whole process */
+	unsigned sandbox_needs;	 /* what the caller's own sources need there */
 	struct vcpu_trace trace; /* to is borrowed */
+	/* On the main thread, no lock held; NULL: nobody listens. */
+	void (*event)(void *ctx, enum machine_event what, const char *text);
+	void *event_ctx;
 };
 
 enum machine_why {
@@ -133,11 +144,32 @@ NODISCARD int machine_run(
 /* Any thread, any lock held. A second call hurries an end that waits for the output to drain. */
 void machine_end(struct machine *m, enum machine_why why, u32 code, const char *text);
 
+/*
+ * What an owner does to a machine that runs. On the main thread, from callbacks of its loop.
+ *
+ * A pause holds guest code and the guest's clocks; disks finish what they have begun, and frames
+ * wait in the network's queues. It outlives a reset. -EALREADY: it is so already, or, of resuming,
+ * something else holds it, too.
+ */
+NODISCARD int machine_pause(struct machine *m, struct err *err);
+NODISCARD int machine_resume(struct machine *m, struct err *err);
+/* Presses the power button (ACPI's fixed one): what comes of it is the guest's business. */
+void machine_power_button(struct machine *m);
+void machine_reset(struct machine *m); /* as a guest's own, which may be an end */
+
+enum machine_state {
+	MACHINE_RUNNING,
+	MACHINE_PAUSED,
+	MACHINE_FULL, /* paused until the host has room for its disks */
+	MACHINE_ENDING,
+};
+enum machine_state machine_state(struct machine *m);
+
 /* Sums over the vcpus; after machine_run(). */
 struct vcpu_stats machine_stats(const struct machine *m);
 /* What the engine was asked to report, vcpu by vcpu; after machine_run(). */
 void machine_report(const struct machine *m, FILE *to);
-u64 machine_run_ns(const struct machine *m); /* guest time since power-on */
+u64 machine_run_ns(const struct machine *m); /* guest time since power-on: not in pauses */
 
 /* Everything but memory, of a machine that does not run: what snapshots and migration carry. A
  * refused stream changes nothing. */

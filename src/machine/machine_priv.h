@@ -73,7 +73,7 @@ struct machine {
 	unsigned part_count;
 	struct firmware_log firmware_log;
 	/* Parts the machine itself talks to */
-	struct device *pic, *ioapic, *com1, *rtc, *fw_cfg, *i8042, *keyboard, *mouse, *vga;
+	struct device *pic, *ioapic, *com1, *rtc, *fw_cfg, *pm, *i8042, *keyboard, *mouse, *vga;
 	struct machine_disk disks[MACHINE_DISKS_MAX];
 	unsigned disk_count; /* those that are open */
 	struct net *net;     /* NULL: none */
@@ -96,10 +96,10 @@ struct machine {
 	unsigned running; /* vcpus between the gate and the next park */
 	bool reset_asked;
 	bool memory_asked; /* a device's memory is to be shown elsewhere */
-	bool full;	   /* guest code is held until the host has room for its disks */
 	struct machine_result result;
 
-	bool paused; /* the main thread's own: full, and the clock stands */
+	unsigned
+		paused; /* the main thread's own: why (pause.c), and the clock stands; 0: it runs */
 	u64 paused_tsc;
 
 	int timer_fd, wake_fd;
@@ -142,9 +142,14 @@ const char *disk_stuck(const struct machine *m);
 void disk_retry(struct machine *m); /* lock held */
 
 /* pause.c: the main thread's. */
-void pause_look(struct machine *m);   /* requests have ended: the machine pauses, or goes on */
-void pause_retry(struct machine *m);  /* the timer while it is paused */
-void pause_forget(struct machine *m); /* a reset: nothing is stuck any more */
+void pause_look(struct machine *m);  /* requests have ended: the machine pauses, or goes on */
+void pause_retry(struct machine *m); /* the timer while it is paused */
+/* A reset begins: nothing is stuck any more, and clocks go. What it was is for pause_again(), once
+ * the reset is done: whether a pause remains. */
+unsigned pause_forget(struct machine *m);
+bool pause_again(struct machine *m, unsigned before);
+enum machine_state pause_state(const struct machine *m); /* not MACHINE_ENDING */
+void pause_tell(struct machine *m, enum machine_event what, const char *text);
 
 /* net.c: the network, when there is one. */
 const struct net_ops *machine_net_backend(const struct machine *m); /* ctx: the machine */

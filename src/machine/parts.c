@@ -64,7 +64,7 @@ static const struct machine_place places[] = {
 	{ &i8042_class, "i8042", .known = KNOWN(i8042), .wires = { ISA(0, 1), ISA(1, 12) } },
 	{ &ps2_keyboard_class, "keyboard", .known = KNOWN(keyboard) },
 	{ &ps2_mouse_class, "mouse", .known = KNOWN(mouse) },
-	{ &acpi_pm_class, "acpi-pm", .wires = { ISA(0, ACPI_PM_SCI_IRQ) } },
+	{ &acpi_pm_class, "acpi-pm", .known = KNOWN(pm), .wires = { ISA(0, ACPI_PM_SCI_IRQ) } },
 	{ &q35_class, "pci", .wires = { { irq_pin, 0, PCI_LINKS, PCI_FIRST_PIN } } },
 	{ &vga_class, "vga", .known = KNOWN(vga), .when = WITH_DISPLAY },
 	{ &virtio_rng_class, "rng" },

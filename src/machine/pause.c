@@ -1,8 +1,11 @@
 /*
- * A machine that waits for room on the host. When a disk's request finds none, guest code is held
- * and the guest's clocks stand; once a second what is stuck is tried again, and when all of it has
- * found room the machine goes on, as if no time had passed. So a guest sees no error, and none of
- * its own time-outs.
+ * Pauses: guest code is held and the guest's clocks stand, as if no time passed. There are two
+ * reasons, and either is enough:
+ *
+ *   full  a disk's request finds no room on the host. Once a second what is stuck is tried again,
+ *         and when all of it has found room the reason is gone. So a guest sees no error, and none
+ *         of its own time-outs.
+ *   user  the owner wants it so, until he wants it no more; a reset does not change his mind
  *
  * The timer is the guest clock's, which does not need it meanwhile. Everything here is the main
  * thread's; an end that is asked for meanwhile ends the machine as ever, and what is stuck then
@@ -14,24 +17,44 @@
 #include "os/tsc.h"
 #include <errno.h>
 
+#define FULL 1u
+#define USER 2u
+
 #define RETRY_NS 1000000000ull
 
-static void begin(struct machine *m, const char *path)
+void pause_tell(struct machine *m, enum machine_event what, const char *text)
+{
+	if (m->config.event)
+		m->config.event(m->config.event_ctx, what, text);
+}
+
+enum machine_state pause_state(const struct machine *m)
+{
+	return m->paused & USER ? MACHINE_PAUSED : m->paused ? MACHINE_FULL : MACHINE_RUNNING;
+}
+
+/* Guest code and clocks stop. */
+static int halt(struct machine *m)
 {
 	run_hold(m);
 	if (run_wait_held(m)) {
 		machine_end(m, MACHINE_ERROR, 0, "pause: a processor does not stop");
-		return;
+		return -ETIMEDOUT;
 	}
 	pthread_mutex_lock(&m->lock);
 	clock_pause(&m->clock);
 	pthread_mutex_unlock(&m->lock);
 	m->paused_tsc = tsc_read();
-	m->paused = true;
-	fd_timer_set(m->timer_fd, RETRY_NS);
-	log_warn("disk",
-		"%s: no room on the host: the guest is paused, and goes on when there is room",
-		path);
+	return 0;
+}
+
+static int begin(struct machine *m, unsigned why)
+{
+	int rc = m->paused ? 0 : halt(m);
+
+	if (!rc)
+		m->paused |= why;
+	return rc;
 }
 
 /* Time stamp counters count on where they were; the clock that guests derive from them, too. */
@@ -54,11 +77,36 @@ static void move_counters(struct machine *m)
 
 static void end(struct machine *m)
 {
-	m->paused = false;
+	m->paused = 0;
 	pthread_mutex_lock(&m->lock);
 	move_counters(m);
 	clock_resume(&m->clock);
 	pthread_mutex_unlock(&m->lock);
+}
+
+/* One reason less. */
+static void drop(struct machine *m, unsigned why)
+{
+	if (m->paused != why) {
+		m->paused &= ~why;
+		return;
+	}
+	end(m);
+	run_release(m);
+	pause_tell(m, MACHINE_EVENT_RESUMED, "resumed");
+}
+
+/* ---- full ---- */
+
+static void found_full(struct machine *m, const char *path)
+{
+	if (begin(m, FULL))
+		return;
+	fd_timer_set(m->timer_fd, RETRY_NS);
+	log_warn("disk",
+		"%s: no room on the host: the guest is paused, and goes on when there is room",
+		path);
+	pause_tell(m, MACHINE_EVENT_PAUSED, "no room on the host for a disk's data");
 }
 
 void pause_look(struct machine *m)
@@ -67,25 +115,60 @@ void pause_look(struct machine *m)
 	const char *stuck = disk_stuck(m);
 	pthread_mutex_unlock(&m->lock);
 
-	if (stuck && !m->paused) {
-		begin(m, stuck);
-	} else if (!stuck && m->paused) {
-		end(m);
-		run_release(m);
+	if (stuck && !(m->paused & FULL)) {
+		found_full(m, stuck);
+	} else if (!stuck && m->paused & FULL) {
+		drop(m, FULL);
 		log_warn("disk", "there is room again: the guest goes on");
 	}
 }
 
 void pause_retry(struct machine *m)
 {
+	if (!(m->paused & FULL))
+		return;
 	pthread_mutex_lock(&m->lock);
 	disk_retry(m);
 	pthread_mutex_unlock(&m->lock);
 	fd_timer_set(m->timer_fd, RETRY_NS);
 }
 
-void pause_forget(struct machine *m)
+/* ---- reset ---- */
+
+unsigned pause_forget(struct machine *m)
 {
-	if (m->paused)
+	unsigned before = m->paused;
+
+	if (before)
 		end(m);
+	return before;
+}
+
+bool pause_again(struct machine *m, unsigned before) { return before & USER && !begin(m, USER); }
+
+/* ---- user ---- */
+
+int machine_pause(struct machine *m, struct err *err)
+{
+	if (machine_state(m) == MACHINE_ENDING)
+		return err_set(err, -ESHUTDOWN, "the machine is about to end");
+	if (m->paused & USER)
+		return err_set(err, -EALREADY, "the machine is paused already");
+	if (begin(m, USER))
+		return err_set(err, -ETIMEDOUT, "a processor does not stop");
+	pause_tell(m, MACHINE_EVENT_PAUSED, "by its owner");
+	return 0;
+}
+
+int machine_resume(struct machine *m, struct err *err)
+{
+	if (machine_state(m) == MACHINE_ENDING)
+		return err_set(err, -ESHUTDOWN, "the machine is about to end");
+	if (!(m->paused & USER))
+		return err_set(err, -EALREADY,
+			m->paused ? "the machine goes on by itself, once the host has room for its "
+				    "disks"
+				  : "the machine is not paused");
+	drop(m, USER);
+	return 0;
 }

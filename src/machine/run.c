@@ -10,7 +10,7 @@
  *   machine_run()      HOLD -> RUN
  *   ask (any thread)   RUN -> HOLD, wakes the main thread
  *   on_wake, reset     (all parked) reload, HOLD -> RUN
- *   run_hold, _release (main thread) RUN -> HOLD -> RUN: a pause
+ *   run_hold, _release (main thread) RUN -> HOLD -> RUN: a pause (pause.c)
  *   on_wake, memory    (all parked) a device's memory moves, HOLD -> RUN
  *   on_wake, end       HOLD -> QUIT, threads return
  *
@@ -18,6 +18,7 @@
  * set the phase before they post. So a post is never lost.
  */
 #include "base/log.h"
+#include "device/legacy/acpi_pm.h"
 #include "machine/machine_priv.h"
 #include "os/fd.h"
 #include "os/sandbox.h"
@@ -203,6 +204,23 @@ void machine_end(struct machine *m, enum machine_why why, u32 code, const char *
 	stop_cpus(m);
 }
 
+void machine_reset(struct machine *m) { run_ask_reset(m); }
+
+void machine_power_button(struct machine *m)
+{
+	pthread_mutex_lock(&m->lock);
+	acpi_pm_power_button(m->pm);
+	pthread_mutex_unlock(&m->lock);
+}
+
+enum machine_state machine_state(struct machine *m)
+{
+	pthread_mutex_lock(&m->gate);
+	bool ending = m->result.why != MACHINE_RUNS;
+	pthread_mutex_unlock(&m->gate);
+	return ending ? MACHINE_ENDING : pause_state(m);
+}
+
 /* Main thread */
 
 /* These are the user's or the caller's wish; what the guest has said until now can wait no longer.
@@ -220,21 +238,23 @@ static void reset(struct machine *m)
 		machine_end(m, MACHINE_ERROR, 0, "reset: a processor does not stop");
 		return;
 	}
+	unsigned paused = pause_forget(m);
+
 	if (load_guest(m, &err)) {
 		machine_end(m, MACHINE_ERROR, 0, err.text);
 		return;
 	}
-	pause_forget(m);
 	pthread_mutex_lock(&m->gate);
 	m->reset_asked = false;
 	pthread_mutex_unlock(&m->gate);
-	run_release(m);
+	pause_tell(m, MACHINE_EVENT_RESET, "reset");
+	if (!pause_again(m, paused))
+		run_release(m);
 }
 
 void run_hold(struct machine *m)
 {
 	pthread_mutex_lock(&m->gate);
-	m->full = true;
 	hold_locked(m);
 	pthread_mutex_unlock(&m->gate);
 	stop_cpus(m);
@@ -245,7 +265,7 @@ int run_wait_held(struct machine *m) { return wait_parked(m, PARK_MS_NO_HASTE); 
 /* What else holds it still does. */
 static void release_locked(struct machine *m)
 {
-	if (m->result.why == MACHINE_RUNS && !m->reset_asked && !m->memory_asked && !m->full)
+	if (m->result.why == MACHINE_RUNS && !m->reset_asked && !m->memory_asked)
 		m->phase = PHASE_RUN;
 	pthread_cond_broadcast(&m->gate_changed);
 }
@@ -254,7 +274,6 @@ void run_release(struct machine *m)
 {
 	console_release(&m->console, false);
 	pthread_mutex_lock(&m->gate);
-	m->full = false;
 	release_locked(m);
 	pthread_mutex_unlock(&m->gate);
 }
@@ -269,6 +288,8 @@ static void move_memory(struct machine *m)
 	pthread_mutex_lock(&m->lock);
 	video_apply(m);
 	pthread_mutex_unlock(&m->lock);
+	if (m->paused)
+		return; /* pause.c releases it */
 	console_release(&m->console, false);
 	pthread_mutex_lock(&m->gate);
 	release_locked(m);
@@ -373,7 +394,7 @@ static void enter_sandbox(struct machine *m)
 {
 	const struct machine_net_config *net = m->config.net;
 	struct sandbox_report report;
-	unsigned needs = 0;
+	unsigned needs = m->config.sandbox_needs;
 
 	if (net)
 		needs |= net->kind == NET_USER ? SANDBOX_INTERNET : SANDBOX_SOCKETS;

@@ -43,6 +43,14 @@ void loop_remove(struct loop *l, struct loop_source *s)
 		}
 }
 
+void loop_want(struct loop *l, struct loop_source *s, bool readable, bool writable)
+{
+	struct epoll_event ev = { .events = (readable ? EPOLLIN : 0u) | (writable ? EPOLLOUT : 0u),
+		.data.ptr = s };
+
+	epoll_ctl(l->epoll, EPOLL_CTL_MOD, s->fd, &ev);
+}
+
 /* An earlier callback of the same batch may have removed it. */
 static bool still_added(const struct loop *l, const struct loop_source *s)
 {
@@ -52,21 +60,26 @@ static bool still_added(const struct loop *l, const struct loop_source *s)
 	return false;
 }
 
-void loop_run(struct loop *l)
+void loop_turn(struct loop *l, int ms)
 {
 	struct epoll_event events[EVENTS_PER_WAIT];
+	int n = epoll_wait(l->epoll, events, EVENTS_PER_WAIT, ms);
 
-	l->stopping = false;
-	while (!l->stopping) {
-		int n = epoll_wait(l->epoll, events, EVENTS_PER_WAIT, -1);
+	for (int i = 0; i < n && !l->stopping; i++) {
+		struct loop_source *s = events[i].data.ptr;
 
-		for (int i = 0; i < n && !l->stopping; i++) {
-			struct loop_source *s = events[i].data.ptr;
-
-			if (still_added(l, s))
-				s->ready(s->ctx);
+		if (still_added(l, s)) {
+			s->hung_up = events[i].events & (EPOLLHUP | EPOLLERR);
+			s->ready(s->ctx);
 		}
 	}
+}
+
+void loop_run(struct loop *l)
+{
+	l->stopping = false;
+	while (!l->stopping)
+		loop_turn(l, -1);
 }
 
 void loop_stop(struct loop *l) { l->stopping = true; }

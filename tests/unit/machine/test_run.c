@@ -219,6 +219,78 @@ static void second_processor_waits_for_its_start(void **state)
 	assert_int_equal(r.code, 9);
 }
 
+/* A machine that an owner holds: a timer of the host's takes the steps. */
+static struct {
+	struct machine *m;
+	struct loop_source timer;
+	unsigned step, runs_then;
+	u64 time_then;
+	unsigned told[3];
+} owner;
+
+static void take_step(void *ctx)
+{
+	struct err err = { 0 };
+
+	fd_timer_clear(owner.timer.fd);
+	switch (owner.step++) {
+	case 0:
+		assert_int_equal(machine_state(owner.m), MACHINE_RUNNING);
+		assert_int_equal(machine_resume(owner.m, &err), -EALREADY);
+		assert_int_equal(machine_pause(owner.m, &err), 0);
+		assert_int_equal(machine_pause(owner.m, &err), -EALREADY);
+		assert_int_equal(machine_state(owner.m), MACHINE_PAUSED);
+		owner.runs_then = runs;
+		owner.time_then = machine_run_ns(owner.m);
+		break;
+	case 1: machine_reset(owner.m); break;
+	case 2: /* the reset has been done, and the machine is still held */
+		assert_int_equal(machine_state(owner.m), MACHINE_PAUSED);
+		assert_int_equal(runs, owner.runs_then);
+		assert_true(machine_run_ns(owner.m) - owner.time_then < 15000000);
+		assert_int_equal(machine_resume(owner.m, &err), 0);
+		break;
+	default:
+		assert_true(runs > owner.runs_then);
+		machine_end(owner.m, MACHINE_TIMEOUT, 0, "time");
+		assert_int_equal(machine_pause(owner.m, &err), -ESHUTDOWN);
+	}
+	fd_timer_set(owner.timer.fd, 20000000);
+}
+
+static void on_event(void *ctx, enum machine_event what, const char *text) { owner.told[what]++; }
+
+static enum cpu_exit spins(struct vcpu *v)
+{
+	runs++;
+	return CPU_EXIT_KICK;
+}
+
+static void an_owner_holds_it(void **state)
+{
+	struct machine_config config = fake_config();
+	struct machine_result result = { 0 };
+	struct err err = { 0 };
+	struct loop loop;
+
+	runs = 0;
+	fake_run = spins;
+	config.event = on_event;
+	owner.m = machine_new(&config, &err);
+	assert_non_null(owner.m);
+	assert_int_equal(loop_open(&loop, &err), 0);
+	owner.timer = (struct loop_source){ .fd = fd_timer(&err), .ready = take_step };
+	assert_int_equal(loop_add(&loop, &owner.timer, &err), 0);
+	fd_timer_set(owner.timer.fd, 20000000);
+	assert_int_equal(machine_run(owner.m, &loop, &result, &err), 0);
+	assert_int_equal(result.why, MACHINE_TIMEOUT);
+	for (unsigned i = 0; i < ARRAY_LEN(owner.told); i++)
+		assert_int_equal(owner.told[i], 1);
+	close(owner.timer.fd);
+	loop_close(&loop);
+	machine_free(owner.m);
+}
+
 static enum cpu_exit reads_nothing_there(struct vcpu *v)
 {
 	u64 video = v->ops->mmio_read(v->ops_ctx, v, gpa(0xa0000), 8);
@@ -246,6 +318,7 @@ int main(void)
 		cmocka_unit_test(halted_processor_sleeps_until_an_interrupt),
 		cmocka_unit_test(deaf_processor_sleeps_and_can_be_ended),
 		cmocka_unit_test(second_processor_waits_for_its_start),
+		cmocka_unit_test(an_owner_holds_it),
 		cmocka_unit_test(absent_hardware_reads_all_ones),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
