@@ -20,8 +20,9 @@ static inline pthread_mutex_t *scope_lock_(pthread_mutex_t *m)
 }
 static inline void scope_unlock_(pthread_mutex_t **m) { pthread_mutex_unlock(*m); }
 
-#define AUTO_LOCK(mutex) \
-	__attribute__((cleanup(scope_unlock_))) pthread_mutex_t *locked_ = scope_lock_(mutex)
+#define AUTO_LOCK(mutex)                                                           \
+	__attribute__((cleanup(scope_unlock_), unused)) pthread_mutex_t *locked_ = \
+		scope_lock_(mutex)
 #define AUTO_FD	  __attribute__((cleanup(scope_close_))) int
 #define AUTO_FREE __attribute__((cleanup(scope_free_)))
 

@@ -212,6 +212,8 @@ static void settle_modes(struct translator *t)
 		t->pending_jump = false;
 		tcache_clear(t);
 	}
+	if (t->enter_waits && (t->c->mmu.space == MMU_USER || !(t->c->s->rip >> 63)))
+		retain_enter_now(t);
 	if ((t->options & OPTION_WINDOW_ALWAYS) && t->c->mmu.space == MMU_USER)
 		window_give(&t->window, t->c->s->cr3);
 	t->code_space = window_code_space(t);

@@ -13,6 +13,9 @@
  * once, and what is still true is put back; what they say of data pages is not. Without accessed
  * bits nothing counts as true, since a fetch would set them.
  *
+ * It is put back when code of the lower half is about to run: a kernel that patches its code
+ * changes CR3 twice for each patch, and never runs any in between.
+ *
  * What is put back must also be right otherwise: blocks and links are looked at again, and stores
  * without a check are forgotten by whoever claims code.
  */
@@ -187,6 +190,10 @@ void retain_leave(struct translator *t)
 	t->leave_doubtful = false;
 	if (!t->kept || t->c->mmu.lower_global)
 		return;
+	if (t->enter_waits) {
+		t->enter_waits = false; /* nothing of it was put back: it is kept as it was */
+		return;
+	}
 	struct kept_space *k = slot_for(t, t->cr3);
 	k->used = true;
 	k->doubtful = doubtful;
@@ -216,12 +223,18 @@ static void put_pages(struct translator *t, const struct kept_space *k)
 
 void retain_enter(struct translator *t)
 {
+	t->cr3 = t->c->s->cr3;
+	t->enter_waits = t->kept;
+}
+
+void retain_enter_now(struct translator *t)
+{
 	struct kept_space *k = t->kept;
 
-	t->cr3 = t->c->s->cr3;
-	while (k && k < t->kept + KEPT_SPACES && !(k->used && TABLES(k->cr3) == TABLES(t->cr3)))
+	t->enter_waits = false;
+	while (k < t->kept + KEPT_SPACES && !(k->used && TABLES(k->cr3) == TABLES(t->cr3)))
 		k++;
-	if (!k || k == t->kept + KEPT_SPACES)
+	if (k == t->kept + KEPT_SPACES)
 		return;
 	bool doubtful = k->doubtful || k->cr3 != t->cr3;
 	k->used = false;

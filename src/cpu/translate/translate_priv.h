@@ -396,8 +396,9 @@ struct translator {
 	struct kept_space *kept;
 	unsigned kept_next;
 	u64 flush_end[2], flush_took[2]; /* by half: the last exec_flush(), by the host's TSC */
-	bool leave_doubtful;		 /* what is put aside next may not be true any more */
-	u64 looks;			 /* at the guest's page tables: struct looked_up */
+	bool enter_waits;    /* what is kept of the present space is still to be put back */
+	bool leave_doubtful; /* what is put aside next may not be true any more */
+	u64 looks;	     /* at the guest's page tables: struct looked_up */
 	struct looked_up looked_up[LOOKED_UP];
 	struct {
 		u32 index, id; /* id: of the block */
@@ -493,8 +494,10 @@ int retain_open(struct translator *t);
 void retain_close(struct translator *t);
 /* Another CR3 is about to be used: puts aside what the tables hold of the present one ... */
 void retain_leave(struct translator *t);
-/* ... and, once they are empty, puts back what there is of the new one. */
+/* ... and, once they are empty, puts back what there is of the new one, or rather does so when it
+ * is about to be used. */
 void retain_enter(struct translator *t);
+void retain_enter_now(struct translator *t);
 void retain_forget(struct translator *t);
 /* Something was flushed, or all of one PCID's: what is kept is to be looked up before it is put
  * back. */
