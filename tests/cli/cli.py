@@ -93,6 +93,12 @@ def firmware_that_is_none_is_refused():
         one_line(strata("run", "--engine", "interpret", "--firmware", path), 1, "firmware", path)
 
 
+def displays_are_checked():
+    for display, words in [("x", ["vnc=ADDRESS"]), ("vnc=nowhere", ["nowhere", "must be an address"]), ("vnc=0.0.0.0", ["password=FILE"]),
+                           ("vnc=127.0.0.1,frob", ["no option frob"]), ("vnc=::1,password=/nonexistent", ["/nonexistent", "No such file"])]:
+        one_line(strata("run", "--kernel", "x", "--display", display), 2, "--display", *words)
+
+
 def usage_errors_name_the_culprit():
     for args, words in [
         (["rnu"], ["rnu", "did you mean run"]),
@@ -458,6 +464,7 @@ CASES = [
     usage_errors_name_the_culprit,
     firmware_and_kernel_exclude_each_other,
     firmware_that_is_none_is_refused,
+    displays_are_checked,
     pins_must_be_the_hosts,
     help_is_printed_on_request,
     version_is_a_number,
