@@ -2,14 +2,17 @@
 #include "cli/cli.h"
 #include "base/log.h"
 #include "base/scope.h"
+#include "cli/machines.h"
 #include "cli/verbs.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const struct verb *const verbs[] = { &verbs_run, &verbs_image, &verbs_explain, &verbs_mem,
-	&verbs_host, &verbs_isa_audit, &verbs_version };
+static const struct verb *const verbs[] = { &verbs_run, &verbs_create, &verbs_start, &verbs_ls,
+	&verbs_show, &verbs_console, &verbs_stop, &verbs_kill, &verbs_pause, &verbs_resume,
+	&verbs_reset, &verbs_rm, &verbs_logs, &verbs_events, &verbs_image, &verbs_explain,
+	&verbs_mem, &verbs_host, &verbs_isa_audit, &verbs_version };
 
 static void usage(FILE *to)
 {

@@ -95,7 +95,7 @@ static void json_code(const struct explain_code *c)
 	for (unsigned i = 0; i < c->length; i++)
 		printf("%02x", c->bytes[i]);
 	printf("\",\"text\":");
-	json_string(stdout, c->text);
+	json_print(stdout, c->text);
 	printf("}");
 }
 
@@ -108,12 +108,12 @@ static void json_insn(void *ctx, const struct explain_insn *i)
 	json_code(&i->guest);
 	if (i->symbol) {
 		printf(",\"symbol\":");
-		json_string(stdout, i->symbol);
+		json_print(stdout, i->symbol);
 		printf(",\"offset\":%llu", (unsigned long long)i->offset);
 	}
 	printf(",\"starts_block\":%s,\"became\":\"%s\",\"why\":",
 		i->starts_block ? "true" : "false", fates[i->fate]);
-	json_string(stdout, i->why);
+	json_print(stdout, i->why);
 	printf(",\"host\":[");
 	for (unsigned k = 0; k < i->host_count; k++) {
 		printf("%s", k ? "," : "");

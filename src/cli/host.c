@@ -87,7 +87,7 @@ static void show_sandbox_json(void)
 
 		printf("%s{\"name\":\"%s\",\"complete\":%s,\"detail\":", i ? "," : "",
 			sandbox_stage_name(i), e->code ? "false" : "true");
-		json_string(stdout, e->text);
+		json_print(stdout, e->text);
 		printf("}");
 	}
 	printf("]");
@@ -115,10 +115,10 @@ static bool about(const struct cpu_engine *e, char *text, size_t size)
 static void show_json(const struct facts *f)
 {
 	printf("{\"cpu\":");
-	json_string(stdout, f->cpu);
+	json_print(stdout, f->cpu);
 	printf(",\"cpus\":%ld,\"memory\":%llu,\"memory_free\":%llu,\"kernel\":", f->cpus,
 		(unsigned long long)f->memory, (unsigned long long)f->free);
-	json_string(stdout, f->kernel);
+	json_print(stdout, f->kernel);
 	printf(",\"tsc_hz\":%llu,\"tsc_source\":\"%s\",\"engines\":[",
 		(unsigned long long)f->tsc_hz, f->tsc_source);
 	for (unsigned i = 0; i < engines_count; i++) {
@@ -128,14 +128,14 @@ static void show_json(const struct facts *f)
 
 		printf("%s{\"name\":\"%s\",\"usable\":%s,\"doc\":", i ? "," : "", engines[i]->name,
 			usable ? "true" : "false");
-		json_string(stdout, engines[i]->doc);
+		json_print(stdout, engines[i]->doc);
 		if (!usable) {
 			printf(",\"reason\":");
-			json_string(stdout, why.text);
+			json_print(stdout, why.text);
 		}
 		if (about(engines[i], line, sizeof(line))) {
 			printf(",\"about\":");
-			json_string(stdout, line);
+			json_print(stdout, line);
 		}
 		printf("}");
 	}

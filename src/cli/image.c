@@ -170,7 +170,7 @@ static void say_json(void *ctx, const char *key, const char *value, bool number)
 	if (number)
 		fputs(value, stdout);
 	else
-		json_string(stdout, value);
+		json_print(stdout, value);
 }
 
 static void show_text(const struct node *n, const struct stat *st)
@@ -192,7 +192,7 @@ static void show_text(const struct node *n, const struct stat *st)
 static void show_json(const struct node *n, const struct stat *st)
 {
 	printf("{\"file\":");
-	json_string(stdout, n->path);
+	json_print(stdout, n->path);
 	say_json(NULL, "format", n->format->name, false);
 	printf(",\"size\":%llu,\"host-size\":%llu", (unsigned long long)n->size,
 		(unsigned long long)st->st_blocks * 512);

@@ -81,7 +81,7 @@ static void show_text(void)
 static void put_text(const char *key, const char *value)
 {
 	printf("\"%s\":", key);
-	json_string(stdout, value);
+	json_print(stdout, value);
 	putchar(',');
 }
 
@@ -110,7 +110,7 @@ static void show_json_row(const struct x86_sensitive *i)
 	put_text("translate", translate_way(i));
 	put_text("kvm", kvm_way(i));
 	printf("\"why\":");
-	json_string(stdout, i->why);
+	json_print(stdout, i->why);
 	putchar('}');
 }
 

@@ -1,6 +1,6 @@
 #include "cli/json.h"
 
-void json_string(FILE *to, const char *text)
+void json_print(FILE *to, const char *text)
 {
 	fputc('"', to);
 	for (const char *c = text; *c; c++)

@@ -151,7 +151,7 @@ static void json(const struct machine_address *a)
 	json_number("linear", a->linear);
 	if (a->symbol[0]) {
 		printf(",\"symbol\":");
-		json_string(stdout, a->symbol);
+		json_print(stdout, a->symbol);
 		printf(",\"offset\":%llu", (unsigned long long)a->offset);
 	}
 	printf(",");

@@ -212,6 +212,104 @@ static int set(const struct option_row *row, const char *text, void *values, str
 	return 0;
 }
 
+static int set_switch(const struct option_row *row, const char *text, bool *value, struct err *err)
+{
+	bool yes = !strcmp(text, "true") || !strcmp(text, "yes");
+
+	if (!yes && strcmp(text, "false") != 0 && strcmp(text, "no") != 0)
+		return err_set(err, -EINVAL, "%s: %.60s: must be true or false", row->name, text);
+	*value = yes;
+	return 0;
+}
+
+int options_set(const struct option_row *table, const char *name, const char *text, void *values,
+	struct err *err)
+{
+	const struct option_row *row = find(table, name, strlen(name));
+
+	if (!row || row->once) {
+		const char *near = options_nearest(name, &table->name, rows(table), sizeof(*table));
+
+		return near ? err_set(err, -EINVAL, "unknown option %.60s; did you mean %s?", name,
+				      near)
+			    : err_set(err, -EINVAL,
+				      "unknown option %.60s; `strata help run` lists them", name);
+	}
+	if (row->kind == OPTION_SWITCH)
+		return set_switch(row, text, (bool *)((char *)values + row->offset), err);
+	return set(row, text, values, err);
+}
+
+/* ---- and back ---- */
+
+/* With the largest unit that it is a multiple of. */
+static void print_size(u64 size, char *text, size_t len)
+{
+	static const char units[] = "\0KMGT";
+	unsigned i = 0;
+
+	for (; i + 2 < sizeof(units) && size && size % 1024 == 0; i++)
+		size /= 1024;
+	snprintf(text, len, "%llu%.1s", (unsigned long long)size, units + i);
+}
+
+static int each_item(const struct option_row *row, const struct option_list *list,
+	int (*each)(void *ctx, const char *name, const char *text), void *ctx)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; !rc && i < list->count; i++)
+		rc = each(ctx, row->name, list->items[i]);
+	return rc;
+}
+
+static int each_row(const struct option_row *row, const void *value, const void *usual,
+	int (*each)(void *ctx, const char *name, const char *text), void *ctx)
+{
+	char number[40];
+	u64 n;
+
+	switch (row->kind) {
+	case OPTION_OPERAND: return 0;
+	case OPTION_SWITCH: return *(const bool *)value ? each(ctx, row->name, "true") : 0;
+	case OPTION_LIST: return each_item(row, value, each, ctx);
+	case OPTION_TEXT:
+		if (!*(const char *const *)value ||
+			*(const char *const *)value == *(const char *const *)usual)
+			return 0;
+		return each(ctx, row->name, *(const char *const *)value);
+	case OPTION_CHOICE:
+		if (*(const unsigned *)value == *(const unsigned *)usual)
+			return 0;
+		return each(ctx, row->name, row->choices[*(const unsigned *)value]);
+	case OPTION_NUMBER:
+	case OPTION_SIZE:
+	case OPTION_SECONDS: break;
+	}
+	n = *(const u64 *)value;
+	if (n == *(const u64 *)usual)
+		return 0;
+	if (row->kind == OPTION_SIZE)
+		print_size(n, number, sizeof(number));
+	else if (row->kind == OPTION_SECONDS)
+		snprintf(number, sizeof(number), "%.3f", (double)n / 1e9);
+	else
+		snprintf(number, sizeof(number), "%llu", (unsigned long long)n);
+	return each(ctx, row->name, number);
+}
+
+int options_each(const struct option_row *table, const void *values, const void *defaults,
+	int (*each)(void *ctx, const char *name, const char *text), void *ctx)
+{
+	int rc = 0;
+
+	for (; !rc && table->name; table++)
+		if (!table->once)
+			rc = each_row(table, (const char *)values + table->offset,
+				(const char *)defaults + table->offset, each, ctx);
+	return rc;
+}
+
 /* The first operand that has not been given. */
 static const struct option_row *next_operand(const struct option_row *table, u64 seen)
 {

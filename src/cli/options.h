@@ -35,6 +35,7 @@ struct option_row {
 	u64 min, max;		    /* numbers, sizes */
 	const char *const *choices; /* NULL-terminated */
 	bool required;
+	bool once;		/* of this one command: no part of a machine's configuration */
 	void (*more)(FILE *to); /* --help prints this below the doc; may be NULL */
 };
 
@@ -42,6 +43,13 @@ struct option_row {
  * usage. */
 NODISCARD int options_parse(
 	const struct option_row *table, int argc, char **argv, void *values, struct err *err);
+/* One option by its name, as files have them: a switch's text is true or false. */
+NODISCARD int options_set(const struct option_row *table, const char *name, const char *text,
+	void *values, struct err *err);
+/* Calls `each` for every option that differs from its default, with the text that options_set()
+ * takes, until it returns anything but 0, which is returned then. */
+NODISCARD int options_each(const struct option_row *table, const void *values, const void *defaults,
+	int (*each)(void *ctx, const char *name, const char *text), void *ctx);
 /* The operands, as a usage line has them: " FILE". */
 void options_operands(const struct option_row *table, FILE *to);
 /* One line and its explanation per option. */

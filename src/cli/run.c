@@ -1,16 +1,19 @@
 /*
- * strata run: one machine in this process, its COM1 on standard input and output.
+ * strata run: one machine in this process, its COM1 on standard input and output; or, detached, in
+ * a process of its own (life.h).
  *
  * On a terminal everything typed goes to the guest, Ctrl-C included; Ctrl-] leaves. Signals that
  * ask the process to end come through the sentinel to the event loop, so that they take the
  * ordinary way out when it is open.
  */
+#include "cli/run.h"
 #include "base/log.h"
 #include "cli/cpus_option.h"
 #include "cli/disk_option.h"
 #include "cli/display_option.h"
 #include "cli/engine_options.h"
 #include "cli/firmware_option.h"
+#include "cli/life.h"
 #include "cli/net_option.h"
 #include "cli/pin_option.h"
 #include "cli/sentinel.h"
@@ -28,15 +31,6 @@
 #define TRANSLATE   "translate"
 #define KVM	    "kvm"
 #define ESCAPE_BYTE 0x1d /* Ctrl-] */
-
-struct values {
-	const char *engine, *kernel, *initrd, *append, *firmware, *trace, *translate, *kvm, *net,
-		*vsock, *pin, *cpus, *display;
-	u64 memory, timeout_ns;
-	struct option_list disks, cdroms;
-	unsigned log;
-	bool no_reboot, no_sandbox, stats;
-};
 
 /* What the loop watches besides the machine. */
 struct watch {
@@ -73,7 +67,7 @@ static int watch_open(struct watch *w, u64 timeout_ns, struct err *err)
 }
 
 /* An engine's own option asks for that engine, too. */
-static const struct cpu_engine *choose_engine(const struct values *v, struct err *err)
+static const struct cpu_engine *choose_engine(const struct run_values *v, struct err *err)
 {
 	if (!strcmp(v->engine, "auto"))
 		return v->translate ? engines_named(TRANSLATE)
@@ -142,8 +136,8 @@ static int fail(const struct err *err, int status)
 	return status;
 }
 
-static int run_machine(
-	const struct values *v, const struct cpu_engine *engine, struct machine *m, struct watch *w)
+static int run_machine(const struct run_values *v, const struct cpu_engine *engine,
+	struct machine *m, struct watch *w, struct life *life)
 {
 	struct machine_result result = { 0 };
 	struct err err = { 0 };
@@ -153,11 +147,17 @@ static int run_machine(
 	tty_restore();
 	if (rc == -ETIMEDOUT) {
 		/* A thread is lost: nothing it may still use can be freed. */
+		int status = result.why ? status_of(&result) : CLI_FAILED;
+
 		fail(&err, 0);
-		_exit(result.why ? status_of(&result) : CLI_FAILED);
+		life_end(life, status, err.text);
+		_exit(status);
 	}
-	if (rc)
+	if (rc) {
+		life_end(life, CLI_FAILED, err.text);
 		return fail(&err, CLI_FAILED);
+	}
+	life_end(life, status_of(&result), result.text);
 	if (result.why == MACHINE_SHUTDOWN || result.why == MACHINE_ERROR)
 		fprintf(stderr, "strata: %s\n", result.text);
 	else
@@ -168,8 +168,8 @@ static int run_machine(
 	return status_of(&result);
 }
 
-static int start(const struct values *v, const struct cpu_engine *engine, u32 engine_options,
-	const struct vcpu_trace *trace, const struct machine_config *parts)
+static int start(const struct run_values *v, const struct cpu_engine *engine, u32 engine_options,
+	const struct vcpu_trace *trace, const struct machine_config *parts, struct life *life)
 {
 	struct watch w = { 0 };
 	struct err err = { 0 };
@@ -177,43 +177,48 @@ static int start(const struct values *v, const struct cpu_engine *engine, u32 en
 	tty_guard();
 	if (watch_open(&w, v->timeout_ns, &err))
 		return fail(&err, CLI_FAILED);
-	struct machine *m = machine_new(
-		&(struct machine_config){
-			.engine = engine,
-			.engine_options = engine_options,
-			.memory = v->memory,
-			.cpus = parts->cpus,
-			.topology = parts->topology,
-			.numa = parts->numa,
-			.pins = parts->pins,
-			.kernel = v->kernel,
-			.initrd = v->initrd,
-			.append = v->append,
-			.firmware = parts->firmware,
-			.video_bios = parts->video_bios,
-			.display = parts->display,
-			.disks = parts->disks,
-			.disk_count = parts->disk_count,
-			.net = parts->net,
-			.vsock = parts->vsock,
-			.reset_ends = v->no_reboot,
-			.input = STDIN_FILENO,
-			.output = STDOUT_FILENO,
-			.escape = isatty(STDIN_FILENO) ? ESCAPE_BYTE : -1,
-			.sandbox = !v->no_sandbox,
-			.trace = *trace,
-		},
-		&err);
-	if (!m)
-		return fail(&err, err.code == MACHINE_CANNOT ? CLI_CANNOT : CLI_FAILED);
-	int status = tty_raw(STDIN_FILENO, &err) ? fail(&err, CLI_FAILED)
-						 : run_machine(v, engine, m, &w);
+	struct machine_config config = {
+		.engine = engine,
+		.engine_options = engine_options,
+		.memory = v->memory,
+		.cpus = parts->cpus,
+		.topology = parts->topology,
+		.numa = parts->numa,
+		.pins = parts->pins,
+		.kernel = v->kernel,
+		.initrd = v->initrd,
+		.append = v->append,
+		.firmware = parts->firmware,
+		.video_bios = parts->video_bios,
+		.display = parts->display,
+		.disks = parts->disks,
+		.disk_count = parts->disk_count,
+		.net = parts->net,
+		.vsock = parts->vsock,
+		.reset_ends = v->no_reboot,
+		.input = STDIN_FILENO,
+		.output = STDOUT_FILENO,
+		.escape = isatty(STDIN_FILENO) ? ESCAPE_BYTE : -1,
+		.sandbox = !v->no_sandbox,
+		.trace = *trace,
+	};
+	struct machine *m =
+		life_begin(life, &config, &w.loop, &err) ? NULL : machine_new(&config, &err);
+	int status = err.code == MACHINE_CANNOT ? CLI_CANNOT : CLI_FAILED;
 
+	if (m)
+		life_watch(life, m);
+	if (!m || tty_raw(STDIN_FILENO, &err)) {
+		fail(&err, status);
+		life_end(life, status, NULL);
+	} else {
+		status = run_machine(v, engine, m, &w, life);
+	}
 	machine_free(m);
 	return status;
 }
 
-static int parse_switches(const struct values *v, u32 *bits, struct err *err)
+static int parse_switches(const struct run_values *v, u32 *bits, struct err *err)
 {
 	if (v->translate && v->kvm)
 		return err_set(err, -EINVAL, "--" TRANSLATE " and --" KVM " are for two engines");
@@ -222,19 +227,23 @@ static int parse_switches(const struct values *v, u32 *bits, struct err *err)
 	return v->kvm ? engine_options_parse(KVM, v->engine, v->kvm, bits, err) : 0;
 }
 
-static int run_with(const struct values *v, const struct machine_config *parts)
+static int check_engine(const struct run_values *v, struct err *err)
+{
+	if (!strcmp(v->engine, "auto") || engines_named(v->engine))
+		return 0;
+	return err_set(err, -EINVAL, "--engine %.64s: no such engine; `strata host` lists them",
+		v->engine);
+}
+
+static int run_with(
+	const struct run_values *v, const struct machine_config *parts, struct life *life)
 {
 	struct vcpu_trace trace;
 	struct err err = { 0 };
 
 	log_set_level((enum log_level)v->log);
-	if (strcmp(v->engine, "auto") && !engines_named(v->engine)) {
-		err_set(&err, -EINVAL,
-			"run: --engine %.64s: no such engine; `strata host` lists them", v->engine);
-		return fail(&err, CLI_USAGE);
-	}
 	u32 engine_options = 0;
-	if (parse_switches(v, &engine_options, &err)) {
+	if (check_engine(v, &err) || parse_switches(v, &engine_options, &err)) {
 		err_wrap(&err, "run");
 		return fail(&err, CLI_USAGE);
 	}
@@ -244,14 +253,14 @@ static int run_with(const struct values *v, const struct machine_config *parts)
 	if (!engine)
 		return fail(&err, CLI_CANNOT);
 
-	int status = start(v, engine, engine_options, &trace, parts);
+	int status = start(v, engine, engine_options, &trace, parts, life);
 	if (trace_close(&trace, &err))
 		return fail(&err, status ? status : CLI_FAILED);
 	return status;
 }
 
 /* What boots: a kernel with what belongs to it, or firmware. -EINVAL: usage. */
-static int choose_boot(const struct values *v, const char **firmware, struct err *err)
+static int choose_boot(const struct run_values *v, const char **firmware, struct err *err)
 {
 	const char *for_kernels = v->initrd ? "initrd" : v->append ? "append" : NULL;
 
@@ -268,63 +277,110 @@ static int choose_boot(const struct values *v, const char **firmware, struct err
 	return v->firmware ? firmware_option_find(v->firmware, firmware, err) : 0;
 }
 
-static int run(const void *values)
-{
-	struct machine_disk_config disks[MACHINE_DISKS_MAX] = { 0 };
-	const struct values *v = values;
-	struct net_option net = { 0 };
+/* What the options say of the machine's parts, taken apart. */
+struct parts {
+	struct machine_disk_config disks[MACHINE_DISKS_MAX];
+	struct net_option net;
+	struct vsock_option vsock;
+	struct display_option display;
 	struct cpus_option cpus;
 	int pins[MACHINE_CPUS_MAX];
-	const char *firmware = NULL;
-	struct vsock_option vsock = { 0 };
-	struct display_option display = { 0 };
-	const char *video_bios = NULL;
-	struct err err = { 0 };
-	bool network = false, sockets = false, screen = false;
-	int status;
+	const char *firmware, *video_bios;
+	unsigned disk_count;
+	bool network, sockets, screen;
+};
 
-	if (choose_boot(v, &firmware, &err)) {
-		err_wrap(&err, "run");
-		return fail(&err, err.code == -EINVAL ? CLI_USAGE : CLI_FAILED);
+static void free_parts(struct parts *p)
+{
+	disk_option_free(p->disks);
+	net_option_free(&p->net);
+	vsock_option_free(&p->vsock);
+}
+
+/* The exit status, after a message, if it is not CLI_OK. Nothing is opened. */
+static int parse_parts(
+	const struct run_values *v, struct parts *p, const char *verb, struct err *err)
+{
+	*p = (struct parts){ .disk_count = v->disks.count };
+	if (choose_boot(v, &p->firmware, err)) {
+		err_wrap(err, "%s", verb);
+		return fail(err, err->code == -EINVAL ? CLI_USAGE : CLI_FAILED);
 	}
-	unsigned disk_count = v->disks.count;
-	if (display_option_parse(v->display, &display, &screen, &err) ||
-		disk_option_parse(&v->disks, disks, &err) ||
-		disk_option_cdroms(&v->cdroms, disks, &disk_count, &err) ||
-		net_option_parse(v->net, &net, &network, &err) ||
-		vsock_option_parse(v->vsock, &vsock, &sockets, &err) ||
-		cpus_option_parse(v->cpus, &cpus, &err) ||
-		(v->pin && pin_option_parse(v->pin, cpus.count, pins, &err))) {
-		err_wrap(&err, "run");
-		status = fail(&err, CLI_USAGE);
-	} else if (screen && firmware && firmware_option_video(v->firmware, &video_bios, &err)) {
-		err_wrap(&err, "run");
-		status = fail(&err, CLI_FAILED);
-	} else {
-		status = run_with(v, &(struct machine_config){ .disks = disks,
-					     .disk_count = disk_count,
-					     .cpus = cpus.count,
-					     .topology = cpus.topology,
-					     .numa = cpus.numa,
-					     .pins = v->pin ? pins : NULL,
-					     .firmware = firmware,
-					     .video_bios = video_bios,
-					     .display = screen ? &display.config : NULL,
-					     .net = network ? &net.config : NULL,
-					     .vsock = sockets ? &vsock.config : NULL });
+	if (display_option_parse(v->display, &p->display, &p->screen, err) ||
+		disk_option_parse(&v->disks, p->disks, err) ||
+		disk_option_cdroms(&v->cdroms, p->disks, &p->disk_count, err) ||
+		net_option_parse(v->net, &p->net, &p->network, err) ||
+		vsock_option_parse(v->vsock, &p->vsock, &p->sockets, err) ||
+		cpus_option_parse(v->cpus, &p->cpus, err) ||
+		(v->pin && pin_option_parse(v->pin, p->cpus.count, p->pins, err))) {
+		err_wrap(err, "%s", verb);
+		return fail(err, CLI_USAGE);
 	}
-	disk_option_free(disks);
-	net_option_free(&net);
-	vsock_option_free(&vsock);
+	if (p->screen && p->firmware && firmware_option_video(v->firmware, &p->video_bios, err)) {
+		err_wrap(err, "%s", verb);
+		return fail(err, CLI_FAILED);
+	}
+	return CLI_OK;
+}
+
+int run_check(const struct run_values *v, const char *verb)
+{
+	struct err err = { 0 };
+	struct parts p;
+	u32 bits;
+	int status = parse_parts(v, &p, verb, &err);
+
+	free_parts(&p);
+	if (status || (!check_engine(v, &err) && !parse_switches(v, &bits, &err)))
+		return status;
+	err_wrap(&err, "%s", verb);
+	return fail(&err, CLI_USAGE);
+}
+
+int run_machine_of(const struct run_values *v, struct life *life)
+{
+	struct err err = { 0 };
+	struct parts p;
+	int status = parse_parts(v, &p, "run", &err);
+
+	if (!status)
+		status = run_with(v,
+			&(struct machine_config){ .disks = p.disks,
+				.disk_count = p.disk_count,
+				.cpus = p.cpus.count,
+				.topology = p.cpus.topology,
+				.numa = p.cpus.numa,
+				.pins = v->pin ? p.pins : NULL,
+				.firmware = p.firmware,
+				.video_bios = p.video_bios,
+				.display = p.screen ? &p.display.config : NULL,
+				.net = p.network ? &p.net.config : NULL,
+				.vsock = p.sockets ? &p.vsock.config : NULL },
+			life);
+	free_parts(&p);
 	return status;
+}
+
+static int run(const void *values)
+{
+	const struct run_values *v = values;
+	struct err err = { 0 };
+
+	if (v->name)
+		return life_run(v);
+	if (!v->detach && !v->remove)
+		return run_machine_of(v, NULL);
+	err_set(&err, -EINVAL, "run: --%s needs a name by which the machine is known: --name NAME",
+		v->detach ? "detach" : "rm");
+	return fail(&err, CLI_USAGE);
 }
 
 static void translate_help(FILE *to) { engine_options_help(TRANSLATE, to); }
 static void kvm_help(FILE *to) { engine_options_help(KVM, to); }
 
-static void defaults(void *values)
+void run_defaults(void *values)
 {
-	*(struct values *)values = (struct values){
+	*(struct run_values *)values = (struct run_values){
 		.engine = "auto",
 		.memory = 512 * MiB,
 		.log = LOG_WARN,
@@ -333,9 +389,9 @@ static void defaults(void *values)
 
 static const char *const log_levels[] = { "error", "warning", "info", "guest", "debug", NULL };
 
-#define AT(member) offsetof(struct values, member)
+#define AT(member) offsetof(struct run_values, member)
 
-static const struct option_row options[] = {
+const struct option_row run_options[] = {
 	{ "kernel", "FILE", "bzImage, vmlinux, PVH or multiboot ELF, BIOS image or boot sector",
 		OPTION_TEXT, AT(kernel) },
 	{ "initrd", "FILE", "initial RAM disk, or a multiboot module", OPTION_TEXT, AT(initrd) },
@@ -380,6 +436,12 @@ static const struct option_row options[] = {
 	{ "log", "LEVEL",
 		"messages on standard error: error, warning (default), info, guest or debug",
 		OPTION_CHOICE, AT(log), .choices = log_levels },
+	{ "name", "NAME", "keep the machine under that name: `strata ls` shows it", OPTION_TEXT,
+		AT(name), .once = true },
+	{ "detach", NULL, "run it in the background; needs a name", OPTION_SWITCH, AT(detach),
+		.once = true },
+	{ "rm", NULL, "forget the machine once it has ended; needs a name", OPTION_SWITCH,
+		AT(remove), .once = true },
 	{ "stats", NULL, "print counters at the end", OPTION_SWITCH, AT(stats) },
 	{ 0 },
 };
@@ -388,8 +450,8 @@ const struct verb verbs_run = {
 	.name = "run",
 	.doc = "run a virtual machine; its first serial port is standard input and output, Ctrl-] "
 	       "leaves",
-	.options = options,
-	.size = sizeof(struct values),
-	.defaults = defaults,
+	.options = run_options,
+	.size = sizeof(struct run_values),
+	.defaults = run_defaults,
 	.run = run,
 };

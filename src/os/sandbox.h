@@ -45,6 +45,7 @@ enum sandbox_needs {
 	SANDBOX_INTERNET = 1, /* sockets of the Internet may be made */
 	SANDBOX_SOCKETS = 2,  /* those that are there, and who connects to them */
 	SANDBOX_DISPLAY = 4,  /* the same, and what LibVNCServer does with them */
+	SANDBOX_CONTROL = 8,  /* a control socket, and the console's log */
 };
 
 /* needs: of enum sandbox_needs. One way. Any thread, while no other

@@ -37,6 +37,8 @@
 #define INTERNET SANDBOX_INTERNET
 #define DISPLAY	 SANDBOX_DISPLAY
 #define SOCKETS	 (SANDBOX_INTERNET | SANDBOX_SOCKETS | SANDBOX_DISPLAY)
+#define CONTROL	 SANDBOX_CONTROL
+#define STREAMS	 (SOCKETS | CONTROL)
 #define REFUSE(call, why)                                       \
 	{                                                       \
 		.nr = SYS_##call, .refuse = true, .reason = why \
@@ -82,8 +84,9 @@ const struct sandbox_rule sandbox_rules[] = {
 	NEEDED(accept, INTERNET, "a forward's connection"),
 	NEEDED(getsockname, INTERNET, "the port that the kernel has given"),
 	NEEDED(getpeername, INTERNET | DISPLAY, "whether a connection is there"),
-	NEEDED(getsockopt, INTERNET | DISPLAY, "why a connection is not there"),
 	NEEDED(fcntl, INTERNET | DISPLAY, "sockets that do not block"),
+	NEEDED(getsockopt, INTERNET | DISPLAY | CONTROL,
+		"why a connection is not there; who is at its other end"),
 	NEEDED_IF(ioctl, MATCH_EQUAL, 1, FIONREAD, INTERNET, "how long a datagram is"),
 	NEEDED_IF(ioctl, MATCH_EQUAL, 1, FIONBIO, INTERNET, "sockets that do not block"),
 
@@ -91,14 +94,18 @@ const struct sandbox_rule sandbox_rules[] = {
 	NEEDED(pselect6, DISPLAY, "the same, as some C libraries do it"),
 
 	/* sockets that are there: a segment's, a vsock's; a tap */
-	NEEDED(accept4, SOCKETS, "another machine joins the segment; a vsock's connection"),
+	NEEDED(accept4, STREAMS,
+		"another machine joins the segment; a vsock's connection; the owner's"),
 	NEEDED(setsockopt, SOCKETS, "no delay; how much another machine may be behind"),
-	NEEDED(sendto, SOCKETS, "data"),
-	NEEDED(recvfrom, SOCKETS, "data"),
-	NEEDED(recvmsg, SOCKETS, "data, and errors about it; a descriptor of the connector's"),
+	NEEDED(sendto, STREAMS, "data"),
+	NEEDED(recvfrom, STREAMS, "data"),
+	NEEDED(recvmsg, STREAMS,
+		"data, and errors about it; a descriptor of the connector's, or the owner's"),
 	NEEDED(shutdown, SOCKETS, "the guest has nothing more to say"),
 	NEEDED_IF(ioctl, MATCH_EQUAL, 1, (u32)TUNSETOFFLOAD, SOCKETS,
 		"what a tap may leave to the guest"),
+
+	NEEDED(ftruncate, CONTROL, "the console's log begins again; how the machine ended"),
 
 	/* randomness */
 	ALLOW(getrandom, "the guest's entropy device; a hash seed of malloc's"),

@@ -135,6 +135,45 @@ static void nearest_name_needs_likeness(void **state)
 	assert_null(options_nearest("", names, 3, sizeof(names[0])));
 }
 
+static int collect(void *ctx, const char *name, const char *text)
+{
+	char *all = ctx;
+	size_t used = strlen(all);
+
+	snprintf(all + used, 200 - used, "%s=%s;", name, text);
+	return 0;
+}
+
+/* What differs from the defaults, and back: a configuration's file. */
+static void values_are_written_and_set_again(void **state)
+{
+	struct values v = { .text = "d" }, usual = v, again = v;
+	struct err err = { 0 };
+	char all[200] = "";
+
+	assert_int_equal(options_each(table, &v, &usual, collect, all), 0);
+	assert_string_equal(all, "");
+	assert_int_equal(PARSE(&v, &err, "--text=x", "--number=3", "--size=1536M", "--time=1.5",
+				 "--on", "--item=a", "--item=b"),
+		0);
+	assert_int_equal(options_each(table, &v, &usual, collect, all), 0);
+	for (char *rest = all, *item; (item = strsep(&rest, ";")) && *item;) {
+		char *text = strchr(item, '=');
+
+		*text++ = '\0';
+		assert_int_equal(options_set(table, item, text, &again, &err), 0);
+	}
+	assert_string_equal(again.text, "x");
+	assert_int_equal(again.number, v.number);
+	assert_int_equal(again.size, v.size);
+	assert_int_equal(again.ns, v.ns);
+	assert_true(again.on);
+	assert_int_equal(again.list.count, 2);
+	assert_int_equal(options_set(table, "on", "maybe", &again, &err), -EINVAL);
+	assert_int_equal(options_set(table, "nmuber", "1", &again, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "did you mean number?"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -144,6 +183,7 @@ int main(void)
 		cmocka_unit_test(bad_values_are_refused_by_name),
 		cmocka_unit_test(usage_errors_are_told),
 		cmocka_unit_test(nearest_name_needs_likeness),
+		cmocka_unit_test(values_are_written_and_set_again),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,33 @@
+/*
+ * A machine with a name, in the process that runs it: its folder and lock (store/store.h), its
+ * control socket (control/control.h), and, detached, a process of its own.
+ *
+ * Detached. The command takes the machine's lock, then forks. The child is the monitor: it leaves
+ * the session, its messages go to monitor.log, and it says so through a pipe once the guest runs;
+ * until then the parent waits, and what goes wrong is its message and its exit status, as if the
+ * machine had run there. The lock belongs to both, and to nobody else; the parent's end leaves it
+ * to the child.
+ *
+ * Neither writes to the folder after the sandbox is entered but by descriptors: the logs, and
+ * `outcome`, which says that the machine runs, and at the end how that went. A monitor that was
+ * killed leaves the one without the other, and a free lock.
+ */
+#pragma once
+#include "cli/run.h"
+#include "machine/machine.h"
+#include "store/store.h"
+
+struct life;
+
+/* strata run --name, create, start: exit statuses. */
+int life_run(const struct run_values *v);
+int life_create(const char *name, const struct run_values *v);
+int life_start(const char *name);
+
+/* The steps of run_machine_of(); life may be NULL in each. Before machine_new(): opens what the
+ * sandbox will forbid, and adds to the config what is the name's business. */
+NODISCARD int life_begin(
+	struct life *life, struct machine_config *config, struct loop *loop, struct err *err);
+void life_watch(struct life *life, struct machine *m); /* before machine_run() */
+/* After it, or when it does not come to it: text NULL. */
+void life_end(struct life *life, int status, const char *text);

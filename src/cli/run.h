@@ -1,0 +1,22 @@
+/* What `strata run` is told, and what others start machines by. */
+#pragma once
+#include "cli/verbs.h"
+
+struct life;
+
+struct run_values {
+	const char *engine, *kernel, *initrd, *append, *firmware, *trace, *translate, *kvm, *net,
+		*vsock, *pin, *cpus, *display, *name;
+	u64 memory, timeout_ns;
+	struct option_list disks, cdroms;
+	unsigned log;
+	bool no_reboot, no_sandbox, stats, detach, remove;
+};
+
+extern const struct option_row run_options[];
+void run_defaults(void *values); /* struct run_values */
+/* One machine in this process, until it ends: the exit status. life NULL: it has no name. */
+int run_machine_of(const struct run_values *v, struct life *life);
+/* Whether they would make a machine, as far as that can be said without opening anything.
+ * CLI_USAGE, after a message that begins with `verb`, if not. */
+int run_check(const struct run_values *v, const char *verb);

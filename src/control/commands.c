@@ -1,0 +1,188 @@
+/* What can be asked for: a row each. Requests are untrusted; control.h says what they look like. */
+#include "control/control_priv.h"
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+struct command {
+	const char *name, *doc;
+	/* 0, or -errno with err; members of the result go into `result`. */
+	int (*run)(struct control_conn *conn, json_t *result, struct err *err);
+	size_t op; /* without run: which of control_ops does it */
+};
+
+static int put(json_t *object, const char *name, json_t *take_value)
+{
+	return json_object_set_new(object, name, take_value) ? -ENOMEM : 0;
+}
+
+static int status(struct control_conn *conn, json_t *result, struct err *err)
+{
+	const struct control_config *config = &conn->control->config;
+	struct control_status s = { 0 };
+
+	if (!config->ops->status)
+		return err_set(err, -ENOSYS, "this machine cannot do that");
+	config->ops->status(config->ctx, &s);
+	if (put(result, "name", json_string(config->name)) ||
+		put(result, "state", json_string(s.state)) ||
+		put(result, "pid", json_integer(getpid())) ||
+		put(result, "engine", json_string(s.engine)) ||
+		put(result, "cpus", json_integer(s.cpus)) ||
+		put(result, "memory", json_integer((json_int_t)s.memory)) ||
+		put(result, "guest_seconds", json_real((double)(s.guest_ns / 1000000) / 1e3)) ||
+		put(result, "console", json_boolean(conn->control->console.fd >= 0)) ||
+		put(result, "address", s.address ? json_string(s.address) : json_null()))
+		return err_set(err, -ENOMEM, "no memory for the answer");
+	return 0;
+}
+
+static int events(struct control_conn *conn, json_t *result, struct err *err)
+{
+	conn->events = true;
+	return 0;
+}
+
+static int console(struct control_conn *conn, json_t *result, struct err *err)
+{
+	if (conn->control->console.fd < 0)
+		return err_set(err, -ENOTTY,
+			"the machine's console is the terminal that it was started from");
+	conn->mode = CONTROL_CONSOLE;
+	conn->events = false;
+	return 0;
+}
+
+static int save(struct control_conn *conn, json_t *result, struct err *err)
+{
+	const struct control_config *config = &conn->control->config;
+
+	if (!config->ops->save)
+		return err_set(err, -ENOSYS, "this machine cannot do that");
+	if (conn->passed < 0)
+		return err_set(err, -EINVAL, "an open file must come with the request");
+	return config->ops->save(config->ctx, conn->passed, err);
+}
+
+static int help(struct control_conn *conn, json_t *result, struct err *err);
+
+#define OP(name) offsetof(struct control_ops, name)
+
+static const struct command commands[] = {
+	{ "status", "what the machine is and does", status },
+	{ "pause", "hold guest code and the guest's clocks", .op = OP(pause) },
+	{ "resume", "let it go on", .op = OP(resume) },
+	{ "stop", "press the power button", .op = OP(stop) },
+	{ "kill", "end the machine at once", .op = OP(kill) },
+	{ "reset", "press the reset button", .op = OP(reset) },
+	{ "console", "the connection becomes the serial console", console },
+	{ "events", "lines for what happens, from now on", events },
+	{ "save", "write the paused machine to the file that comes along", save },
+	{ "help", "what there is to ask for", help },
+};
+
+static int help(struct control_conn *conn, json_t *result, struct err *err)
+{
+	for (const struct command *c = commands; c < commands + ARRAY_LEN(commands); c++)
+		if (put(result, c->name, json_string(c->doc)))
+			return err_set(err, -ENOMEM, "no memory for the answer");
+	return 0;
+}
+
+/* ---- one request ---- */
+
+static int run_op(const struct control_config *config, size_t op, struct err *err)
+{
+	int (*fn)(void *ctx, struct err *err);
+
+	memcpy(&fn, (const char *)config->ops + op, sizeof(fn));
+	if (!fn)
+		return err_set(err, -ENOSYS, "this machine cannot do that");
+	return fn(config->ctx, err);
+}
+
+static const struct command *find(const char *name)
+{
+	for (const struct command *c = commands; c < commands + ARRAY_LEN(commands); c++)
+		if (!strcmp(c->name, name))
+			return c;
+	return NULL;
+}
+
+static int check_members(json_t *request, struct err *err)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(request, name, value)
+	{
+		if (strcmp(name, "command") && strcmp(name, "id"))
+			return err_set(err, -EINVAL, "a request has no member %.60s", name);
+	}
+	value = json_object_get(request, "id");
+	if (value && !json_is_string(value) && !json_is_number(value))
+		return err_set(err, -EINVAL, "id is neither a string nor a number");
+	return 0;
+}
+
+static int obey(struct control_conn *conn, json_t *request, json_t *result, struct err *err)
+{
+	const char *name = json_string_value(json_object_get(request, "command"));
+
+	if (!json_is_object(request) || !name)
+		return err_set(err, -EINVAL, "a request is an object with a command");
+	if (check_members(request, err))
+		return err->code;
+	const struct command *c = find(name);
+
+	if (!c)
+		return err_set(err, -ENOENT, "no command %.60s; \"help\" lists them", name);
+	return c->run ? c->run(conn, result, err) : run_op(&conn->control->config, c->op, err);
+}
+
+static const struct {
+	int code;
+	const char *name;
+} codes[] = {
+	{ -EINVAL, "bad-request" },
+	{ -ENOENT, "no-command" },
+	{ -EALREADY, "already" },
+	{ -ESHUTDOWN, "ending" },
+	{ -ENOTTY, "no-console" },
+	{ -ENOSYS, "not-here" },
+	{ -EBUSY, "busy" },
+	{ -ENOSPC, "no-room" },
+};
+
+static const char *code_name(int code)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(codes); i++)
+		if (codes[i].code == code)
+			return codes[i].name;
+	return "failed";
+}
+
+json_t *control_answer(struct control_conn *conn, const char *line, size_t len)
+{
+	json_error_t where;
+	json_t *request = json_loadb(line, len, JSON_REJECT_DUPLICATES, &where);
+	json_t *id = json_object_get(request, "id"), *result = json_object(), *answer;
+	struct err err = { 0 };
+
+	if (!request)
+		err_set(&err, -EINVAL, "no JSON: %s", where.text);
+	else
+		(void)!obey(conn, request, result, &err);
+	answer = err.code ? json_pack("{s:{s:s,s:s}}", "error", "code", code_name(err.code), "text",
+				    err.text)
+			  : json_pack("{s:O}", "result", result);
+	/* A name that was cut within a character, for one, is no text. */
+	if (!answer)
+		answer = json_pack("{s:{s:s,s:s}}", "error", "code", "failed", "text",
+			"the request was refused");
+	if (answer && id && !json_is_object(id) && !json_is_array(id))
+		json_object_set(answer, "id", id);
+	json_decref(result);
+	json_decref(request);
+	return answer;
+}

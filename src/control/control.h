@@ -1,0 +1,97 @@
+/*
+ * The control socket of a machine that runs: how its owner's programs ask it for things.
+ *
+ * Protocol, version 1. A Unix stream socket, JSON (RFC 8259) in both directions, one object a line.
+ * The machine speaks first:
+ *
+ *   {"strata": "0.1.0", "protocol": 1, "name": "web"}
+ *
+ * then answers each request, in their order:
+ *
+ *   {"command": "pause", "id": 7}
+ *   {"id": 7, "result": {}}
+ *   {"id": 7, "error": {"code": "already", "text": "the machine is paused already"}}
+ *
+ * `id` is any string or number, and may be left out. A member that a command does not know is an
+ * error, and so is a line longer than CONTROL_LINE_MAX, after which the machine hangs up. The
+ * commands are rows of a table (commands.c); `help` lists them. Two of them change what the
+ * connection is, once they have been answered:
+ *
+ *   events   each thing that happens is told by a line, {"event": "paused", "text": "..."},
+ *            between the answers, from now on. The last one is "ended".
+ *   console  the connection is the machine's serial console: bytes, no lines any more. Of a machine
+ *            whose console is a terminal already, an error.
+ *
+ * `save` takes an open file, which comes with its line as SCM_RIGHTS.
+ *
+ * A version with the same number may have more commands, members of results, and events; whatever
+ * would break a program gets another number.
+ *
+ * Who may. The socket lies in a folder that only its owner can enter, and whoever connects is asked
+ * for his user id: the owner's, or root's.
+ *
+ * Bounds. CONTROL_CONNS_MAX connections; each has one line of input and CONTROL_OUT bytes of output
+ * that wait. What has not been read is not answered: a connection whose output is more than half
+ * full is not read from. A reader of events who lets them pile up is hung up on. Who reads the
+ * console slowly holds the guest's output up, as a slow terminal does, but for no longer than
+ * CONTROL_STALL_MS without a byte read: then it is he who is hung up on.
+ *
+ * Threads. Everything is the main thread's, in the machine's event loop. All descriptors but those
+ * of connections are opened by control_open(), before the sandbox is entered.
+ */
+#pragma once
+#include "base/err.h"
+#include "base/types.h"
+#include "os/loop.h"
+
+#define CONTROL_PROTOCOL  1
+#define CONTROL_LINE_MAX  8192u
+#define CONTROL_OUT	  65536u
+#define CONTROL_CONNS_MAX 16u
+#define CONTROL_STALL_MS  2000u
+
+struct control;
+
+struct control_status {
+	const char *state;  /* running, paused, full, ending */
+	const char *engine; /* its name */
+	unsigned cpus;
+	u64 memory;
+	u64 guest_ns;	     /* since power-on, not in pauses */
+	const char *address; /* how to reach it; NULL: not known */
+};
+
+/* What commands do: 0, or -errno with err. All on the main thread. A NULL one is refused. */
+struct control_ops {
+	void (*status)(void *ctx, struct control_status *status);
+	int (*pause)(void *ctx, struct err *err);
+	int (*resume)(void *ctx, struct err *err);
+	int (*stop)(void *ctx, struct err *err); /* the power button */
+	int (*kill)(void *ctx, struct err *err);
+	int (*reset)(void *ctx, struct err *err);
+	int (*save)(void *ctx, int fd, struct err *err); /* fd is borrowed */
+};
+
+struct control_config {
+	const char *version, *name; /* for the greeting */
+	int folder; /* where the socket is made, called CONTROL_SOCKET; -1: none, for tests */
+	int log[2]; /* the console's, opened to append; -1: the console is not ours */
+	const struct control_ops *ops;
+	void *ctx;
+};
+#define CONTROL_SOCKET "control"
+
+/* The config is copied, its strings and descriptors are borrowed. Whoever calls is the only one
+ * who may: a socket that is there is taken to be left behind. NULL with err. */
+struct control *control_open(
+	const struct control_config *config, struct loop *loop, struct err *err);
+/* The machine's input and output, for machine_config; -1 without a log. Theirs to use, not to
+ * close. */
+int control_console(const struct control *c);
+void control_event(struct control *c, const char *what, const char *text);
+/* After the loop: what the console still holds goes to the log, `ended` is told, all are hung up
+ * on. */
+void control_close(struct control *c, const char *text);
+
+/* Somebody who has connected by other means; takes the descriptor. */
+void control_adopt(struct control *c, int take_fd);
