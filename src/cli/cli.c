@@ -9,16 +9,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct verb *const verbs[] = { &verbs_run, &verbs_create, &verbs_start, &verbs_ls,
+const struct verb *const cli_verbs[] = { &verbs_run, &verbs_create, &verbs_start, &verbs_ls,
 	&verbs_show, &verbs_console, &verbs_stop, &verbs_kill, &verbs_pause, &verbs_resume,
 	&verbs_reset, &verbs_rm, &verbs_logs, &verbs_events, &verbs_image, &verbs_explain,
-	&verbs_mem, &verbs_host, &verbs_isa_audit, &verbs_version };
+	&verbs_mem, &verbs_host, &verbs_isa_audit, &verbs_generate, &verbs_version, NULL };
+#define VERBS (ARRAY_LEN(cli_verbs) - 1)
 
 static void usage(FILE *to)
 {
 	fprintf(to, "usage: strata VERB [--option value]...\n\n");
-	for (unsigned i = 0; i < ARRAY_LEN(verbs); i++)
-		fprintf(to, "  %-9s  %s\n", verbs[i]->name, verbs[i]->doc);
+	for (unsigned i = 0; i < VERBS; i++)
+		fprintf(to, "  %-9s  %s\n", cli_verbs[i]->name, cli_verbs[i]->doc);
 	fprintf(to, "  %-9s  %s\n", "help", "explain a verb and its options: strata help run");
 }
 
@@ -42,19 +43,19 @@ static void verb_help(const struct verb *v, FILE *to)
 
 static const struct verb *find(const char *name)
 {
-	for (unsigned i = 0; i < ARRAY_LEN(verbs); i++)
-		if (!strcmp(verbs[i]->name, name))
-			return verbs[i];
+	for (unsigned i = 0; i < VERBS; i++)
+		if (!strcmp(cli_verbs[i]->name, name))
+			return cli_verbs[i];
 	return NULL;
 }
 
 static int unknown_verb(const char *name)
 {
-	const char *names[ARRAY_LEN(verbs) + 1] = { "help" };
+	const char *names[VERBS + 1] = { "help" };
 	struct err err;
 
-	for (unsigned i = 0; i < ARRAY_LEN(verbs); i++)
-		names[i + 1] = verbs[i]->name;
+	for (unsigned i = 0; i < VERBS; i++)
+		names[i + 1] = cli_verbs[i]->name;
 	const char *near = options_nearest(name, names, ARRAY_LEN(names), sizeof(names[0]));
 
 	if (near)

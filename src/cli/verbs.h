@@ -22,4 +22,6 @@ struct verb {
 };
 
 extern const struct verb verbs_run, verbs_image, verbs_explain, verbs_mem, verbs_host,
-	verbs_isa_audit, verbs_version;
+	verbs_isa_audit, verbs_generate, verbs_version;
+/* All of them, NULL-terminated: cli.c. */
+extern const struct verb *const cli_verbs[];
