@@ -238,7 +238,7 @@ static void commands_at_once_corrupt_nothing(void **state)
 
 	for (unsigned i = 0; i < 4; i++)
 		if (!fork())
-			race(300);
+			race(100);
 	for (unsigned i = 0; i < 4; i++) {
 		assert_true(wait(&status) > 0);
 		assert_int_equal(status, 0);
