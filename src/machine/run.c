@@ -309,11 +309,12 @@ static void on_wake(void *ctx)
 	if (why != MACHINE_RUNS) {
 		if (is_hasty(why) || atomic_load(&m->hurry) || console_idle(&m->console))
 			loop_stop(m->loop);
-	} else if (reset_asked) {
-		reset(m);
-	} else if (memory_asked) {
-		move_memory(m);
+		return;
 	}
+	if (reset_asked)
+		reset(m);
+	if (memory_asked) /* the one does not do the other's work: both hold guest code */
+		move_memory(m);
 }
 
 static void on_timer(void *ctx)

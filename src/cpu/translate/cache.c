@@ -481,7 +481,11 @@ static void flush(struct translator *t, enum x86_flush kind, u64 at, unsigned pc
 	 * the last one's, and is put aside soon. */
 	t->leave_doubtful |= t->cr3 != t->c->s->cr3;
 	switch (kind) {
-	case X86_FLUSH_PAGE: flush_page(t, at); return;
+	case X86_FLUSH_PAGE:
+		if (t->enter_waits) /* what is still to be put back may name the page */
+			retain_doubt_pcid(t, (unsigned)(t->cr3 & 0xfff));
+		flush_page(t, at);
+		return;
 	case X86_FLUSH_PCID_PAGE:
 		retain_doubt_pcid(t, pcid);
 		if (ours)

@@ -209,7 +209,7 @@ void retain_leave(struct translator *t)
 
 static void put_pages(struct translator *t, const struct kept_space *k)
 {
-	for (unsigned n = k->pages; n--;) {
+	for (unsigned n = k->pages; n-- && t->fill_count[0] < FILL_LOG;) {
 		const struct kept_page *p = &k->page[n];
 		struct fast_table *f = &t->ctx->fast[p->space][p->kind];
 

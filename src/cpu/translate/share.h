@@ -7,6 +7,9 @@
  * blocks there, with ids that come with the chunk; so a block that another vcpu copies has the same
  * place in both images, and everything in its code is right as it is.
  *
+ * So what code holds as a constant must be the same for all of them: guest addresses, host
+ * addresses of guest memory, offsets of slots; where a window is, is loaded from its slot.
+ *
  * Templates. Who makes a block where others might want it leaves a template: what the block was
  * made from and under which assumptions (the key), its descriptor as it was made, and where its
  * code is. Who has no block for the code at hand and finds a template whose bytes are those of

@@ -218,7 +218,59 @@ static void invpcid_refusals(void)
 	EXPECT(V_GP, 0, "invpcid %0, %1", : : "m"(no_pcide), "r"(1ul));
 }
 
+/* Runs at UPPER_VA: to the space RDI and back to RSI, then the entry at RCX becomes RDX and R8 is
+ * flushed. */
+__asm__(".pushsection .rodata\n"
+	"away: mov %rdi, %cr3\n\tmov %rsi, %cr3\n\tmov %rdx, (%rcx)\n\tinvlpg (%r8)\n\tret\n"
+	"away_end:\n"
+	".popsection");
+extern const u8 away[], away_end[];
+
+/*
+ * Code of the lower half jumps to another page; then its space is left without a flush, comes back,
+ * and the page becomes another one, all of it while code of the upper half runs.
+ */
+static void comes_back(void)
+{
+	static u64 other_root[512] ALIGNED(4096);
+	static u8 jump[4096] ALIGNED(4096);
+	const ulong from = TEST_VA + 16 * PAGE, to = from + PAGE, keep = 1ul << 63;
+	ulong cr3 = read_cr3(), other = (ulong)other_root | 6 | keep, own = cr3 | 5 | keep;
+	u64 *entry = pt_entry(to, 1);
+
+	if (!have_pcid())
+		return;
+	memcpy(jump, "\xe9\xfb\x0f\0\0", 5); /* jmp, a page further */
+	for (u32 i = 0; i < 2; i++) {	     /* mov $n, %eax; ret */
+		memcpy(texts[i], "\xb8\0\0\0\0\xc3", 6);
+		*(u32 *)(texts[i] + 1) = 0x200 + i;
+	}
+	memcpy(texts[0] + 64, away, (ulong)(away_end - away));
+	write_cr4(read_cr4() | CR4_PGE);
+	pt_map(UPPER_VA, (ulong)texts[0], PTE_P | PTE_G);
+	pt_map(from, (ulong)jump, PTE_P);
+	pt_map(to, (ulong)texts[0], PTE_P);
+	memcpy(other_root, page_root, sizeof(other_root));
+	write_cr4(read_cr4() | CR4_PCIDE);
+	write_cr3(cr3 | 5);
+	for (u32 turn = 1; turn < 7; turn++) {
+		register ulong flushed __asm__("r8") = to;
+
+		__asm__ volatile("call *%0"
+				 :
+				 : "r"(UPPER_VA + 64), "D"(other), "S"(own),
+				 "d"((ulong)texts[turn & 1] | PTE_P | PTE_A), "c"(entry),
+				 "r"(flushed)
+				 : "memory");
+		for (unsigned i = 0; i < 3; i++)
+			CHECK_EQ(call(from), 0x200 + (turn & 1));
+	}
+	write_cr3(cr3);
+	write_cr4(read_cr4() & ~(CR4_PCIDE | CR4_PGE));
+}
+
 const struct test tests[] = {
+	{ "a space that comes back", comes_back, CHEAP }, /* before there are global pages below */
 	{ "global pages", global, CHEAP },
 	{ "a few pages of the upper half", upper_few, CHEAP },
 	{ "many pages of the upper half", upper_many, 20 },
