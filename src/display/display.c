@@ -180,7 +180,7 @@ static void set_password(struct display *d, const char *password)
 }
 
 /* What the library says: with --log debug only. */
-static void library_says(const char *format, ...)
+static PRINTF(1, 2) void library_says(const char *format, ...)
 {
 	char text[200];
 	va_list args;

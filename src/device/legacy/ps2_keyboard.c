@@ -190,11 +190,13 @@ static void take_command(struct ps2_keyboard *k, u8 v)
 	case RESET:
 		k->leds = 0;
 		send(k, PS2_PASSED);
-		/* fall through */
+		set_defaults(k);
+		k->scanning = true;
+		break;
 	default:
 		set_defaults(k);
 		if (v != DEFAULTS)
-			k->scanning = v == RESET;
+			k->scanning = false;
 		break;
 	}
 }
