@@ -209,9 +209,13 @@ static void members_hear_each_other(void **state)
 	/* One goes without a word, and another one comes in its place. */
 	net_close(g[1].net);
 	assert_int_equal(open_member(&g[1], "lab", NULL), 0);
+	/* It speaks first: until they have taken its connection, they send it nothing. */
+	send_to(&g[1], 2, 0xff, 60);
+	frames_after(&g[0], 3);
+	frames_after(&g[2], 3);
 	send_to(&g[0], 1, 0xff, 60);
 	frames_after(&g[1], 1);
-	frames_after(&g[2], 3);
+	frames_after(&g[2], 4);
 	/* One that takes nothing harms nobody, and goes on where it was. */
 	lock(&g[1]);
 	g[1].full = true;
