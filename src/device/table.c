@@ -12,7 +12,6 @@
 #include "device/nvme/nvme.h"
 #include "device/pci/q35.h"
 #include "device/vga/vga.h"
-#include "device/virtio/balloon.h"
 #include "device/virtio/blk.h"
 #include "device/virtio/net.h"
 #include "device/virtio/rng.h"
@@ -41,7 +40,6 @@ const struct device_class *const device_classes[] = {
 	&virtio_blk_class,
 	&virtio_net_class,
 	&virtio_vsock_class,
-	&virtio_balloon_class,
 	&nvme_class,
 	&ahci_class,
 	&e1000_class,

@@ -251,23 +251,6 @@ void memory_written(struct memory *m, gpa_t at, u64 len)
 	}
 }
 
-bool memory_discard(struct memory *m, gpa_t at, u64 len)
-{
-	const struct memory_slot *s;
-	u64 end, from = align_up(at.v, PAGE_SIZE);
-
-	if (!add_ok(at.v, len, &end) || from < at.v || !all_ram(m, at.v, len, true))
-		return false;
-	end = align_down(end, PAGE_SIZE);
-	for (u64 n; from < end; from += n) {
-		n = piece(m, from, end - from, &s);
-		if (madvise(s->region->host + s->offset + (from - s->base), n, MADV_REMOVE))
-			return false;
-		memory_written(m, gpa(from), n);
-	}
-	return true;
-}
-
 u64 memory_ram_size(const struct memory *m)
 {
 	u64 sum = 0;

@@ -74,7 +74,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	ALLOW(munmap, "malloc; taking a machine apart"),
 	ALLOW(mremap, "realloc: moves memory with the rights it has"),
 	ALLOW(brk, "malloc"),
-	ALLOW(madvise, "a reset or a balloon gives guest memory back; stacks of threads that end"),
+	ALLOW(madvise, "a reset gives guest memory back; stacks of threads that end"),
 
 	/* sockets of the Internet's kinds, by libslirp */
 	NEEDED_IF(socket, MATCH_EQUAL, 0, AF_INET, INTERNET, "what the guest connects to"),

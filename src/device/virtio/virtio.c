@@ -36,7 +36,8 @@ void virtio_broken(struct virtio *v, const char *why)
 {
 	guest_err(v->dev.name, "needs a reset: %s", why);
 	v->status |= STATUS_NEEDS_RESET;
-	virtio_config_changed(v);
+	if (v->status & STATUS_DRIVER_OK)
+		virtio_config_changed(v);
 }
 
 bool virtio_pop(struct virtio *v, unsigned queue, struct virtq_chain *c)
@@ -70,13 +71,11 @@ bool virtio_await(struct virtio *v, unsigned queue)
 	return virtq_listen(&v->queues[queue], v->dev.env.memory);
 }
 
-/* 2.5.1: what the driver has read of the configuration may be out of date. 2.1.2: a driver that is
- * not ready is not interrupted. */
+/* 2.5.1: what the driver has read of the configuration may be out of date. */
 void virtio_config_changed(struct virtio *v)
 {
 	v->generation++;
-	if (v->status & STATUS_DRIVER_OK)
-		virtio_pci_interrupt(v, v->config_vector, ISR_CONFIG);
+	virtio_pci_interrupt(v, v->config_vector, ISR_CONFIG);
 }
 
 /* ---- what the transport calls ---- */
