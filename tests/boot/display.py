@@ -73,6 +73,8 @@ def session(person):
 
 
 def main():
+    if not guest.LONG:
+        guest.skip("only with STRATA_TEST_LONG=1: it has not come to its end each time, see CAVEATS.md")
     strata, engine, cpus, seconds = sys.argv[1:5]
     if not ROM.exists():
         guest.skip(f"{ROM} is missing: install Debian's package seabios")
