@@ -324,14 +324,18 @@ void tcache_link(struct translator *t, struct link *l, struct tblock *to)
 	t->links_made++;
 }
 
+static void jump_clear(struct translator *t, unsigned space, unsigned index)
+{
+	struct jump_table *j = &t->ctx->jump[space];
+
+	j->neg[index] = 0;
+	j->code[index] = (u64)(uintptr_t)t->lookup_miss;
+}
+
 static void jumps_drop(struct translator *t, unsigned half)
 {
-	for (unsigned i = 0; i < t->jump_count[half]; i++) {
-		struct jump_table *j = &t->ctx->jump[t->jumps[half][i].space];
-
-		j->neg[t->jumps[half][i].index] = 0;
-		j->code[t->jumps[half][i].index] = (u64)(uintptr_t)t->lookup_miss;
-	}
+	for (unsigned i = 0; i < t->jump_count[half]; i++)
+		jump_clear(t, t->jumps[half][i].space, t->jumps[half][i].index);
 	t->jump_count[half] = 0;
 }
 
@@ -384,18 +388,16 @@ static void flush_jumps(struct translator *t, unsigned half)
 	unsigned left = 0;
 
 	for (unsigned n = 0; n < t->jump_count[half]; n++) {
-		struct jump_table *j = &t->ctx->jump[t->jumps[half][n].space];
 		const struct tblock *b = t->by_id[t->jumps[half][n].id];
-		unsigned i = t->jumps[half][n].index;
+		unsigned i = t->jumps[half][n].index, space = t->jumps[half][n].space;
 
-		if (j->code[i] != (u64)(uintptr_t)b->code)
+		if (t->ctx->jump[space].code[i] != (u64)(uintptr_t)b->code)
 			continue; /* it is another's by now */
 		if (retain_leads_to(t, b)) {
 			filter_add_block(t, b);
 			t->jumps[half][left++] = t->jumps[half][n];
 		} else {
-			j->neg[i] = 0;
-			j->code[i] = (u64)(uintptr_t)t->lookup_miss;
+			jump_clear(t, space, i);
 		}
 	}
 	t->jump_count[half] = left;
@@ -504,11 +506,13 @@ static void flush(struct translator *t, enum x86_flush kind, u64 at, unsigned pc
 		flush_half(t, 1);
 		break;
 	}
-	if (t->leave_doubtful)
+	if (t->leave_doubtful) {
 		tcache_switched(t);
-	else
-		flush_half(t, 0);
-	drop_upper_nonglobal(t);
+		return;
+	}
+	flush_half(t, 0);
+	if (kind != X86_FLUSH_ALL)
+		drop_upper_nonglobal(t);
 }
 
 void tcache_flushed(void *translator, enum x86_flush kind, u64 at, unsigned pcid)
@@ -529,12 +533,9 @@ void tcache_killed(void *translator, struct code_unit *u)
 	patched_note(t, b);
 	while (b->incoming)
 		unlink_one(t, b->incoming);
-	struct jump_table *j = &t->ctx->jump[b->space];
 	unsigned i = jump_index(b->space, b->rip);
-	if (j->code[i] == (u64)(uintptr_t)b->code) {
-		j->neg[i] = 0;
-		j->code[i] = (u64)(uintptr_t)t->lookup_miss;
-	}
+	if (t->ctx->jump[b->space].code[i] == (u64)(uintptr_t)b->code)
+		jump_clear(t, b->space, i);
 	for (struct tblock **p = &t->hash[tblock_hash(u->gpa, b->rip, b->space)]; *p;
 		p = &(*p)->hash_next) {
 		if (*p == b) {

@@ -125,23 +125,30 @@ static u64 bit_string_bytes(const struct interp *c, const struct op *op)
 	return (u64)(bit >> (3 + size_index(op->size))) * op->size;
 }
 
+/* So many bytes below what a register points to, in the width of the code's addresses. */
+static u64 pointer(const struct interp *c, unsigned reg, unsigned below)
+{
+	u64 at = c->s->gpr[reg] - below;
+
+	return c->code_bits == 32 ? (u32)at : at;
+}
+
 /* What the instruction is about to touch, to be cached once it has. */
 static u64 touched(const struct translator *t, const struct tinsn *in, const struct op *op)
 {
 	const struct interp *c = t->c;
-	bool flat = c->code_bits == 32;
 
 	switch ((enum access)in->access) {
-	case ACCESS_PUSH: return flat ? (u32)(c->s->gpr[RSP] - 4) : c->s->gpr[RSP] - 8;
-	case ACCESS_POP: return flat ? (u32)c->s->gpr[RSP] : c->s->gpr[RSP];
-	case ACCESS_LEAVE: return flat ? (u32)c->s->gpr[RBP] : c->s->gpr[RBP];
+	case ACCESS_PUSH: return pointer(c, RSP, c->code_bits / 8);
+	case ACCESS_POP: return pointer(c, RSP, 0);
+	case ACCESS_LEAVE: return pointer(c, RBP, 0);
 	case ACCESS_EA_READ:
 	case ACCESS_EA_WRITE: return op_linear64(c, op);
 	case ACCESS_BIT_READ:
 	case ACCESS_BIT_WRITE: return op_linear64(c, op) + bit_string_bytes(c, op);
 	case ACCESS_STOS:
-	case ACCESS_MOVS: return flat ? (u32)c->s->gpr[RDI] : c->s->gpr[RDI];
-	case ACCESS_LODS: return flat ? (u32)c->s->gpr[RSI] : c->s->gpr[RSI];
+	case ACCESS_MOVS: return pointer(c, RDI, 0);
+	case ACCESS_LODS: return pointer(c, RSI, 0);
 	case ACCESS_NONE: break;
 	}
 	return 0;
@@ -151,9 +158,7 @@ static u64 touched(const struct translator *t, const struct tinsn *in, const str
 static bool touches_two(
 	const struct interp *c, const struct tinsn *in, const struct op *op, u64 *at)
 {
-	*at = in->access != ACCESS_MOVS ? op_linear64(c, op)
-	      : c->code_bits == 32	? (u32)c->s->gpr[RSI]
-					: c->s->gpr[RSI];
+	*at = in->access == ACCESS_MOVS ? pointer(c, RSI, 0) : op_linear64(c, op);
 	return in->access == ACCESS_MOVS ||
 	       (in->access == ACCESS_PUSH && op->flags & (OPF_SRC_MEM | OPF_DST_MEM));
 }
@@ -221,15 +226,14 @@ static void settle_modes(struct translator *t)
 		window_returned(t);
 }
 
-/* An indirect transfer to nowhere faults before it has any effect: back to where the interpreter
- * finds it. */
+/* An indirect transfer to nowhere, which only 64-bit code can make, faults before it has any
+ * effect: back to where the interpreter finds it. */
 static void undo_transfer(struct translator *t, const struct op *op)
 {
 	struct interp *c = t->c;
 
 	if (op->exec == op_ret) {
-		c->s->gpr[RSP] -=
-			8 + op->imm; /* only 64-bit code can leave the canonical addresses */
+		c->s->gpr[RSP] -= 8 + op->imm;
 	} else if (op->exec == op_call_ind) {
 		/* It was written a moment ago, so this does not fault. */
 		mem_write_slow(c, X86_SS, c->s->gpr[RSP], 8, t->ctx->overwritten);

@@ -47,7 +47,7 @@ static unsigned chunks(const struct translator *t)
 static struct shared **find_locked(const struct memory *m)
 {
 	for (unsigned i = 0; i < SHARED_MAX; i++)
-		if ((m || !list[i]) && (!m || (list[i] && list[i]->memory == m)))
+		if (list[i] ? list[i]->memory == m : !m)
 			return &list[i];
 	return NULL;
 }

@@ -498,6 +498,7 @@ void retain_leave(struct translator *t);
  * is about to be used. */
 void retain_enter(struct translator *t);
 void retain_enter_now(struct translator *t);
+/* All that is kept. */
 void retain_forget(struct translator *t);
 /* Something was flushed, or all of one PCID's: what is kept is to be looked up before it is put
  * back. */
