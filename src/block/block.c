@@ -621,7 +621,7 @@ static int start(struct block *b, struct err *err)
 	b->event = fd_event(err);
 	if (b->event < 0)
 		return b->event;
-	rc = io_open(&b->io, b->options.io, b->event, err);
+	rc = io_open(&b->io, b->options.io, b->options.cache != BLOCK_NONE, b->event, err);
 	if (!rc)
 		rc = thread_start(&b->worker, "block", work, b, err);
 	b->has_worker = !rc;

@@ -5,43 +5,78 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ROWS_AT_ONCE 1024u /* IOV_MAX of Linux */
+#define ROWS_AT_ONCE 1024u	/* IOV_MAX of Linux */
+#define LONG	     (64 * KiB) /* copying this much takes longer than waking a thread */
 
-/* io_uring is refused in many containers, and where an administrator says so. */
-int io_open(struct io **io, enum io_how how, int event, struct err *err)
+static int io_new(struct io **io, const struct io_way *way, int event, struct err *err)
 {
-	static const struct io_way *const ways[] = { &uring_way, &pool_way };
 	struct io *o = calloc(1, sizeof(*o));
-	int rc = -ENOSYS;
 
 	if (!o)
 		return err_set(err, -ENOMEM, "no memory");
 	o->event = event;
-	for (unsigned i = how == IO_THREADS; i < (how == IO_URING ? 1 : ARRAY_LEN(ways)) && rc;
-		i++) {
-		o->way = ways[i];
-		rc = o->way->open(o, err);
-	}
-	if (rc) {
+	o->way = way;
+	int rc = way->open(o, err);
+
+	if (rc)
 		free(o);
-		return rc;
+	else
+		*io = o;
+	return rc;
+}
+
+/* io_uring is refused in many containers, and where an administrator says so. */
+int io_open(struct io **io, enum io_how how, bool cached, int event, struct err *err)
+{
+	int rc = how == IO_THREADS ? -ENOSYS : io_new(io, &uring_way, event, err);
+
+	if (rc && how != IO_URING)
+		return io_new(io, &pool_way, event, err);
+	if (!rc && how == IO_AUTO && cached) {
+		rc = io_new(&(*io)->copiers, &pool_way, event, err);
+		if (rc)
+			io_close(*io);
 	}
-	*io = o;
-	return 0;
+	return rc;
 }
 
 void io_close(struct io *io)
 {
 	if (!io)
 		return;
+	io_close(io->copiers);
 	io->way->close(io);
 	free(io);
 }
 
+static bool is_long(const struct io_op *op)
+{
+	u64 bytes = 0;
+
+	if (op->kind != IO_READ && op->kind != IO_WRITE)
+		return false;
+	for (unsigned i = 0; i < op->iovcnt && bytes < LONG; i++)
+		bytes += op->iov[i].iov_len;
+	return bytes >= LONG;
+}
+
 const char *io_name(const struct io *io) { return io->way->name; }
-void io_queue(struct io *io, struct io_op *op) { io->way->queue(io, op); }
+
+void io_queue(struct io *io, struct io_op *op)
+{
+	if (io->copiers && is_long(op))
+		io = io->copiers;
+	io->way->queue(io, op);
+}
+
 void io_kick(struct io *io) { io->way->kick(io); }
-void io_reap(struct io *io) { io->way->reap(io); }
+
+void io_reap(struct io *io)
+{
+	io->way->reap(io);
+	if (io->copiers)
+		io_reap(io->copiers);
+}
 
 u64 io_total(const struct iovec *iov, unsigned iovcnt)
 {

@@ -1,6 +1,10 @@
 /*
  * Asynchronous operations on host files: io_uring where the host lets us, else a few threads.
  *
+ * What is in the host's page cache, a ring copies while it is submitted, by whoever submits: a
+ * vcpu. A long transfer of a cached file is therefore left to the threads, which yield to vcpus;
+ * the ring's own workers would do, but for the kernel one is enough as long as it is not blocked.
+ *
  * Any thread may queue operations. io_reap() is called by one thread at a time; it calls back what
  * has ended, with no lock held. The ring is created with a list of the operations it will ever do
  * (IORING_REGISTER_RESTRICTIONS): what system-call filters say stays true.
@@ -33,8 +37,8 @@ struct io_op {
 enum io_how { IO_AUTO, IO_URING, IO_THREADS };
 
 struct io;
-/* event: an eventfd that is set when something has ended. */
-NODISCARD int io_open(struct io **io, enum io_how how, int event, struct err *err);
+/* event: an eventfd that is set when something has ended; cached: through the host's page cache. */
+NODISCARD int io_open(struct io **io, enum io_how how, bool cached, int event, struct err *err);
 void io_close(struct io *io); /* nothing is under way */
 const char *io_name(const struct io *io);
 void io_queue(struct io *io, struct io_op *op);

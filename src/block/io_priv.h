@@ -15,6 +15,7 @@ struct io {
 	const struct io_way *way;
 	void *data;
 	int event;
+	struct io *copiers; /* for long transfers, or NULL */
 };
 
 extern const struct io_way uring_way, pool_way;
