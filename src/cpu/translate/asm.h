@@ -4,17 +4,41 @@
  *
  * Everything is 64-bit code. The translation context (struct tctx) lies beside the code: a fixed
  * slot is reached relative to RIP, and GS addresses the context where a register is added
- * (gs_index()). A buffer that runs out sets `full` and swallows the rest.
+ * (gs_index()). A buffer that runs out sets `full` and swallows the rest. Whoever wants to move the
+ * code later has the places noted where it names slots.
  */
 #pragma once
 #include "base/types.h"
 #include <string.h>
 
+/* Places in code, ascending. */
+#define ASM_PLACES 512u
+struct asm_places {
+	const u8 *start;
+	unsigned count; /* more than ASM_PLACES: not all of them */
+	u16 at[ASM_PLACES];
+};
+
 struct asm_buf {
-	u8 *at, *end; /* in the writable view */
-	u8 *slots;    /* the context, as seen from the writable view */
+	u8 *at, *end;		  /* in the writable view */
+	u8 *slots;		  /* the context, as seen from the writable view */
+	struct asm_places *named; /* where slots are named; NULL: nobody asks */
 	bool full;
 };
+
+static inline void asm_note(struct asm_places *p, const u8 *at)
+{
+	if (p->count < ASM_PLACES)
+		p->at[p->count] = (u16)(at - p->start);
+	p->count += p->count <= ASM_PLACES;
+}
+
+/* What was emitted from there on has been taken back. */
+static inline void asm_forget(struct asm_places *p, const u8 *from)
+{
+	while (p->count && p->count <= ASM_PLACES && p->start + p->at[p->count - 1] >= from)
+		p->count--;
+}
 
 enum {
 	ASM_RAX,
@@ -59,6 +83,8 @@ static inline void asm_u64(struct asm_buf *b, u64 v) { asm_bytes(b, &v, 8); }
 /* disp32 of a slot, `tail` bytes before the end of the instruction */
 static inline void asm_slot(struct asm_buf *b, u32 slot, unsigned tail)
 {
+	if (b->named)
+		asm_note(b->named, b->at);
 	asm_u32(b, (u32)(b->slots + slot - (b->at + 4 + tail)));
 }
 

@@ -263,13 +263,54 @@ static bool emit_block(struct making *m)
 	end_offsets(m);
 	if (r != EMIT_END)
 		emit_link(&m->e, 0xff, m->b->rip + m->at);
-	emit_finish(&m->e);
+	if (!m->e.a.full)
+		emit_outs(m->t, m->b, m->e.links, m->e.outs, m->e.out_count);
 	must(!m->e.a.full, "block at 0x%llx needs more than %u bytes",
 		(unsigned long long)m->b->rip, EMIT_MAX);
 	return true;
 }
 
 /* ---- the result ---- */
+
+/* NULL: it is good for its address only, or there is no use for them. */
+static const struct relocs *relocs_of(struct making *m)
+{
+	struct emit *e = &m->e;
+	unsigned n = 0, count = e->slots.count + e->addresses.count + 2 * e->out_count;
+	struct {
+		struct relocs r;
+		u16 at[RELOCS_MOST];
+	} x;
+
+	if (e->fixed || m->gpa2 != CODE_NO_PAGE || m->b->unit.live_bytes || count > RELOCS_MOST ||
+		e->slots.count > ASM_PLACES || e->addresses.count > ASM_PLACES ||
+		code_space_bits(m->b->space) != 64 || code_space_mmu(m->b->space) != MMU_USER ||
+		m->t->options & OPTION_NO_REBASE)
+		return NULL;
+	x.r = (struct relocs){ (u16)e->slots.count, (u16)e->addresses.count, (u16)e->out_count };
+	for (unsigned i = 0; i < e->slots.count; i++)
+		x.at[n++] = e->slots.at[i];
+	for (unsigned i = 0; i < e->addresses.count; i++)
+		x.at[n++] = e->addresses.at[i];
+	for (unsigned i = 0; i < e->out_count; i++)
+		x.at[n++] = (u16)(e->outs[i].site - e->start);
+	for (unsigned i = 0; i < e->out_count; i++)
+		x.at[n++] = (u16)((unsigned)EXIT_KIND(e->outs[i].code) << 8 |
+				  EXIT_ARG(e->outs[i].code));
+	return tblock_pooled(m->t, &x, relocs_size(&x.r));
+}
+
+/* ---- registering ---- */
+
+void tblock_commit(struct translator *t, struct tblock *b, size_t outs_before)
+{
+	t->used += align_up(TBLOCK_HEAD + b->code_size, 4);
+	t->next_id++;
+	tcache_add(t, b);
+	share_publish(t, b, outs_before - t->outs_at);
+	t->guest_bytes += b->unit.bytes;
+	t->host_bytes += b->code_size + outs_before - t->outs_at;
+}
 
 static void commit(struct making *m)
 {
@@ -286,18 +327,16 @@ static void commit(struct making *m)
 		.live_bytes = b->unit.live_bytes,
 		.kill = tcache_killed,
 		.ctx = t };
-	t->used += align_up(TBLOCK_HEAD + b->code_size, 4);
-	t->next_id++;
-	t->pool_used += align_up(tblock_size(b), 16);
+	t->pool_used += align_up(sizeof(*b) + tblock_insns_size(b), 16);
 	b->ops = tblock_pooled(t, m->ops, m->op_count * sizeof(struct op));
+	b->op_count = m->op_count;
 	b->bytes = tblock_pooled(t, m->code, m->at);
 	b->links = tblock_pooled(t, m->e.links, m->e.link_count * sizeof(struct link));
 	b->link_count = m->e.link_count;
-	tcache_add(t, b);
-	share_publish(t, b, m->op_count, m->outs_before - t->outs_at);
+	b->relocs = relocs_of(m);
+	tblock_commit(t, b, m->outs_before);
+	rebase_offer(t, b);
 	t->blocks_made++;
-	t->guest_bytes += m->at;
-	t->host_bytes += b->code_size + m->outs_before - t->outs_at;
 }
 
 struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, bool *interpret)
@@ -312,7 +351,8 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 		.vector_from = NO_VECTORS,
 		.x87_from = NO_VECTORS,
 		.id = t->next_id,
-		.code = (u8 *)(uintptr_t)codemem_rx(&t->mem, at) };
+		.code = (u8 *)(uintptr_t)codemem_rx(&t->mem, at),
+		.insns = (struct tinsn *)(void *)(b + 1) };
 	memcpy(at - TBLOCK_HEAD, &b->id, TBLOCK_HEAD);
 	m.t = t;
 	m.b = b;
@@ -330,6 +370,10 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 	m.e.host = src->host;
 	m.e.start = at;
 	m.e.a = asm_buf_for(t, at, EMIT_MAX);
+	m.e.a.named = &m.e.slots;
+	m.e.slots.start = m.e.addresses.start = at;
+	m.e.slots.count = m.e.addresses.count = 0;
+	m.e.fixed = false;
 	m.e.out_count = m.e.link_count = 0;
 	facts_start(&m.e);
 	if (!emit_block(&m)) {

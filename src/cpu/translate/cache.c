@@ -553,6 +553,7 @@ void tcache_kill(struct translator *t, struct tblock *b)
 	if (!b->unit.valid)
 		return;
 	share_forget(t, b);
+	rebase_forget(t, b);
 	b->unit.valid = false; /* the code map drops it when it comes across it */
 	tcache_killed(t, &b->unit);
 }
@@ -597,6 +598,7 @@ void tcache_dropped(void *translator)
 	memset(t->exec_filter, 0, sizeof(t->exec_filter));
 	memset(t->hash, 0, sizeof(t->hash));
 	share_dropped(t);
+	rebase_dropped(t);
 	forget_starts(t);
 	t->pool_used = 0;
 	t->cut_block = NULL;
@@ -678,6 +680,8 @@ struct tblock *tcache_find(struct translator *t, bool *interpret)
 	tblock_room(t);
 	code_map_claim(&c->code, src.gpa);
 	b = share_find(t, &src);
+	if (!b)
+		b = rebase_find(t, &src);
 	if (!b)
 		b = tblock_make(t, &src, interpret);
 	if (t->stats)

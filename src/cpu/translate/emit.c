@@ -28,7 +28,7 @@ void emit_out(struct emit *e, u8 cc, u32 code)
 	e->outs[e->out_count++].code = code;
 }
 
-/* A chainable jump to a guest address; its exit stub is emitted by emit_finish. */
+/* A chainable jump to a guest address; its exit stub is emitted by emit_outs(). */
 void emit_link(struct emit *e, u8 cc, u64 target)
 {
 	unsigned i = e->link_count++;
@@ -53,16 +53,14 @@ void emit_link_to_space(struct emit *e, u64 target, unsigned code_space)
 /* Each exit's stub: mov ecx, code; jmp to what all exits share. A lookup's says where to, first;
  * what leads to the vectors comes back. They lie apart from the blocks, which are what the
  * processor's caches are to hold. */
-void emit_finish(struct emit *e)
+void emit_outs(struct translator *t, struct tblock *b, struct link *links, const struct out *outs,
+	unsigned count)
 {
-	struct translator *t = e->t;
 	u8 *shared = codemem_rw(&t->mem, t->exit_stub);
 
-	if (e->a.full)
-		return;
-	for (unsigned i = 0; i < e->out_count; i++) {
-		u8 *back = e->outs[i].site + 4; /* behind the jump */
-		enum exit_kind kind = EXIT_KIND(e->outs[i].code);
+	for (unsigned i = 0; i < count; i++) {
+		u8 *back = outs[i].site + 4; /* behind the jump */
+		enum exit_kind kind = EXIT_KIND(outs[i].code);
 		bool fetch = kind == EXIT_VECTOR || kind == EXIT_X87;
 		bool longer = fetch || kind == EXIT_LOOKUP;
 
@@ -71,22 +69,30 @@ void emit_finish(struct emit *e)
 			asm_buf_for(t, t->mem.rw + t->outs_at, longer ? LONG_OUT_SIZE : OUT_SIZE);
 		const u8 *stub = codemem_rx(&t->mem, a.at);
 
-		asm_patch(e->outs[i].site, a.at);
+		asm_patch(outs[i].site, a.at);
 		if (kind == EXIT_LINK)
-			e->links[EXIT_ARG(e->outs[i].code)].out = stub;
+			links[EXIT_ARG(outs[i].code)].out = stub;
 		asm_u8(&a, 0xb8 | ASM_RCX);
-		asm_u32(&a, e->outs[i].code);
+		asm_u32(&a, outs[i].code);
 		if (fetch) {
 			asm_lea_rip(&a, T_ADDR, back);
 			asm_jmp_slot(&a, kind == EXIT_X87 ? SLOT(x87_fetch) : SLOT(vector_fetch));
 			continue;
 		}
 		if (kind == EXIT_LOOKUP) {
-			e->b->gate_out = stub;
+			b->gate_out = stub;
 			asm_store(&a, SLOT(rip), T_ADDR);
 		}
 		asm_patch(asm_jump(&a, 0xff), shared);
 	}
+}
+
+void emit_near_rip(struct emit *e, unsigned reg, u64 address)
+{
+	if (address <= 0xffffffff || (u64)(s64)(s32)address == address)
+		e->fixed = true; /* shorter */
+	asm_const(&e->a, reg, address);
+	asm_note(&e->addresses, e->a.at - sizeof(u64));
 }
 
 /*

@@ -49,6 +49,12 @@ struct facts {
 #define OUT_SIZE      10u /* bytes of an exit's stub ... */
 #define LONG_OUT_SIZE 18u /* ... and of one of a lookup, or that fetches registers */
 
+/* An exit: the jump's rel32, and EXIT_CODE(). */
+struct out {
+	u8 *site;
+	u32 code;
+};
+
 struct emit {
 	struct translator *t;
 	struct asm_buf a;
@@ -66,11 +72,10 @@ struct emit {
 	u64 gpa;	/* its guest-physical address, if it lies in the block's first page */
 	u8 hint;	/* enum window_hint */
 	struct facts f;
-	struct {
-		u8 *site;
-		u32 code;
-	} outs[OUTS_MAX];
+	struct out outs[OUTS_MAX];
 	unsigned out_count;
+	struct asm_places slots, addresses; /* in the code: see rebase.c */
+	bool fixed;			/* some other part of it depends on the block's address */
 	struct link links[BLOCK_LINKS]; /* to be the block's */
 	unsigned link_count;
 	unsigned body_links; /* where those of the present body begin */
@@ -92,7 +97,12 @@ enum emit_result { EMIT_NEXT, EMIT_STI, EMIT_END };
 /* ---- emit.c ---- */
 /* Emits one decoded instruction; EMIT_END: it ended the block with all exits in place. */
 enum emit_result emit_insn(struct emit *e);
-void emit_finish(struct emit *e);
+/* The exits' stubs. */
+void emit_outs(struct translator *t, struct tblock *b, struct link *links, const struct out *outs,
+	unsigned count);
+/* A register gets a guest address, or one in the window, that is as far from RIP wherever the block
+ * is. */
+void emit_near_rip(struct emit *e, unsigned reg, u64 address);
 /* An integer instruction that behaves the same when copied? */
 bool emit_copyable(ZydisMnemonic m);
 /* A jump (cc 0xff: always) to an exit stub. */
@@ -118,9 +128,15 @@ static inline struct emit_mark emit_mark(const struct emit *e)
 {
 	return (struct emit_mark){ e->a.at, e->out_count, e->link_count, e->f };
 }
+static inline void emit_cut(struct emit *e, u8 *at)
+{
+	e->a.at = at;
+	asm_forget(&e->slots, at);
+	asm_forget(&e->addresses, at);
+}
 static inline void emit_back(struct emit *e, const struct emit_mark *m)
 {
-	e->a.at = m->at;
+	emit_cut(e, m->at);
 	e->out_count = m->outs;
 	e->link_count = m->links;
 	e->f = m->f;
@@ -238,7 +254,7 @@ void emit_region_check(struct emit *e, unsigned host, unsigned region);
 enum emit_result emit_push(struct emit *e);
 enum emit_result emit_pop(struct emit *e);
 enum emit_result emit_leave(struct emit *e);
-void emit_push_value(struct emit *e, u64 value);
+void emit_push_next(struct emit *e, u64 next); /* where a call returns to */
 void emit_push_return(struct emit *e, u64 next);
 void emit_push_saved(struct emit *e); /* ctx->save */
 void emit_move_rsp(struct emit *e, s32 by);

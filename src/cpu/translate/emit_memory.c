@@ -27,7 +27,7 @@ bool emit_address(struct emit *e, const struct op *op)
 	if (base == BASE_RIP) {
 		u64 at = e->rip + (u64)op->disp;
 
-		asm_const(&e->a, T_ADDR, op->asize == 4 ? (u32)at : at);
+		emit_near_rip(e, T_ADDR, op->asize == 4 ? (u32)at : at);
 	} else {
 		if (base != REG_NONE)
 			want |= BIT(base) & HOMELESS;
@@ -155,16 +155,27 @@ static bool hopeless(struct emit *e, const struct op *op, unsigned size)
 	       region_with(e, at, size) == WINDOW_NOWHERE;
 }
 
+static void emit_constant(struct emit *e, unsigned reg, u64 value, bool near_rip)
+{
+	if (near_rip)
+		emit_near_rip(e, reg, value);
+	else
+		asm_const(&e->a, reg, value);
+}
+
 /* Where the region is shown may be a constant only in code that no other vcpu copies: its window is
  * elsewhere, and what is in ours is another address space's. */
-static bool constant_operand(
-	struct emit *e, u64 at, unsigned size, struct host_operand *out, u32 *free_hosts)
+static bool constant_operand(struct emit *e, const struct op *op, unsigned size,
+	struct host_operand *out, u32 *free_hosts)
 {
+	bool near = op->base == BASE_RIP;
+	u64 at = (near ? e->rip : 0) + (u64)op->disp;
 	unsigned region = region_with(e, at, size);
 
 	if (region == WINDOW_NOWHERE)
 		return false;
 	if ((u64)(s64)(s32)at == at) {
+		e->fixed |= near;
 		load_aux(e, region);
 		*out = (struct host_operand){ T_AUX, ASM_NONE, (s32)at };
 		return true;
@@ -172,10 +183,10 @@ static bool constant_operand(
 	*free_hosts = BIT(ASM_RCX);
 	if (share_wanted(e->t)) {
 		load_aux(e, region);
-		asm_const(&e->a, T_ADDR, at);
+		emit_constant(e, T_ADDR, at, near);
 		*out = (struct host_operand){ T_AUX, T_ADDR, 0 };
 	} else {
-		asm_const(&e->a, T_ADDR, at + e->t->ctx->window_delta[region]);
+		emit_constant(e, T_ADDR, at + e->t->ctx->window_delta[region], near);
 		*out = (struct host_operand){ T_ADDR, ASM_NONE, 0 };
 	}
 	return true;
@@ -271,6 +282,7 @@ static bool window_operand(struct emit *e, const struct op *op, unsigned size, b
 
 		if ((u64)(s64)(s32)at != at)
 			return false;
+		e->fixed |= op->base == BASE_RIP;
 		asm_load(&e->a, T_ADDR, SLOT(gs_window));
 		*out = (struct host_operand){ T_ADDR, ASM_NONE, (s32)at };
 		*free_hosts = BIT(ASM_RCX);
@@ -278,10 +290,9 @@ static bool window_operand(struct emit *e, const struct op *op, unsigned size, b
 	}
 	if (hopeless(e, op, size))
 		return false;
-	if (op->asize == 8 && op->seg < X86_FS && op->base == BASE_RIP)
-		return constant_operand(e, e->rip + (u64)op->disp, size, out, free_hosts);
-	if (op->asize == 8 && op->seg < X86_FS && op->base == REG_NONE && op->index == REG_NONE)
-		return constant_operand(e, (u64)op->disp, size, out, free_hosts);
+	if (op->asize == 8 && op->seg < X86_FS && op->index == REG_NONE &&
+		(op->base == BASE_RIP || op->base == REG_NONE))
+		return constant_operand(e, op, size, out, free_hosts);
 	if (op->asize == 8 && op->seg == X86_FS && op->base == REG_NONE && op->index == REG_NONE &&
 		near && !emit_kernel_window(e)) {
 		asm_load(&e->a, T_ADDR, SLOT(fs_window));

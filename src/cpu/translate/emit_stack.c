@@ -128,12 +128,19 @@ static void store_value(struct emit *e, const struct host_operand *m, u64 value)
 	emit_move_rsp(e, -(s32)e->word);
 }
 
-void emit_push_value(struct emit *e, u64 value)
+void emit_push_next(struct emit *e, u64 next)
 {
 	struct host_operand m;
 
 	emit_stack_operand(e, -(s32)e->word, e->word, true, &m);
-	store_value(e, &m, value);
+	if (e->word == 4 || (u64)(s64)(s32)next == next) {
+		e->fixed = true;
+		store_value(e, &m, next);
+		return;
+	}
+	emit_near_rip(e, ASM_RCX, next);
+	asm_mem(&e->a, OP_MOV_STORE, ASM_RCX, &m);
+	emit_move_rsp(e, -(s32)e->word);
 }
 
 /* The same for an indirect call, whose target is looked at later: what was there is kept, in case
@@ -145,7 +152,7 @@ void emit_push_return(struct emit *e, u64 next)
 	emit_stack_operand(e, -(s32)e->word, e->word, true, &m);
 	emit_word(e, OP_MOV_LOAD, ASM_RCX, &m);
 	asm_store(&e->a, SLOT(overwritten), ASM_RCX);
-	asm_const(&e->a, ASM_RCX, next);
+	emit_near_rip(e, ASM_RCX, next);
 	emit_word(e, OP_MOV_STORE, ASM_RCX, &m);
 	emit_move_rsp(e, -(s32)e->word);
 }

@@ -43,7 +43,7 @@ enum emit_result emit_sti(struct emit *e)
 /* The block ends with the STI just emitted: the interpreter opens the shadow properly. */
 void emit_take_back_sti(struct emit *e, unsigned index)
 {
-	e->a.at = e->sti_at;
+	emit_cut(e, e->sti_at);
 	e->out_count = e->sti_outs;
 	emit_out(e, 0xff, EXIT_CODE(EXIT_OP, e->b->id, index));
 }

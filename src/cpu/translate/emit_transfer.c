@@ -45,7 +45,7 @@ static enum emit_result emit_direct(struct emit *e, u64 next)
 	if (!x86_canonical(target))
 		return emit_hand_over(e);
 	if (op->exec == op_call)
-		emit_push_value(e, next);
+		emit_push_next(e, next);
 	else
 		facts_settle_stack(e);
 	if (op->exec != op_call && target == e->b->rip)

@@ -18,6 +18,7 @@ const struct cpu_engine_option options_table[] = {
 	{ "window-always", "any user code gets the window at once (slow; for tests)",
 		OPTION_WINDOW_ALWAYS },
 	{ "no-share", "translate code for each processor that runs it", OPTION_NO_SHARE },
+	{ "no-rebase", "translate code anew for each address that it runs at", OPTION_NO_REBASE },
 	{ "no-resume", "after system calls and faults, find the next code the long way",
 		OPTION_NO_RESUME },
 	{ "no-retain", "forget an address space while another one runs", OPTION_NO_RETAIN },

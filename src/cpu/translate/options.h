@@ -24,6 +24,7 @@ enum translate_option {
 	OPTION_NO_LOOPS = BIT(16),
 	OPTION_NO_SHARE = BIT(17),
 	OPTION_NO_FLAT = BIT(18),
+	OPTION_NO_REBASE = BIT(19),
 };
 
 extern const struct cpu_engine_option options_table[];

@@ -27,11 +27,12 @@ struct template
 	struct template *next;
 	struct key key;
 	const struct translator *maker;
-	const struct tblock *block; /* with its instructions */
+	const struct tblock *block;
+	const struct tinsn *insns;
+	const struct relocs *relocs;
 	const struct link *links;
 	const struct op *ops;
 	const u8 *bytes;
-	unsigned op_count;
 	size_t outs_at, outs_size; /* in the image */
 };
 
@@ -199,13 +200,11 @@ bool share_wanted(const struct translator *t)
 	return t->shared->users > 1 && !(t->options & OPTION_NO_SHARE);
 }
 
-void share_publish(
-	struct translator *t, const struct tblock *b, unsigned op_count, size_t outs_size)
+void share_publish(struct translator *t, const struct tblock *b, size_t outs_size)
 {
 	struct shared *s = t->shared;
 	struct template x = { .key = key_of(t, b->unit.gpa, b->rip, b->space),
 		.maker = t,
-		.op_count = op_count,
 		.outs_at = t->outs_at,
 		.outs_size = outs_size };
 
@@ -215,9 +214,11 @@ void share_publish(
 	AUTO_LOCK(&s->lock);
 	if (t->epoch != s->epoch || s->pool_used + TEMPLATE_MAX > SHARED_POOL)
 		return;
-	x.block = pooled(s, b, tblock_size(b));
+	x.block = pooled(s, b, sizeof(*b));
+	x.insns = pooled(s, b->insns, tblock_insns_size(b));
+	x.relocs = b->relocs ? pooled(s, b->relocs, relocs_size(b->relocs)) : NULL;
 	x.links = pooled(s, b->links, b->link_count * sizeof(struct link));
-	x.ops = pooled(s, b->ops, op_count * sizeof(struct op));
+	x.ops = pooled(s, b->ops, b->op_count * sizeof(struct op));
 	x.bytes = pooled(s, b->bytes, b->unit.bytes);
 	struct template **p = slot(s, &x.key);
 	x.next = *p ? (*p)->next : NULL; /* it takes an older one's place */
@@ -293,9 +294,12 @@ static void copy_code(struct translator *t, const struct template *x, struct tbl
 
 static struct tblock *copy(struct translator *t, const struct template *x)
 {
-	struct tblock *b = tblock_pooled(t, x->block, tblock_size(x->block));
-	struct op *ops = tblock_pooled(t, x->ops, x->op_count * sizeof(*ops));
+	struct tblock *b = tblock_pooled(t, x->block, sizeof(*b));
+	struct op *ops = tblock_pooled(t, x->ops, b->op_count * sizeof(*ops));
 
+	b->insns = tblock_pooled(t, x->insns, tblock_insns_size(b));
+	if (x->relocs)
+		b->relocs = tblock_pooled(t, x->relocs, relocs_size(x->relocs));
 	b->code = (u8 *)(uintptr_t)moved(t, x, b->code);
 	b->gate = moved_rw(t, x, b->gate);
 	b->gate_out = moved(t, x, b->gate_out);
@@ -312,6 +316,7 @@ static struct tblock *copy(struct translator *t, const struct template *x)
 		return NULL;
 	copy_code(t, x, b);
 	tcache_add(t, b);
+	rebase_offer(t, b);
 	t->copied++;
 	return b;
 }

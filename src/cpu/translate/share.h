@@ -66,9 +66,8 @@ void share_dropped(struct translator *t);
 bool share_wanted(const struct translator *t);
 /* A copy of another vcpu's block for the current RIP and modes, or NULL. The page is claimed. */
 struct tblock *share_find(struct translator *t, const struct code_bytes *src);
-/* b was just made, with so many operations; its exits begin at t->outs_at. */
-void share_publish(
-	struct translator *t, const struct tblock *b, unsigned op_count, size_t outs_size);
+/* b was just made; its exits begin at t->outs_at. */
+void share_publish(struct translator *t, const struct tblock *b, size_t outs_size);
 /* Something was learnt: b is to be made another way, by whoever needs it next. */
 void share_forget(struct translator *t, const struct tblock *b);
 /* The region of the kernel's window for an address, as kernel_window_region_for(). */

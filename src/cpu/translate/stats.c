@@ -103,7 +103,8 @@ void stats_report(struct translator *t, unsigned cpu, FILE *to)
 	fprintf(to, "  %-17s %llu, from %llu guest bytes to %llu host bytes (%.2f times)\n",
 		"blocks", (unsigned long long)t->blocks_made, (unsigned long long)t->guest_bytes,
 		(unsigned long long)t->host_bytes, ratio(t->host_bytes, t->guest_bytes));
-	fprintf(to, "  %-17s %llu\n", "blocks copied", (unsigned long long)t->copied);
+	fprintf(to, "  %-17s %llu, rebased %llu\n", "blocks copied", (unsigned long long)t->copied,
+		(unsigned long long)t->rebased);
 	fprintf(to, "  %-17s %.3f s in %.3f s (%.1f %%), %.0f ns a block\n", "translating",
 		(double)s->translate_ns / 1e9, (double)s->run_ns / 1e9,
 		percent(s->translate_ns, s->run_ns), ratio(s->translate_ns, t->blocks_made));

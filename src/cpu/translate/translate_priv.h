@@ -56,6 +56,9 @@
  * Attention. Translated code never polls. vcpu_post() sends the thread a signal; the handler points
  * every exit of the block it interrupted at the way out, so one signal is enough wherever it comes.
  *
+ * The same code at another address, as in every process that uses a library, is not made again but
+ * moved (rebase.c).
+ *
  * 32-bit code is translated where segments do nothing but name rights (emit_flat.c).
  *
  * STAC and CLAC change the space without leaving: they end their block with a link into the other
@@ -302,13 +305,27 @@ struct tblock {
 	unsigned link_count;
 	struct link *incoming;
 	struct tblock *hash_next;
-	struct op *ops;	      /* of the instructions that leave translated code by themselves */
-	struct tinsn insns[]; /* count + 1: the last only ends the offsets */
+	struct op *ops; /* of the instructions that leave translated code by themselves */
+	unsigned op_count;
+	struct tinsn *insns;	     /* count + 1: the last only ends the offsets */
+	const struct relocs *relocs; /* NULL: it is good for its address only */
 };
 
-static inline size_t tblock_size(const struct tblock *b)
+static inline size_t tblock_insns_size(const struct tblock *b)
 {
-	return sizeof(*b) + (b->count + 1u) * sizeof(struct tinsn);
+	return (b->count + 1u) * sizeof(struct tinsn);
+}
+
+/* What in a block's code depends on where the code is, or the guest address that it is for, as
+ * offsets: see rebase.c. */
+struct relocs {
+	u16 slots, addresses, outs; /* how many */
+	u16 at[];		    /* of these; then, for each exit, its kind and argument */
+};
+#define RELOCS_MOST 768u
+static inline size_t relocs_size(const struct relocs *r)
+{
+	return sizeof(*r) + (r->slots + r->addresses + 2u * r->outs) * sizeof(r->at[0]);
 }
 
 /* The most that all of a block takes but for its code. */
@@ -316,17 +333,19 @@ static inline size_t tblock_size(const struct tblock *b)
 #define CODE_MOST (BODY_OPS * INSN_MAX)
 #define DESCRIPTOR_MAX                                                                           \
 	(sizeof(struct tblock) + (TBLOCK_OPS + 1) * (sizeof(struct tinsn) + sizeof(struct op)) + \
-		BLOCK_LINKS * sizeof(struct link) + CODE_MOST + 6 * 16)
+		BLOCK_LINKS * sizeof(struct link) + sizeof(struct relocs) + 2 * RELOCS_MOST +    \
+		CODE_MOST + 8 * 16)
 
 #define NO_VECTORS  0xffu /* no such instruction */
 #define VECTOR_LOOK 13u	  /* bytes of code that see to that */
 
 #define TBLOCK_HASH 262144u
+#define ORIGINS	    131072u
 #define CACHE_SIZE  (128 * MiB)
 #define CHUNKS_MAX  (CACHE_SIZE / CHUNK_SIZE)
 #define TBLOCKS_MAX (CHUNKS_MAX * CHUNK_IDS)
 #define TBLOCK_HEAD 4u /* bytes before a block's code: its id */
-#define POOL_SIZE   (160 * MiB)
+#define POOL_SIZE   (192 * MiB)
 
 /* What was learnt about an instruction's accesses to the window; also names its form. */
 enum window_hint { HINT_GUESS, HINT_LOOKUP, HINT_GENERAL };
@@ -383,6 +402,7 @@ struct translator {
 	u8 *pool;
 	size_t pool_used;
 	struct tblock *hash[TBLOCK_HASH];
+	struct tblock *origins[ORIGINS]; /* rebase.c */
 	struct tblock **by_id;
 	struct link *cross[2];		  /* links across pages, by half of the target */
 	u64 exec_filter[2][FILTER_WORDS]; /* by half: pages that links or jumps lead to, hashed */
@@ -435,8 +455,8 @@ struct translator {
 	struct translate_stats *stats; /* NULL: nobody asked */
 	struct check *check;	       /* the same */
 	struct op decoded;	       /* tblock_op's */
-	u64 exits[EXIT_KINDS], blocks_made, copied, guest_bytes, host_bytes, side_exits, loops,
-		links_made, fast_fills, clears;
+	u64 exits[EXIT_KINDS], blocks_made, copied, rebased, guest_bytes, host_bytes, side_exits,
+		loops, links_made, fast_fills, clears;
 };
 
 /* ---- block.c ---- */
@@ -453,6 +473,18 @@ const struct op *tblock_op(struct translator *t, const struct tblock *b, unsigne
 u32 tblock_hash(u64 gpa, u64 rip, unsigned space);
 /* The instruction whose code is at pc. */
 unsigned tblock_insn_at(const struct tblock *b, const u8 *pc);
+
+/* It is whole but for its code's exits: registers it. */
+void tblock_commit(struct translator *t, struct tblock *b, size_t outs_before);
+
+/* ---- rebase.c ---- */
+/* The block for the code at src, made from one of the same code at another address, or NULL. */
+struct tblock *rebase_find(struct translator *t, const struct code_bytes *src);
+/* b may be that one. */
+void rebase_offer(struct translator *t, struct tblock *b);
+/* Something was learnt about its code. */
+void rebase_forget(struct translator *t, const struct tblock *b);
+void rebase_dropped(struct translator *t);
 
 /* ---- cache.c ---- */
 int tcache_open(struct translator *t, struct err *err);

@@ -1,0 +1,131 @@
+/*
+ * Blocks for code that was translated before, at another address.
+ *
+ * Every process has its libraries elsewhere, and itself, too (ASLR), but the code is the same, in
+ * the same pages of the host's memory. Such a block is copied and not made: the same guest bytes at
+ * the same physical address become the same host code, but for
+ *
+ *   slots       are named relative to RIP: moved by as much as the code moves
+ *   addresses   near the guest's RIP (operands, return addresses): moved with it
+ *   exits       have stubs of their own, which name the block
+ *
+ * and all of that is listed when a block is made (struct relocs). What a block was made under is
+ * the same, or checked by its code. That includes the window's regions (window.h): a block is
+ * copied within its region only, and not near the region's ends, so that whatever is near RIP is in
+ * the same one as before.
+ *
+ * Instructions and operations are the original's; memory of descriptors comes back all at once.
+ */
+#include "base/bits.h"
+#include "cpu/translate/emit.h"
+#include <string.h>
+
+#define NEAR (BIT64(31) + PAGE_SIZE) /* as far as code reaches, and more */
+
+static struct tblock **origin_of(struct translator *t, u64 gpa, u8 space)
+{
+	return &t->origins[tblock_hash(gpa, 0, space) % ORIGINS];
+}
+
+void rebase_dropped(struct translator *t) { memset(t->origins, 0, sizeof(t->origins)); }
+
+/* All that is near it lies in one region, and not in the first one, where constants are shorter. */
+static bool movable(u64 rip)
+{
+	unsigned region = window_region_of(rip, 1);
+
+	return region && region != WINDOW_NOWHERE && window_region_of(rip - NEAR, 1) == region &&
+	       window_region_of(rip + NEAR, 1) == region;
+}
+
+void rebase_offer(struct translator *t, struct tblock *b)
+{
+	if (b->relocs && movable(b->rip))
+		*origin_of(t, b->unit.gpa, b->space) = b;
+}
+
+void rebase_forget(struct translator *t, const struct tblock *b)
+{
+	struct tblock **o = origin_of(t, b->unit.gpa, b->space);
+
+	if (*o && (*o)->unit.gpa == b->unit.gpa && (*o)->space == b->space)
+		*o = NULL;
+}
+
+/* The code, with all but its exits right for its new place. */
+static void move_code(const struct tblock *from, u8 *rw, s64 shift, u64 by)
+{
+	const struct relocs *r = from->relocs;
+	const u16 *at = r->at;
+
+	memcpy(rw, from->code, from->code_size);
+	for (unsigned i = 0; i < r->slots; i++, at++)
+		put_le32(rw + *at, (u32)(get_le32(rw + *at) - shift));
+	for (unsigned i = 0; i < r->addresses; i++, at++)
+		put_le64(rw + *at, get_le64(rw + *at) + by);
+}
+
+static void make_outs(struct translator *t, struct tblock *b, u8 *rw)
+{
+	const struct relocs *r = b->relocs;
+	const u16 *site = r->at + r->slots + r->addresses, *what = site + r->outs;
+	struct out outs[OUTS_MAX];
+
+	for (unsigned i = 0; i < r->outs; i++)
+		outs[i] = (struct out){ rw + site[i],
+			EXIT_CODE(what[i] >> 8, b->id, what[i] & 0xff) };
+	emit_outs(t, b, b->links, outs, r->outs);
+}
+
+static void move_links(const struct tblock *from, struct tblock *b, s64 shift, u64 by)
+{
+	for (unsigned i = 0; i < b->link_count; i++) {
+		const struct link *l = &from->links[i];
+
+		b->links[i] = (struct link){ .site = l->site + shift,
+			.target = l->target + by,
+			.owner = b,
+			.space = l->space,
+			.vectors = l->vectors,
+			.loop = l->loop };
+	}
+}
+
+static struct tblock *rebase(struct translator *t, const struct tblock *from, u64 rip)
+{
+	u8 *rw = t->mem.rw + t->used + TBLOCK_HEAD;
+	const u8 *rx = codemem_rx(&t->mem, rw);
+	struct tblock *b = tblock_pooled(t, from, sizeof(*b));
+	size_t outs_before = t->outs_at;
+	s64 shift = rx - from->code;
+	u64 by = rip - from->rip;
+
+	b->rip = rip;
+	b->id = t->next_id;
+	b->code = (u8 *)(uintptr_t)rx;
+	b->gate = from->gate ? from->gate + shift : NULL;
+	b->cut = false;
+	b->incoming = NULL;
+	b->links = tblock_pooled(t, from->links, b->link_count * sizeof(struct link));
+	b->unit.valid = false; /* tcache_add() */
+	memcpy(rw - TBLOCK_HEAD, &b->id, TBLOCK_HEAD);
+	move_code(from, rw, shift, by);
+	move_links(from, b, shift, by);
+	make_outs(t, b, rw);
+	tcache_unpatch(t, b);
+	tblock_commit(t, b, outs_before);
+	t->rebased++;
+	return b;
+}
+
+struct tblock *rebase_find(struct translator *t, const struct code_bytes *src)
+{
+	const struct tblock *b = *origin_of(t, src->gpa, t->code_space);
+	u64 rip = t->c->s->rip;
+
+	if (!b || !b->unit.valid || b->unit.gpa != src->gpa || b->space != t->code_space ||
+		!movable(rip) || window_region_of(rip, 1) != window_region_of(b->rip, 1) ||
+		memcmp(b->bytes, src->host, b->unit.bytes))
+		return NULL;
+	return rebase(t, b, rip);
+}

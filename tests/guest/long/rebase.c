@@ -1,0 +1,158 @@
+/*
+ * One page of code at many addresses, as the pages of libraries are in the processes that use them.
+ * What the code finds near itself, where it returns to, and what it is when it has been changed
+ * must be those of the address it runs at.
+ */
+#include "paging.h"
+
+#define USER_RWX (PTE_P | PTE_W | PTE_U)
+#define COUNT	 20u
+
+/* What the code leaves behind it, one page on. */
+struct found {
+	u64 here, returns[3], in, sum, vector[2], x87, shared;
+};
+static u8 pages[2][4096] ALIGNED(4096);
+
+/* Of the page's first instruction: where it is; returns the sum of all that was counted. */
+extern u8 moving[4096], moving_here[], moving_return[], moving_second[], moving_third[],
+	moving_constant[], moving_pointer[], moving_target[];
+
+#define AT(member) "moving + 4096 + " member
+__asm__(".pushsection .text\n.balign 4096\n"
+	".globl moving, moving_here, moving_return, moving_second, moving_third, moving_constant, "
+	"moving_pointer, moving_target\n"
+	"moving:\n"
+	"	lea moving_here(%rip), %rax\n"
+	"moving_here:\n"
+	"	mov %rax, " AT(
+		"0") "(%rip)\n"
+		     "	call 1f\n"
+		     "moving_return:\n"
+		     "	lea 2f(%rip), %r11\n"
+		     "	call *%r11\n"
+		     "moving_second:\n"
+		     "	push %rbx\n"
+		     "	xor %eax, %eax\n"
+		     "	cpuid\n" /* the interpreter's */
+		     "	pop %rbx\n"
+		     "	xor %eax, %eax\n"
+		     "	xor %ecx, %ecx\n"
+		     "3:	add " AT(
+			     "32") "(%rip), %rax\n"
+				   "	inc %ecx\n"
+				   "	cmp $20, %ecx\n"
+				   "	jne 3b\n"
+				   "	test %rax, %rax\n"
+				   "	jz 4f\n"
+				   "	.byte 0x48, 0x05\n" /* add $7, %rax */
+				   "moving_constant:\n"
+				   "	.long 7\n"
+				   "4:	mov %rax, " AT(
+					   "40") "(%rip)\n"
+						 "	movdqu " AT(
+							 "0") "(%rip), %xmm0\n"
+							      "	movdqu %xmm0, " AT(
+								      "48") "(%rip)\n"
+									    "	fildll " AT(
+										    "32") "(%rip)\n"
+											  "	fis"
+											  "tpll"
+											  " " AT("6"
+												 "4") "(%rip)\n"
+												      "	lock incq " AT(
+													      "72") "(%rip)\n"
+														    "	call *moving_pointer(%rip)\n"
+														    "moving_third:\n"
+														    "	mov " AT(
+															    "40") "(%rip), %rax\n"
+																  "	ret\n"
+																  "1:	mov (%rsp), %rcx\n"
+																  "	mov %rcx, " AT(
+																	  "8") "(%rip)\n"
+																	       "	ret\n"
+																	       "2:	mov (%rsp), %r15\n"
+																	       "	mov %r15, " AT(
+																		       "16") "(%rip)\n"
+																			     "	ret\n"
+																			     "moving_pointer:\n"
+																			     "	.quad 0\n" /* the address of what follows, wherever it is now */
+																			     "moving_target:\n"
+																			     "	mov (%rsp), %r10\n"
+																			     "	mov %r10, " AT(
+																				     "24") "(%rip)\n"
+																					   "	ret\n"
+																					   ".balign 4096\n.popsection\n");
+
+static ulong offset(const u8 *of) { return (ulong)(of - moving); }
+
+/* Stored through the program's own mapping: each time, as a linker would. */
+static void place(ulong at, u8 *page)
+{
+	struct found *its = (struct found *)(void *)page;
+	u64 target = at + offset(moving_target);
+
+	memset(its, 0, sizeof(*its));
+	its->in = at >> 12 & 0xff;
+	memcpy(moving_pointer, &target, sizeof(target));
+	pt_map(at, (ulong)moving, USER_RWX);
+	pt_map(at + PAGE, (ulong)page, USER_RWX);
+}
+
+static void run_at(ulong at, u8 *page, ulong constant)
+{
+	const volatile struct found *its = (struct found *)(void *)page;
+
+	place(at, page);
+	const u64 in = its->in, sum = COUNT * in + (in ? constant : 0);
+
+	for (unsigned round = 1; round < 4; round++) {
+		ulong got = user_call((ulong(*)(ulong))at, 0);
+
+		CHECK_EQ(got, sum);
+		CHECK_EQ(its->sum, sum);
+		CHECK_EQ(its->here, at + offset(moving_here));
+		CHECK_EQ(its->returns[0], at + offset(moving_return));
+		CHECK_EQ(its->returns[1], at + offset(moving_second));
+		CHECK_EQ(its->returns[2], at + offset(moving_third));
+		CHECK_EQ(its->vector[0], its->here);
+		CHECK_EQ(its->vector[1], its->returns[0]);
+		CHECK_EQ(its->x87, in);
+		CHECK_EQ(its->shared, round);
+	}
+}
+
+/* Also where a part of the window begins and ends, and where addresses are short. */
+static const ulong places[] = { 0x7f0000000000, 0x7f0000203000, 0x7f1234567000, 0x7c0000000000,
+	0x7bfffffff000, 0x7ffffff00000, 0x555555554000, 0x561234561000, 0x540000000000,
+	0x8000000000, 0x80fffff000, 0x9000000000, 0x7f7fffff0000, 0x7eff80000000 };
+
+static void use_vectors(void) { write_cr4(read_cr4() | 0x600); }
+
+static void everywhere(void)
+{
+	use_vectors();
+	for (unsigned i = 0; i < ARRAY_LEN(places); i++)
+		run_at(places[i], pages[i % 2], 7);
+	for (unsigned i = ARRAY_LEN(places); i--;)
+		run_at(places[i], pages[i % 2], 7);
+}
+
+/* What is changed in one place is changed in all. */
+static void changed(void)
+{
+	use_vectors();
+	for (u32 i = 0; i < 30; i++) {
+		u32 constant = 7 + i;
+
+		memcpy(moving_constant, &constant, sizeof(constant));
+		run_at(0x7f0000000000 + i % 3 * 0x5000000, pages[i % 2], constant);
+		run_at(0x7f2000001000 + i * 0x5000, pages[i % 2], constant);
+	}
+}
+
+const struct test tests[] = {
+	{ "everywhere", everywhere, 2 },
+	{ "changed", changed, 1 },
+	{ 0 },
+};
