@@ -148,6 +148,8 @@ void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at, unsigned pcid)
 		memset(m->large, 0, sizeof(m->large));
 	if (m->flushed)
 		m->flushed(m->flushed_ctx, kind, at, pcid);
+	if (kind == X86_FLUSH_ALL)
+		m->lower_global = false;
 	if (kind != X86_FLUSH_PAGE && kind != X86_FLUSH_PCID_PAGE) {
 		flush_many(m, kind);
 		return;
@@ -232,7 +234,7 @@ static int lookup(struct mmu *m, u64 at, unsigned access, struct target *t)
 		mmu_note_large(m, at, x.page_size);
 	if (half && !x.global && x86_paging(&cpu->s))
 		mmu_note_upper(m, at, x.page_size);
-	if (!half && x.global)
+	if (!half && x.global && x86_paging(&cpu->s))
 		m->lower_global = true;
 	*e = fresh;
 	t->e = e;

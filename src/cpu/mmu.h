@@ -61,7 +61,7 @@ struct mmu {
 	 * few. More than MMU_UPPER: others, too. */
 	u64 upper[MMU_UPPER];
 	unsigned upper_count;
-	bool lower_global; /* some entry of the lower half was made from a global page; stays */
+	bool lower_global; /* some entry of the lower half was made from a global page */
 	u64 epoch;	   /* counts flushes: caches keyed by linear address compare it */
 	u64 fills, flushes;
 	/* Who caches entries of ours; NULL: nobody. `flushed` is the architecture's flush,

@@ -5,6 +5,7 @@
 
 Then, but for the slow engine, a machine that resets itself. Skips (77) where the kernel or the firmware cannot be had.
 """
+import re
 import sys
 
 import guest
@@ -40,7 +41,7 @@ def main():
     drive = ["--cdrom", disk] if bus == "cdrom" else ["--disk", f"{disk},format=raw,readonly,bus={bus}"]
     make_disk(disk, name, COMMAND)
     command = [strata, "run", "--engine", engine, "--firmware", firmware, *drive,
-               "--memory", MEMORY, "--cpus", cpus, "--no-reboot"]
+               "--memory", MEMORY, "--cpus", cpus, "--no-reboot", *(["--translate", "stats"] if engine == "translate" else [])]
     problems = []
     with guest.Guest(command, float(seconds)) as machine:
         try:
@@ -57,6 +58,9 @@ def main():
         problems += guest.forbidden(machine.text)
         problems += [f"missing in the output: {text!r}" for text in [*EXPECTED, f"cpus {cpus} sum 42"] if text not in machine.text]
         problems += [f"in the output: {text!r}" for text in MISSING if text in machine.text]
+        # What firmware and boot loaders did, without paging and with it, must not keep the translator from this later on.
+        if engine == "translate" and not re.search(r"put back [1-9]", machine.text):
+            problems.append("nothing of an address space was put back when it returned")
         if problems:
             print(machine.text)
         elif bus == "virtio" and engine != "interpret":

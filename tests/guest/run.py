@@ -30,6 +30,7 @@ class Program:
         self.known = {}   # engine: {test: reason}
         cpus = re.search(r"\bcpus:(\d)", notes[0]) if notes else None
         self.cpus = cpus[1] if cpus else "1"
+        self.counts = re.findall(r"\bcounts:([a-z-]+)", notes[0]) if notes else []
         self.soft = bool(notes) and "kvm:soft" in notes[0]
         for engine, kind, text in re.findall(r"(\w+):(skip|except)\(([^()]*)\)", notes[0] if notes else ""):
             if kind == "skip":
@@ -45,13 +46,19 @@ def read_list(path):
         return [Program(line) for line in (raw.strip() for raw in f) if line and not line.startswith("#")]
 
 
+def counted(args, program):
+    """The counters that must not be zero: with all optimizations on."""
+    return program.counts if args.engine == "translate" and not args.switches else []
+
+
 def command(args, program):
     kernel = os.path.join(args.programs, program.name)
     if args.engine == "qemu":
         return [QEMU, "-accel", "tcg", "-cpu", "max", "-m", "256M", "-nodefaults", "-display", "none",
                 "-smp", program.cpus, "-serial", "stdio", "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x4",
                 "-kernel", kernel]
-    switches = ["--" + args.engine, args.switches] if args.switches else []
+    wanted = args.switches or ("stats" if counted(args, program) else "")
+    switches = ["--" + args.engine, wanted] if wanted else []
     return [args.strata, "run", "--engine", args.engine, *switches, "--kernel", kernel, "--memory", "256M", "--cpus", program.cpus,
             "--no-reboot"]
 
@@ -74,7 +81,10 @@ def execute(args, program):
                 process.kill()
                 out, _ = process.communicate()
                 status = "killed"
-    text = out.decode("latin-1").replace("\r", "").split(COUNTERS)[0]
+    text, _, counters = out.decode("latin-1").replace("\r", "").partition(COUNTERS)
+    for name in counted(args, program):
+        if not re.search(name.replace("-", " ") + " [1-9]", counters):
+            text += f"FAIL {name}: the translator counted none\n"
     return status, text, time.monotonic() - start
 
 

@@ -170,12 +170,12 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 	struct interp *c = t->c;
 	struct tinsn *in = &b->insns[index];
 	const struct op *op = tblock_op(t, b, index);
-	u64 at = touched(t, in, op);
 	enum mmu_space space = c->mmu.space;
-	u64 second;
-	bool two = touches_two(c, in, op, &second);
+	u64 at, second;
 
-	c->s->rip = b->rip + in->guest_at;
+	c->s->rip = b->rip + in->guest_at; /* operands may be relative to it */
+	at = touched(t, in, op);
+	bool two = touches_two(c, in, op, &second);
 	int r = op->exec(c, op);
 	c->retired++;
 	switch (r) {

@@ -241,10 +241,16 @@ void retain_enter_now(struct translator *t)
 	retain_look_again(t);
 	if (!doubtful)
 		put_pages(t, k);
-	for (unsigned n = k->jumps; n--;)
-		if (doubtful ? retain_leads_to(t, k->jump[n]) : k->jump[n]->unit.valid)
-			tcache_jump(t, k->jump[n]);
-	for (unsigned n = k->links; n--;)
-		if (doubtful ? retain_leads_to(t, k->link[n].to) : k->link[n].to->unit.valid)
-			tcache_link(t, k->link[n].link, k->link[n].to);
+	for (unsigned n = k->jumps; n--;) {
+		if (doubtful ? !retain_leads_to(t, k->jump[n]) : !k->jump[n]->unit.valid)
+			continue;
+		tcache_jump(t, k->jump[n]);
+		t->put_back++;
+	}
+	for (unsigned n = k->links; n--;) {
+		if (doubtful ? !retain_leads_to(t, k->link[n].to) : !k->link[n].to->unit.valid)
+			continue;
+		tcache_link(t, k->link[n].link, k->link[n].to);
+		t->put_back++;
+	}
 }

@@ -108,9 +108,9 @@ void stats_report(struct translator *t, unsigned cpu, FILE *to)
 	fprintf(to, "  %-17s %.3f s in %.3f s (%.1f %%), %.0f ns a block\n", "translating",
 		(double)s->translate_ns / 1e9, (double)s->run_ns / 1e9,
 		percent(s->translate_ns, s->run_ns), ratio(s->translate_ns, t->blocks_made));
-	fprintf(to, "  %-17s %llu, side exits of blocks %llu, loops %llu\n", "links made",
-		(unsigned long long)t->links_made, (unsigned long long)t->side_exits,
-		(unsigned long long)t->loops);
+	fprintf(to, "  %-17s %llu, put back %llu, side exits of blocks %llu, loops %llu\n",
+		"links made", (unsigned long long)t->links_made, (unsigned long long)t->put_back,
+		(unsigned long long)t->side_exits, (unsigned long long)t->loops);
 	fprintf(to, "  %-17s %llu\n", "fast TLB fills", (unsigned long long)t->fast_fills);
 	fprintf(to, "  %-17s %llu, flushes %llu\n", "MMU fills", (unsigned long long)m->fills,
 		(unsigned long long)m->flushes);

@@ -456,7 +456,7 @@ struct translator {
 	struct check *check;	       /* the same */
 	struct op decoded;	       /* tblock_op's */
 	u64 exits[EXIT_KINDS], blocks_made, copied, rebased, guest_bytes, host_bytes, side_exits,
-		loops, links_made, fast_fills, clears;
+		loops, links_made, put_back, fast_fills, clears;
 };
 
 /* ---- block.c ---- */
