@@ -4,9 +4,9 @@
  * architecture demands (SDM 2, REP): the registers always say exactly how far it got, also when an
  * element faults. Single-stepped, it is one element per call.
  *
- * Going upwards, whole page remainders go at once, as far as segments have limits. Both sides'
- * pages are looked up first, without a change to the state but accessed and dirty bits that the
- * elements set as well.
+ * Whole page remainders go at once, as far as segments have limits; comparisons only upwards,
+ * copies and fills downwards, too: boot loaders move kernels so. Both sides' pages are looked up
+ * first, without a change to the state but accessed and dirty bits that the elements set as well.
  */
 #include "cpu/interpret/string.h"
 #include "cpu/interpret/alu.h"
@@ -61,16 +61,32 @@ static bool bulk_allowed(const struct interp *c, const struct op *op)
 {
 	bool code64 = op->flags & OPF_CODE64;
 
-	return (op->flags & (OPF_REP | OPF_REPNE)) && (!code64 || op->asize == 8) && !c->slow &&
-	       !(c->s->rflags & FLAG_DF);
+	return (op->flags & (OPF_REP | OPF_REPNE)) && (!code64 || op->asize == 8) && !c->slow;
 }
+
+static bool downwards(const struct interp *c) { return c->s->rflags & FLAG_DF; }
 
 /* One side of elements to come. */
 struct side {
 	enum x86_segreg seg;
 	unsigned reg, access;
-	u64 at; /* linear */
+	u64 at; /* linear; of the first element, which is the highest one downwards */
 };
+
+/* How many elements there are from the one at an offset on to the end, or to the beginning. */
+static u64 elements(const struct interp *c, u64 offset, u64 end, unsigned size)
+{
+	if (offset + size > end)
+		return 0;
+	return downwards(c) ? offset / size + 1 : (end - offset) / size;
+}
+
+/* The lowest byte of n elements, in the host's memory. */
+static u8 *lowest(const struct interp *c, const struct side *x, const struct mmu_entry *e, u64 n,
+	unsigned size)
+{
+	return e->host + (x->at & PAGE_MASK) - (downwards(c) ? (n - 1) * size : 0);
+}
 
 /* How many of `left` elements can go at once: those in the first one's page and, outside of 64-bit
  * code, before the offset wraps. 0: the segment has something against them. */
@@ -83,11 +99,14 @@ static u64 bulk_room(
 	x->at = ea + (!code64 || x->seg >= X86_FS ? c->s->seg[x->seg].base : 0);
 	if (!code64)
 		x->at = (u32)x->at;
-	u64 n = min_u64(left, (PAGE_SIZE - (x->at & PAGE_MASK)) / size);
+	u64 in_page = x->at & PAGE_MASK, n = min_u64(left, elements(c, in_page, PAGE_SIZE, size));
 	if (code64)
 		return n;
-	n = min_u64(n, (BIT64(8 * op->asize) - ea) / size);
-	return n && x86_segment_allows(c->s, x->seg, ea, (unsigned)n * size, x->access) ? n : 0;
+	n = min_u64(n, elements(c, ea, BIT64(8 * op->asize), size));
+	if (!n)
+		return 0;
+	ea = downwards(c) ? ea - (n - 1) * size : ea;
+	return x86_segment_allows(c->s, x->seg, ea, (unsigned)n * size, x->access) ? n : 0;
 }
 
 /*
@@ -123,6 +142,12 @@ static void copy_upwards(u8 *d, const u8 *s, u64 bytes)
 	}
 }
 
+static void stored(
+	struct interp *c, const struct side *x, struct mmu_entry *e, const u8 *from, u64 bytes)
+{
+	mmu_stored(&c->mmu, e, (x->at & ~PAGE_MASK) + (u64)(from - e->host), (unsigned)bytes);
+}
+
 static u64 bulk_movs(struct interp *c, const struct op *op, unsigned size, u64 left)
 {
 	struct side from = { op->seg, RSI, ACCESS_READ, 0 }, to = { X86_ES, RDI, ACCESS_WRITE, 0 };
@@ -131,16 +156,20 @@ static u64 bulk_movs(struct interp *c, const struct op *op, unsigned size, u64 l
 
 	if (n < 2 || !bulk_page(c, &from, &src) || !bulk_page(c, &to, &dst))
 		return 0;
-	u8 *d = dst.host + (to.at & PAGE_MASK);
-	const u8 *s = src.host + (from.at & PAGE_MASK);
+	u8 *d = lowest(c, &to, &dst, n, size);
+	const u8 *s = lowest(c, &from, &src, n, size);
 	u64 bytes = n * size;
-	/* An element that overlaps its own source is read as a whole first. */
-	if (d > s && d < s + size)
+	/* An element that overlaps its own source is read as a whole first; downwards, what is
+	 * written before it is read goes the long way. */
+	if (downwards(c) ? d < s && d + bytes > s : d > s && d < s + size)
 		return 0;
-	copy_upwards(d, s, bytes);
-	mmu_stored(&c->mmu, &dst, to.at, (unsigned)bytes);
-	advance(c, op, RSI, (s64)bytes);
-	advance(c, op, RDI, (s64)bytes);
+	if (downwards(c))
+		memmove(d, s, bytes);
+	else
+		copy_upwards(d, s, bytes);
+	stored(c, &to, &dst, d, bytes);
+	advance(c, op, RSI, (s64)n * step(c, size));
+	advance(c, op, RDI, (s64)n * step(c, size));
 	return n;
 }
 
@@ -152,14 +181,14 @@ static u64 bulk_stos(struct interp *c, const struct op *op, unsigned size, u64 l
 
 	if (n < 2 || !bulk_page(c, &to, &dst))
 		return 0;
-	u8 *d = dst.host + (to.at & PAGE_MASK);
+	u8 *d = lowest(c, &to, &dst, n, size);
 	if (size == 1 || !v)
 		memset(d, (int)(u8)v, n * size);
 	else
 		for (u64 i = 0; i < n; i++)
 			host_put(d + i * size, size, v);
-	mmu_stored(&c->mmu, &dst, to.at, (unsigned)(n * size));
-	advance(c, op, RDI, (s64)(n * size));
+	stored(c, &to, &dst, d, n * size);
+	advance(c, op, RDI, (s64)n * step(c, size));
 	return n;
 }
 
@@ -170,7 +199,7 @@ static u64 bulk_cmps(struct interp *c, const struct op *op, unsigned size, u64 l
 	u64 most = bulk_room(c, op, &to, size, bulk_room(c, op, &from, size, left)), n = 0;
 	struct mmu_entry a, b;
 
-	if (most < 2 || !bulk_page(c, &from, &a) || !bulk_page(c, &to, &b))
+	if (downwards(c) || most < 2 || !bulk_page(c, &from, &a) || !bulk_page(c, &to, &b))
 		return 0;
 	const u8 *p = a.host + (from.at & PAGE_MASK), *q = b.host + (to.at & PAGE_MASK);
 	bool while_equal = op->flags & OPF_REP;
@@ -188,7 +217,7 @@ static u64 bulk_scas(struct interp *c, const struct op *op, unsigned size, u64 l
 	u64 v = reg_get(c, GPR_OFF(RAX), size), most = bulk_room(c, op, &to, size, left), n = 0;
 	struct mmu_entry e;
 
-	if (most < 2 || !bulk_page(c, &to, &e))
+	if (downwards(c) || most < 2 || !bulk_page(c, &to, &e))
 		return 0;
 	const u8 *p = e.host + (to.at & PAGE_MASK);
 	bool while_equal = op->flags & OPF_REP;

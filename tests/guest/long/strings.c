@@ -72,6 +72,70 @@ static void overlap_backward(void)
 	CHECK_EQ(s - buffer, (u64)-1);
 }
 
+/* Long runs, downwards and upwards, over the edges of pages and over themselves: as the elements
+ * one by one would have it. */
+#define LONG_AT 4400
+static u8 area[2 * 4096] ALIGNED(4096), model[2 * 4096];
+
+static void long_run(unsigned size, bool down, long apart, ulong count)
+{
+	u8 *s = area + LONG_AT, *d = s + apart;
+	ulong n = count;
+	long step = down ? -(long)size : (long)size;
+
+	for (unsigned i = 0; i < sizeof(area); i++)
+		model[i] = area[i] = (u8)(i * 37 + (i >> 8));
+	for (ulong i = 0; i < count; i++) {
+		long at = LONG_AT + (long)i * step;
+		u8 element[8];
+
+		memcpy(element, model + at, size);
+		memcpy(model + at + apart, element, size);
+	}
+	if (down)
+		__asm__ volatile("std" ::: "cc");
+	if (size == 1)
+		STRING("rep movsb", s, d, n);
+	else if (size == 2)
+		STRING("rep movsw", s, d, n);
+	else if (size == 4)
+		STRING("rep movsl", s, d, n);
+	else
+		STRING("rep movsq", s, d, n);
+	__asm__ volatile("cld" ::: "cc");
+	CHECK_EQ(n, 0);
+	CHECK_EQ(s - area, LONG_AT + (long)count * step);
+	CHECK_EQ(d - s, apart);
+	CHECK_EQ(memcmp(area, model, sizeof(area)), 0);
+}
+
+static void long_runs(void)
+{
+	static const s32 apart[] = { 1, 3, 8, 1000, -1, -8, -80 };
+
+	for (unsigned size = 1; size <= 8; size *= 2) {
+		for (unsigned i = 0; i < ARRAY_LEN(apart); i++) {
+			long_run(size, true, apart[i], 700 / size);
+			long_run(size, false, apart[i], 400 / size);
+		}
+	}
+}
+
+static void fill_downwards(void)
+{
+	ulong s = 0, n = 300;
+	u8 *d = area + 4400;
+
+	memset(area, 0, sizeof(area));
+	STRING("std\n\trep stosw\n\tcld", s, d, n, "a"(0x1234));
+	CHECK_EQ(d - area, 4400 - 600);
+	CHECK_EQ(area[4401], 0x12);
+	CHECK_EQ(area[4402], 0);
+	for (unsigned i = 3802; i < 4402; i++)
+		CHECK_EQ(area[i], i & 1 ? 0x12 : 0x34);
+	CHECK_EQ(area[3801], 0);
+}
+
 static void address_size(void)
 {
 	/* With 0x67 only the low halves count and are written, zero-extended. */
@@ -175,6 +239,8 @@ const struct test tests[] = {
 	{ "sizes", sizes, CHEAP },
 	{ "overlap, forward", overlap_forward, CHEAP },
 	{ "overlap, backward", overlap_backward, CHEAP },
+	{ "long runs", long_runs, 1 },
+	{ "fill downwards", fill_downwards, 1 },
 	{ "32-bit addresses", address_size, CHEAP },
 	{ "scas", scan_flags, CHEAP },
 	{ "cmps", compare, CHEAP },

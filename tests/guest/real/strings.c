@@ -79,6 +79,26 @@ static void many_wrap(void)
 	CHECK_EQ(cx, 0x50 - 0x20);
 }
 
+/* Downwards, over the beginning of the segment. */
+static void wrap_downwards(void)
+{
+	u32 di = 0x1f, si = (u16)(u32)data + 63, cx = 64;
+
+	for (unsigned i = 0; i < 64; i++)
+		data[i] = (u8)(i + 1);
+	__asm__ volatile("pushw %%es\n\tmov %3, %%es\n\tstd\n\trep movsb (%%si), %%es:(%%di)\n\t"
+			 "cld\n\tpopw %%es"
+			 : "+S"(si), "+D"(di), "+c"(cx)
+			 : "r"((u16)0x5000)
+			 : "memory", "cc");
+	CHECK_EQ(di & 0xffff, 0xffdf);
+	CHECK_EQ(cx, 0);
+	CHECK_EQ(far_byte(0x5000, 0x1f), 64);
+	CHECK_EQ(far_byte(0x5000, 0), 33);
+	CHECK_EQ(far_byte(0x5000, 0xffff), 32);
+	CHECK_EQ(far_byte(0x5000, 0xffe0), 1);
+}
+
 static void loops(void)
 {
 	u32 c = 0x30003, n = 0;
@@ -174,6 +194,7 @@ const struct test tests[] = {
 	{ "movs", movs, CHEAP },
 	{ "wrap", wrap, CHEAP },
 	{ "many wrap", many_wrap, CHEAP },
+	{ "wrap downwards", wrap_downwards, CHEAP },
 	{ "loops", loops, CHEAP },
 	{ "far calls", far_calls, CHEAP },
 	{ "near calls", near_forms, CHEAP },
