@@ -16,7 +16,8 @@
 #define CLAIM_NS   2000000000ull /* a claim comes through in this time */
 
 struct check {
-	int maps; /* /proc/self/maps */
+	bool anew; /* a flush of everything is being checked */
+	int maps;  /* /proc/self/maps */
 	u64 inode[MEMORY_REGIONS_MAX];
 	unsigned flushes;
 	char buf[MAPS_CHUNK + 1];
@@ -194,6 +195,21 @@ static const struct memory_region *region_of(const struct translator *t, u64 ino
 	return NULL;
 }
 
+/* What the guest's tables say now of a page that has just been translated. */
+static bool granted(struct translator *t, u64 va, unsigned access, const u8 *host, char *to)
+{
+	struct x86_cpu *cpu = &t->c->v->x86;
+	struct x86_xlat x;
+
+	if (!x86_peek(cpu, gva(va), &x) || x86_check_rights(&cpu->s, &x, access) ||
+		((access & ACCESS_WRITE) && !x.dirty))
+		return wrong(to, "not what the guest's tables grant", va, host);
+	struct memory_page p = memory_page(t->c->v->memory, x.gpa);
+	if (p.host != host)
+		return wrong(to, "not where the guest's tables lead", va, host);
+	return true;
+}
+
 /* One page of a mapping, `into` bytes from its start: it is what the window believes to show at va.
  */
 static bool page_ok(
@@ -208,6 +224,10 @@ static bool page_ok(
 		return wrong(to, "a mapping of another file", va, NULL);
 	if (kernel ? !extent_shows(t, va, offset) : !window_page_shows(t, va, r, offset, store))
 		return wrong(to, what, va, r->host + offset);
+	if (kernel && t->check->anew &&
+		!granted(t, va, ACCESS_SYSTEM | (store ? ACCESS_WRITE : ACCESS_READ),
+			r->host + offset, to))
+		return false;
 	return frame_ok(t, what, va, r->host + offset, store, to);
 }
 
@@ -282,21 +302,6 @@ bool check_all(struct translator *t, char *to)
 	window_each(&t->window, look_at_page, &window);
 	return kept.ok && window.ok && fast_ok(t, to) && mmu_ok(t, to) &&
 	       kernel_extents_ok(t, to) && mappings_ok(t, to);
-}
-
-/* What the guest's tables say now of a page that has just been translated. */
-static bool granted(struct translator *t, u64 va, unsigned access, const u8 *host, char *to)
-{
-	struct x86_cpu *cpu = &t->c->v->x86;
-	struct x86_xlat x;
-
-	if (!x86_peek(cpu, gva(va), &x) || x86_check_rights(&cpu->s, &x, access) ||
-		((access & ACCESS_WRITE) && !x.dirty))
-		return wrong(to, "not what the guest's tables grant", va, host);
-	struct memory_page p = memory_page(t->c->v->memory, x.gpa);
-	if (p.host != host)
-		return wrong(to, "not where the guest's tables lead", va, host);
-	return true;
 }
 
 static unsigned space_access(const struct translator *t)
@@ -381,8 +386,7 @@ static bool flushed_ok(struct translator *t, enum x86_flush kind, u64 at, bool t
 	switch (kind) {
 	case X86_FLUSH_PAGE: return page_gone(t, at);
 	case X86_FLUSH_ALL:
-		return !t->window.count && !t->kernel.count &&
-		       (!thorough || (half_gone(t, 0) && half_gone(t, 1)));
+		return !t->window.count && (!thorough || (half_gone(t, 0) && half_gone(t, 1)));
 	case X86_FLUSH_NONGLOBAL: return !thorough || half_gone(t, 0);
 	case X86_FLUSH_PCID:
 	case X86_FLUSH_PCID_PAGE: return true;
@@ -400,8 +404,11 @@ void check_flushed(struct translator *t, enum x86_flush kind, u64 at)
 
 	must(flushed_ok(t, kind, at, thorough), "a flush (%d) of 0x%llx leaves something", kind,
 		(unsigned long long)at);
-	if (thorough)
+	/* What the kernel's window still shows has been looked up again. */
+	t->check->anew = kind == X86_FLUSH_ALL;
+	if (thorough || t->check->anew)
 		must(check_all(t, text), "%s", text);
+	t->check->anew = false;
 }
 
 /* ---- life ---- */

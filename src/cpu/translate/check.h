@@ -16,7 +16,8 @@
  *
  * and after a flush:
  *
- *   flushes  nothing is left of what the architecture wants gone.
+ *   flushes  nothing is left of what the architecture wants gone, but for what the guest's tables
+ *            grant at that moment.
  *
  * The windows are mappings of the host, for which the host's kernel is asked: /proc/self/maps must
  * list what we believe we have shown, with those rights, and nothing else in our part of the

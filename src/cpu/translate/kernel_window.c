@@ -103,21 +103,22 @@ u64 kernel_window_guest(const struct kernel_window *w, u64 host)
 
 /* ---- extents ---- */
 
-static bool touches(const struct kernel_extent *x, u64 va, const u8 *host, u64 pages)
+static bool touches(const struct kernel_extent *x, u64 va, const u8 *host, u64 pages, bool writable)
 {
 	u64 end = x->va + (x->pages << PAGE_SHIFT);
 
-	return x->host - x->va == host - va && va <= end && x->va <= va + (pages << PAGE_SHIFT) &&
+	return x->writable == writable && x->host - x->va == host - va && va <= end &&
+	       x->va <= va + (pages << PAGE_SHIFT) &&
 	       kernel_window_piece(x->va) == kernel_window_piece(va);
 }
 
 /* False: too many. */
-static bool add_extent(struct kernel_window *w, u64 va, u8 *host, u64 pages)
+static bool add_extent(struct kernel_window *w, u64 va, u8 *host, u64 pages, bool writable)
 {
 	for (unsigned i = 0; i < w->count; i++) {
 		struct kernel_extent *x = &w->extents[i];
 
-		if (!touches(x, va, host, pages))
+		if (!touches(x, va, host, pages, writable))
 			continue;
 		u64 end = max_u64(x->va + (x->pages << PAGE_SHIFT), va + (pages << PAGE_SHIFT));
 		if (va < x->va) {
@@ -129,7 +130,7 @@ static bool add_extent(struct kernel_window *w, u64 va, u8 *host, u64 pages)
 	}
 	if (w->count == KERNEL_EXTENTS)
 		return false;
-	w->extents[w->count++] = (struct kernel_extent){ va, host, pages };
+	w->extents[w->count++] = (struct kernel_extent){ va, host, pages, writable };
 	return true;
 }
 
@@ -141,9 +142,9 @@ bool kernel_window_show(struct kernel_window *w, u64 va, u8 *host, u64 pages, bo
 
 	if (!m)
 		return false;
-	if (!add_extent(w, va, host, pages)) {
+	if (!add_extent(w, va, host, pages, writable)) {
 		kernel_window_hide_all(w);
-		add_extent(w, va, host, pages);
+		add_extent(w, va, host, pages, writable);
 	}
 	if (mmap(host_of(w, va), pages << PAGE_SHIFT, PROT_READ | (writable ? PROT_WRITE : 0),
 		    MAP_SHARED | MAP_FIXED | (pages <= POPULATE_PAGES ? MAP_POPULATE : 0), m->fd,
@@ -189,11 +190,33 @@ void kernel_window_hide_all(struct kernel_window *w)
 
 void kernel_window_hide_low(struct kernel_window *w) { hide_pieces(w, 0, KERNEL_PIECES / 2); }
 
-/* A page of an extent. A hole takes mappings from the host, which has not enough for any number. */
-static void hide_one(struct kernel_window *w, u64 va)
+/* Pages of an extent. A hole takes mappings from the host, which has not enough for any number. */
+static void hide_some(struct kernel_window *w, u64 va, u64 pages)
 {
-	if (++w->holes > KERNEL_HOLES || window_reserve(host_of(w, va), PAGE_SIZE) == MAP_FAILED)
+	if (++w->holes > KERNEL_HOLES ||
+		window_reserve(host_of(w, va), pages << PAGE_SHIFT) == MAP_FAILED)
 		kernel_window_hide_all(w);
+}
+
+static void hide_one(struct kernel_window *w, u64 va) { hide_some(w, va, 1); }
+
+void kernel_window_review(struct kernel_window *w,
+	bool (*still)(void *ctx, u64 va, const u8 *host, bool writable, u64 *pages), void *ctx)
+{
+	for (unsigned i = 0; i < w->count; i++) {
+		const struct kernel_extent x = w->extents[i];
+		u64 n = 0, pages;
+
+		/* Hiding may have to hide everything. */
+		for (; n < x.pages && w->count; n += pages) {
+			u64 by = n << PAGE_SHIFT;
+			bool stays = still(ctx, x.va + by, x.host + by, x.writable, &pages);
+
+			pages = min_u64(pages, x.pages - n);
+			if (!stays)
+				hide_some(w, x.va + by, pages);
+		}
+	}
 }
 
 void kernel_window_hide(struct kernel_window *w, u64 va)

@@ -18,9 +18,14 @@
  * What differs between them (pieces of the lower half, pages that are not global) is hidden when
  * CR3 changes.
  *
- * What is shown is kept as extents: runs of pages side by side in linear and in host memory. They
- * may contain pages that are hidden again, so hiding never has to look; and one that is hidden
- * comes back by a miss.
+ * What is shown is kept as extents: runs of pages side by side in linear and in host memory, shown
+ * with the same rights. They may contain pages that are hidden again, or have come to be shown with
+ * other rights (and are in another extent, too), so hiding never has to look; and one that is
+ * hidden comes back by a miss.
+ *
+ * When all translations are flushed, what the guest's tables still say stays
+ * (kernel_window_review): a processor may fetch it again the next moment. A kernel flushes
+ * everything for a few pages, and each miss costs a signal.
  *
  * Threads: one per vcpu, its thread only.
  */
@@ -47,6 +52,7 @@ struct kernel_extent {
 	u64 va;
 	u8 *host;
 	u64 pages;
+	bool writable;
 };
 
 struct kernel_window {
@@ -84,6 +90,10 @@ u64 kernel_window_delta(const struct kernel_window *w, unsigned piece);
 bool kernel_window_show(struct kernel_window *w, u64 va, u8 *host, u64 pages, bool writable);
 void kernel_window_hide(struct kernel_window *w, u64 va);
 void kernel_window_hide_all(struct kernel_window *w);
+/* Hides what is not to be shown so any more. still: is the page, with these rights? *pages: for how
+ * many from there on its answer is good, 1 at least. */
+void kernel_window_review(struct kernel_window *w,
+	bool (*still)(void *ctx, u64 va, const u8 *host, bool writable, u64 *pages), void *ctx);
 /* What depends on CR3 without being global: the lower half's pieces. */
 void kernel_window_hide_low(struct kernel_window *w);
 /* Hides what shows this RAM page. */

@@ -189,12 +189,44 @@ void kernel_window_switched(struct translator *t)
 		kernel_window_hide(&t->kernel, m->upper[i]);
 }
 
+/* As for kernel_window_reveal(), but that what is not global goes. */
+static bool still_so(void *ctx, u64 va, const u8 *host, bool writable, u64 *pages)
+{
+	struct translator *t = ctx;
+	struct x86_cpu *cpu = &t->c->v->x86;
+	unsigned write = writable ? ACCESS_WRITE : ACCESS_READ;
+	struct x86_xlat x;
+
+	*pages = 1;
+	if (!x86_peek(cpu, gva(va), &x))
+		return false;
+	*pages = (x.page_size - (va & (x.page_size - 1))) >> PAGE_SHIFT;
+	if (!x.global || !x.accessed || (writable && !x.dirty) ||
+		x86_check_rights(&cpu->s, &x, ACCESS_READ | ACCESS_SYSTEM) ||
+		x86_check_rights(&cpu->s, &x, write | ACCESS_SYSTEM) ||
+		memory_page(t->c->v->memory, x.gpa).host != host)
+		return false;
+	if (x.page_size > PAGE_SIZE)
+		mmu_note_large(&t->c->mmu, va, x.page_size);
+	return true;
+}
+
+static void flushed_all(struct translator *t)
+{
+	if (t->options & OPTION_NO_RETAIN || !x86_paging(&t->c->v->x86.s)) {
+		kernel_window_hide_all(&t->kernel);
+		return;
+	}
+	kernel_window_hide_low(&t->kernel);
+	kernel_window_review(&t->kernel, still_so, t);
+}
+
 void kernel_window_flushed(struct translator *t, enum x86_flush kind, u64 at)
 {
 	if (!t->kernel.count)
 		return;
 	switch (kind) {
-	case X86_FLUSH_ALL: kernel_window_hide_all(&t->kernel); return;
+	case X86_FLUSH_ALL: flushed_all(t); return;
 	case X86_FLUSH_NONGLOBAL:
 	case X86_FLUSH_PCID: kernel_window_switched(t); return;
 	case X86_FLUSH_PAGE:
