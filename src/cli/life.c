@@ -54,6 +54,7 @@ static void op_status(void *ctx, struct control_status *s)
 		.engine = l->config->engine->name,
 		.cpus = l->config->cpus,
 		.memory = l->config->memory,
+		.held = machine_held(l->machine),
 		.guest_ns = machine_run_ns(l->machine),
 		.address = l->address[0] ? l->address : NULL,
 	};

@@ -158,8 +158,8 @@ static void show_row(const struct look *l)
 /* New reference: what there is to tell, whether it runs or not. */
 static json_t *as_json(const struct look *l)
 {
-	static const char *const members[] = { "pid", "engine", "cpus", "memory", "guest_seconds",
-		"address" };
+	static const char *const members[] = { "pid", "engine", "cpus", "memory", "host_memory",
+		"guest_seconds", "address" };
 	json_t *j = json_pack("{s:s,s:s}", "name", l->name, "state", l->state);
 
 	for (unsigned i = 0; l->status && i < ARRAY_LEN(members); i++)

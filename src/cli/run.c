@@ -31,6 +31,7 @@
 #define TRANSLATE   "translate"
 #define KVM	    "kvm"
 #define ESCAPE_BYTE 0x1d /* Ctrl-] */
+#define NO_BALLOON  UINT64_MAX
 
 /* What the loop watches besides the machine. */
 struct watch {
@@ -96,8 +97,9 @@ static void print_sensitive(const struct vcpu_stats *s, const struct cpu_engine 
 		strcmp(engine->name, TRANSLATE) ? "" : "; inline ones not counted");
 }
 
-static void print_stats(const struct machine *m, const struct cpu_engine *engine)
+static void print_stats(struct machine *m, const struct cpu_engine *engine)
 {
+	struct machine_balloon_report balloon;
 	struct vcpu_stats s = machine_stats(m);
 	double seconds = (double)machine_run_ns(m) / 1e9;
 
@@ -111,6 +113,9 @@ static void print_stats(const struct machine *m, const struct cpu_engine *engine
 		(unsigned long long)s.interrupts, (unsigned long long)s.exceptions,
 		(unsigned long long)s.exits[CPU_EXIT_HALT]);
 	print_sensitive(&s, engine);
+	if (!machine_balloon_report(m, &balloon))
+		fprintf(stderr, "strata: balloon: %llu MiB were given back\n",
+			(unsigned long long)(balloon.given / MiB));
 }
 
 /* The promise to scripts. */
@@ -195,6 +200,7 @@ static int start(const struct run_values *v, const struct cpu_engine *engine, u3
 		.disk_count = parts->disk_count,
 		.net = parts->net,
 		.vsock = parts->vsock,
+		.balloon = parts->balloon,
 		.reset_ends = v->no_reboot,
 		.input = STDIN_FILENO,
 		.output = STDOUT_FILENO,
@@ -282,6 +288,7 @@ struct parts {
 	struct machine_disk_config disks[MACHINE_DISKS_MAX];
 	struct net_option net;
 	struct vsock_option vsock;
+	struct machine_balloon_config balloon;
 	struct display_option display;
 	struct cpus_option cpus;
 	int pins[MACHINE_CPUS_MAX];
@@ -289,6 +296,16 @@ struct parts {
 	unsigned disk_count;
 	bool network, sockets, screen;
 };
+
+static int check_balloon(const struct run_values *v, struct err *err)
+{
+	if (v->balloon == NO_BALLOON || v->balloon < v->memory)
+		return 0;
+	return err_set(err, -EINVAL,
+		"--balloon: the guest cannot give back all of its %llu MiB; ask for less, or give "
+		"it more with --memory",
+		(unsigned long long)(v->memory / MiB));
+}
 
 static void free_parts(struct parts *p)
 {
@@ -311,11 +328,12 @@ static int parse_parts(
 		disk_option_cdroms(&v->cdroms, p->disks, &p->disk_count, err) ||
 		net_option_parse(v->net, &p->net, &p->network, err) ||
 		vsock_option_parse(v->vsock, &p->vsock, &p->sockets, err) ||
-		cpus_option_parse(v->cpus, &p->cpus, err) ||
+		check_balloon(v, err) || cpus_option_parse(v->cpus, &p->cpus, err) ||
 		(v->pin && pin_option_parse(v->pin, p->cpus.count, p->pins, err))) {
 		err_wrap(err, "%s", verb);
 		return fail(err, CLI_USAGE);
 	}
+	p->balloon.target = v->balloon;
 	if (p->screen && p->firmware && firmware_option_video(v->firmware, &p->video_bios, err)) {
 		err_wrap(err, "%s", verb);
 		return fail(err, CLI_FAILED);
@@ -355,7 +373,8 @@ int run_machine_of(const struct run_values *v, struct life *life)
 				.video_bios = p.video_bios,
 				.display = p.screen ? &p.display.config : NULL,
 				.net = p.network ? &p.net.config : NULL,
-				.vsock = p.sockets ? &p.vsock.config : NULL },
+				.vsock = p.sockets ? &p.vsock.config : NULL,
+				.balloon = v->balloon == NO_BALLOON ? NULL : &p.balloon },
 			life);
 	free_parts(&p);
 	return status;
@@ -383,6 +402,7 @@ void run_defaults(void *values)
 	*(struct run_values *)values = (struct run_values){
 		.engine = "auto",
 		.memory = 512 * MiB,
+		.balloon = NO_BALLOON,
 		.log = LOG_WARN,
 	};
 }
@@ -413,6 +433,10 @@ const struct option_row run_options[] = {
 		OPTION_TEXT, AT(vsock) },
 	{ "memory", "SIZE", "guest memory, with K, M, G or T (default 512M)", OPTION_SIZE,
 		AT(memory), MACHINE_MEMORY_MIN, MACHINE_MEMORY_MAX },
+	{ "balloon", "SIZE",
+		"a memory balloon: memory that the guest has freed goes back to the host, and so "
+		"much, at least, from the start (0: none)",
+		OPTION_SIZE, AT(balloon), 0, MACHINE_MEMORY_MAX },
 	{ "cpus", "N[,NAME=VALUE...]", "processors, 1 to 8 (default 1), with these options:",
 		OPTION_TEXT, AT(cpus), .more = cpus_option_help },
 	{ "pin", "CPU[,CPU...]",

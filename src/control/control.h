@@ -57,6 +57,7 @@ struct control_status {
 	const char *engine; /* its name */
 	unsigned cpus;
 	u64 memory;
+	u64 held;	     /* bytes of the host's memory that the guest has now */
 	u64 guest_ns;	     /* since power-on, not in pauses */
 	const char *address; /* how to reach it; NULL: not known */
 };

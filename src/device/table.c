@@ -12,6 +12,7 @@
 #include "device/nvme/nvme.h"
 #include "device/pci/q35.h"
 #include "device/vga/vga.h"
+#include "device/virtio/balloon.h"
 #include "device/virtio/blk.h"
 #include "device/virtio/net.h"
 #include "device/virtio/rng.h"
@@ -40,6 +41,7 @@ const struct device_class *const device_classes[] = {
 	&virtio_blk_class,
 	&virtio_net_class,
 	&virtio_vsock_class,
+	&virtio_balloon_class,
 	&nvme_class,
 	&ahci_class,
 	&e1000_class,

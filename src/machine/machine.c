@@ -196,4 +196,5 @@ void machine_report(const struct machine *m, FILE *to)
 		m->config.engine->report(&m->cpus[i].v, to);
 }
 
+u64 machine_held(const struct machine *m) { return memory_held(&m->memory); }
 u64 machine_run_ns(const struct machine *m) { return clock_now(&m->clock); }

@@ -83,6 +83,10 @@ struct machine_vsock_config {
 	u32 cid;
 };
 
+struct machine_balloon_config {
+	u64 target; /* bytes that the guest is asked for at first */
+};
+
 struct machine_config {
 	const struct cpu_engine *engine;
 	u32 engine_options; /* bits of engine->options */
@@ -101,11 +105,12 @@ struct machine_config {
 	bool reset_ends;	/* a reset by the guest ends the machine */
 	const struct machine_disk_config *disks; /* disk_count of them, borrowed */
 	unsigned disk_count;
-	const struct machine_net_config *net;	  /* NULL: no network; borrowed */
-	const struct machine_vsock_config *vsock; /* NULL: none; borrowed */
-	const struct display_config *display;	  /* NULL: none, and no VGA; borrowed */
-	int input, output;			  /* COM1's descriptors, borrowed; -1: none */
-	int escape;				  /* this input byte ends the machine; -1: none */
+	const struct machine_net_config *net;	      /* NULL: no network; borrowed */
+	const struct machine_vsock_config *vsock;     /* NULL: none; borrowed */
+	const struct machine_balloon_config *balloon; /* NULL: none; borrowed */
+	const struct display_config *display;	      /* NULL: none, and no VGA; borrowed */
+	int input, output;			      /* COM1's descriptors, borrowed; -1: none */
+	int escape;   /* this input byte ends the machine; -1: none */
 	bool sandbox; /* os/sandbox.h, before the first guest instruction: for the whole process */
 	unsigned sandbox_needs;	 /* what the caller's own sources need there */
 	struct vcpu_trace trace; /* to is borrowed */
@@ -169,7 +174,36 @@ enum machine_state machine_state(struct machine *m);
 struct vcpu_stats machine_stats(const struct machine *m);
 /* What the engine was asked to report, vcpu by vcpu; after machine_run(). */
 void machine_report(const struct machine *m, FILE *to);
+u64 machine_held(
+	const struct machine *m); /* bytes of the host's memory that are the guest's; any thread */
 u64 machine_run_ns(const struct machine *m); /* guest time since power-on: not in pauses */
+
+/* Statistics by the guest, bytes or numbers of events (virtio 1.2 5.5.6.3). */
+enum machine_balloon_stat {
+	BALLOON_SWAP_IN,
+	BALLOON_SWAP_OUT,
+	BALLOON_MAJOR_FAULTS,
+	BALLOON_MINOR_FAULTS,
+	BALLOON_FREE,
+	BALLOON_TOTAL,
+	BALLOON_AVAILABLE,
+	BALLOON_CACHES,
+	BALLOON_HUGE_PAGES,
+	BALLOON_HUGE_PAGES_FAILED,
+	BALLOON_STATS
+};
+
+struct machine_balloon_report {
+	u64 target, actual; /* bytes asked for; bytes in the balloon, as the guest says */
+	u64 given;	    /* bytes given back to the host since power-on, by whatever way */
+	u32 known;	    /* which of the statistics there are, a bit each */
+	u64 stats[BALLOON_STATS];
+};
+
+/* Any thread, no lock held. -ENODEV: the machine has no balloon; -EINVAL: all of its memory. */
+NODISCARD int machine_balloon_set(struct machine *m, u64 target);
+/* What is known; asks the guest for newer statistics, for the next call. */
+NODISCARD int machine_balloon_report(struct machine *m, struct machine_balloon_report *report);
 
 /* Everything but memory, of a machine that does not run: what snapshots and migration carry. A
  * refused stream changes nothing. */

@@ -80,6 +80,7 @@ struct machine {
 	struct device *nic;
 	struct net *vsock_net; /* NULL: none */
 	struct device *vsock;
+	struct device *balloon;	     /* NULL: none */
 	struct display *display;     /* NULL: none */
 	struct vga_screen *screen;   /* the display's thread's */
 	int pointer_x, pointer_y;    /* the same; -1: not known yet */
@@ -172,6 +173,8 @@ void video_apply(struct machine *m); /* lock held, no guest code runs */
 /* display.c: between the VGA, keyboard and mouse, and whoever looks. */
 NODISCARD int display_start(struct machine *m, struct err *err); /* once the parts are made */
 void display_stop(struct machine *m);
+/* balloon.c: the memory balloon, when there is one. */
+NODISCARD int machine_balloon_configure(struct machine *m, struct device *d, struct err *err);
 
 /* irq.c: interrupt routing. All with the lock held. */
 void irq_isa(void *part, unsigned n, bool level);	  /* struct irq_line.set of ISA lines */

@@ -15,6 +15,7 @@
 #include "device/legacy/ps2.h"
 #include "device/pci/q35.h"
 #include "device/vga/vga.h"
+#include "device/virtio/balloon.h"
 #include "device/virtio/rng.h"
 #include "device/virtio/vsock.h"
 #include "machine/machine_priv.h"
@@ -75,7 +76,7 @@ static const struct machine_place places[] = {
 	{ &debugcon_class, "firmware", .base = 0x402, .when = WITH_FIRMWARE_LOG },
 };
 
-_Static_assert(ARRAY_LEN(places) + MACHINE_CPUS_MAX + MACHINE_DISKS_MAX + 2 <= MACHINE_PARTS_MAX,
+_Static_assert(ARRAY_LEN(places) + MACHINE_CPUS_MAX + MACHINE_DISKS_MAX + 3 <= MACHINE_PARTS_MAX,
 	"MACHINE_PARTS_MAX");
 
 /* What devices ask of the machine, with the lock held */
@@ -295,6 +296,18 @@ static int make_vsock(struct machine *m, struct err *err)
 		machine_vsock_configure, err);
 }
 
+static int make_balloon(struct machine *m, struct err *err)
+{
+	struct machine_part *p = new_part(m, NULL);
+	struct device_env env = common_env(m);
+
+	p->device = device_new(&virtio_balloon_class, "balloon", &env, err);
+	if (!p->device)
+		return err->code;
+	m->part_count++;
+	return machine_balloon_configure(m, p->device, err);
+}
+
 /* Firmware that finds nobody listening says nothing. */
 static bool wanted(const struct machine *m, const struct machine_place *place)
 {
@@ -326,6 +339,8 @@ int parts_make(struct machine *m, struct err *err)
 	if (m->net && make_nic(m, err))
 		return err->code;
 	if (m->vsock_net && make_vsock(m, err))
+		return err->code;
+	if (m->config.balloon && make_balloon(m, err))
 		return err->code;
 	irqchip_attach(m);
 	return 0;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -249,6 +250,35 @@ void memory_written(struct memory *m, gpa_t at, u64 len)
 		at.v += n;
 		len -= n;
 	}
+}
+
+bool memory_discard(struct memory *m, gpa_t at, u64 len)
+{
+	const struct memory_slot *s;
+	u64 end, from = align_up(at.v, PAGE_SIZE);
+
+	if (!add_ok(at.v, len, &end) || from < at.v || !all_ram(m, at.v, len, true))
+		return false;
+	end = align_down(end, PAGE_SIZE);
+	for (u64 n; from < end; from += n) {
+		n = piece(m, from, end - from, &s);
+		if (madvise(s->region->host + s->offset + (from - s->base), n, MADV_REMOVE))
+			return false;
+		memory_written(m, gpa(from), n);
+	}
+	return true;
+}
+
+u64 memory_held(const struct memory *m)
+{
+	u64 sum = 0;
+	struct stat st;
+
+	/* The call itself: a C library may ask by a path, which the sandbox does not let it. */
+	for (unsigned i = 0; i < m->region_count; i++)
+		if (!syscall(SYS_fstat, m->regions[i].fd, &st))
+			sum += (u64)st.st_blocks * 512;
+	return sum;
 }
 
 u64 memory_ram_size(const struct memory *m)

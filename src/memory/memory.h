@@ -122,10 +122,21 @@ NODISCARD bool memory_read(const struct memory *m, gpa_t at, void *buf, u64 len)
 NODISCARD bool memory_write(struct memory *m, gpa_t at, const void *buf, u64 len);
 NODISCARD bool memory_fill(struct memory *m, gpa_t at, u8 byte, u64 len);
 void memory_written(struct memory *m, gpa_t at, u64 len);
+/*
+ * Zeroes into the whole pages of [at, at+len), by giving their memory back to the host: it comes
+ * again when somebody touches it, through whatever mapping. Host pointers stay valid, and the store
+ * is reported as any other, so engines drop code that they hold from there. false: not all of it is
+ * RAM (nothing was done), or the host refused (some of it may be done, and what is not is as it
+ * was). Any thread, no lock needed.
+ */
+NODISCARD bool memory_discard(struct memory *m, gpa_t at, u64 len);
 
 /* Fills a ROM or RAM region from the host side: loaders. false: out of range. */
 NODISCARD bool memory_load(struct memory *m, gpa_t at, const void *buf, u64 len);
 
+/* Bytes that the host holds for guests' memory: pages that were never touched, or were given back,
+ * do not count. Any thread. */
+u64 memory_held(const struct memory *m);
 /* Bytes of RAM (neither ROM nor a device's), and the highest RAM address + 1. */
 u64 memory_ram_size(const struct memory *m);
 u64 memory_ram_top(const struct memory *m);

@@ -57,7 +57,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	ALLOW(io_uring_enter, "disk images: a ring that does these four only"),
 	ALLOW(close, "taking a machine apart"),
 	ALLOW(lseek, "stdio, closing a trace"),
-	ALLOW(fstat, "stdio, the first write to a trace"),
+	ALLOW(fstat, "stdio, the first write to a trace; how much memory the guest has"),
 	ALLOW(poll, "the sentinel; a console descriptor that does not block"),
 	ALLOW(epoll_wait, "the event loop"),
 	ALLOW(epoll_pwait, "the event loop, as some C libraries do it"),
@@ -74,7 +74,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	ALLOW(munmap, "malloc; taking a machine apart"),
 	ALLOW(mremap, "realloc: moves memory with the rights it has"),
 	ALLOW(brk, "malloc"),
-	ALLOW(madvise, "a reset gives guest memory back; stacks of threads that end"),
+	ALLOW(madvise, "a reset or a balloon gives guest memory back; stacks of threads that end"),
 
 	/* sockets of the Internet's kinds, by libslirp */
 	NEEDED_IF(socket, MATCH_EQUAL, 0, AF_INET, INTERNET, "what the guest connects to"),

@@ -6,6 +6,7 @@
  */
 #include "base/bits.h"
 #include "base/must.h"
+#include "device/virtio/balloon.h"
 #include "device/virtio/blk.h"
 #include "device/virtio/net.h"
 #include "device/virtio/rng.h"
@@ -43,6 +44,7 @@ static const struct device_class *const classes[] = {
 	&virtio_blk_class,
 	&virtio_net_class,
 	&virtio_vsock_class,
+	&virtio_balloon_class,
 };
 
 static u8 take8(struct input *in) { return in->at < in->end ? *in->at++ : 0; }

@@ -36,8 +36,7 @@ void virtio_broken(struct virtio *v, const char *why)
 {
 	guest_err(v->dev.name, "needs a reset: %s", why);
 	v->status |= STATUS_NEEDS_RESET;
-	if (v->status & STATUS_DRIVER_OK)
-		virtio_config_changed(v);
+	virtio_config_changed(v);
 }
 
 bool virtio_pop(struct virtio *v, unsigned queue, struct virtq_chain *c)
@@ -71,11 +70,13 @@ bool virtio_await(struct virtio *v, unsigned queue)
 	return virtq_listen(&v->queues[queue], v->dev.env.memory);
 }
 
-/* 2.5.1: what the driver has read of the configuration may be out of date. */
+/* 2.5.1: what the driver has read of the configuration may be out of date. 2.1.2: a driver that is
+ * not ready is not interrupted. */
 void virtio_config_changed(struct virtio *v)
 {
 	v->generation++;
-	virtio_pci_interrupt(v, v->config_vector, ISR_CONFIG);
+	if (v->status & STATUS_DRIVER_OK)
+		virtio_pci_interrupt(v, v->config_vector, ISR_CONFIG);
 }
 
 /* ---- what the transport calls ---- */

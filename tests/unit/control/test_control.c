@@ -28,6 +28,7 @@ static void op_status(void *ctx, struct control_status *s)
 		.engine = "fake",
 		.cpus = 2,
 		.memory = 4096,
+		.held = 8192,
 		.guest_ns = 1500000000 };
 }
 
@@ -133,6 +134,7 @@ static void greets_and_answers(void **state)
 	const char *text = hear(b.fd);
 
 	assert_non_null(strstr(text, "\"state\":\"running\""));
+	assert_non_null(strstr(text, "\"host_memory\":8192"));
 	assert_non_null(strstr(text, "\"guest_seconds\":1.5"));
 	assert_non_null(strstr(text, "\"id\":7"));
 	expect(&b, "{\"command\":\"pause\"}\n", "{\"result\":{}}\n");
