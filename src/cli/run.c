@@ -17,6 +17,7 @@
 #include "cli/net_option.h"
 #include "cli/pin_option.h"
 #include "cli/sentinel.h"
+#include "cli/share_option.h"
 #include "cli/trace.h"
 #include "cli/verbs.h"
 #include "cli/vsock_option.h"
@@ -200,6 +201,8 @@ static int start(const struct run_values *v, const struct cpu_engine *engine, u3
 		.disk_count = parts->disk_count,
 		.net = parts->net,
 		.vsock = parts->vsock,
+		.shares = parts->shares,
+		.share_count = parts->share_count,
 		.balloon = parts->balloon,
 		.reset_ends = v->no_reboot,
 		.input = STDIN_FILENO,
@@ -288,6 +291,7 @@ struct parts {
 	struct machine_disk_config disks[MACHINE_DISKS_MAX];
 	struct net_option net;
 	struct vsock_option vsock;
+	struct machine_share_config shares[MACHINE_SHARES_MAX];
 	struct machine_balloon_config balloon;
 	struct display_option display;
 	struct cpus_option cpus;
@@ -312,6 +316,7 @@ static void free_parts(struct parts *p)
 	disk_option_free(p->disks);
 	net_option_free(&p->net);
 	vsock_option_free(&p->vsock);
+	share_option_free(p->shares);
 }
 
 /* The exit status, after a message, if it is not CLI_OK. Nothing is opened. */
@@ -328,7 +333,8 @@ static int parse_parts(
 		disk_option_cdroms(&v->cdroms, p->disks, &p->disk_count, err) ||
 		net_option_parse(v->net, &p->net, &p->network, err) ||
 		vsock_option_parse(v->vsock, &p->vsock, &p->sockets, err) ||
-		check_balloon(v, err) || cpus_option_parse(v->cpus, &p->cpus, err) ||
+		share_option_parse(&v->shares, p->shares, err) || check_balloon(v, err) ||
+		cpus_option_parse(v->cpus, &p->cpus, err) ||
 		(v->pin && pin_option_parse(v->pin, p->cpus.count, p->pins, err))) {
 		err_wrap(err, "%s", verb);
 		return fail(err, CLI_USAGE);
@@ -373,6 +379,8 @@ int run_machine_of(const struct run_values *v, struct life *life)
 				.video_bios = p.video_bios,
 				.display = p.screen ? &p.display.config : NULL,
 				.net = p.network ? &p.net.config : NULL,
+				.shares = p.shares,
+				.share_count = v->shares.count,
 				.vsock = p.sockets ? &p.vsock.config : NULL,
 				.balloon = v->balloon == NO_BALLOON ? NULL : &p.balloon },
 			life);
@@ -431,6 +439,10 @@ const struct option_row run_options[] = {
 		"a socket device: connect to PATH and write \"CONNECT port\"; the guest's own "
 		"connections go to PATH_port",
 		OPTION_TEXT, AT(vsock) },
+	{ "share", "FOLDER:TAG[,readonly]",
+		"a folder of the host that the guest may mount (\"mount -t virtiofs TAG /mnt\"); "
+		"once more for another",
+		OPTION_LIST, AT(shares) },
 	{ "memory", "SIZE", "guest memory, with K, M, G or T (default 512M)", OPTION_SIZE,
 		AT(memory), MACHINE_MEMORY_MIN, MACHINE_MEMORY_MAX },
 	{ "balloon", "SIZE",

@@ -23,6 +23,21 @@
 #define DEVICE_LINES_MAX   32
 #define DEVICE_DISKS_MAX   6
 
+/*
+ * A shared folder as a device sees it: somebody answers FUSE requests, in any order. There are
+ * SHARED_SLOTS buffers of SHARED_BUFFER bytes, in each of which a request stands until its answer
+ * does, at the same place. ask() never calls the device; what comes of it is told to it later
+ * (virtio/fs.h). false: nobody is there.
+ */
+#define SHARED_SLOTS  16u
+#define SHARED_BUFFER (1024u * KiB + 4096u)
+
+struct shared_ops {
+	u8 *(*buffer)(void *ctx, unsigned slot);
+	bool (*ask)(void *ctx, unsigned slot, u32 len, u32 room);
+	void (*reset)(void *ctx); /* what was named or opened is to be forgotten */
+};
+
 /* Memory of a device that guests reach as they do RAM: the machine makes it, and shows it at
  * guest-physical addresses when it can. What it does not show is the device's to serve. */
 struct device_memory {
@@ -50,6 +65,8 @@ struct device_env {
 	void *disk_more[DEVICE_DISKS_MAX - 1]; /* ctx of a controller's other disks; NULL: none */
 	const struct net_ops *net;	       /* what a network device is plugged into */
 	void *net_ctx;
+	const struct shared_ops *shared; /* what a shared folder's device passes on to */
+	void *shared_ctx;
 	/* len random bytes; false: there are none now */
 	bool (*random)(void *machine, void *buf, size_t len);
 	struct device_memory video;	  /* of a VGA */

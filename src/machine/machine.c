@@ -128,10 +128,11 @@ struct machine *machine_new(const struct machine_config *config, struct err *err
 	if (!config->topology.sockets)
 		m->config.topology = x86_topology_flat(config->cpus);
 	x86_model_build(&m->model, x86_native_cpuid, tsc_hz(), &m->config.topology);
-	if (open_descriptors(m, err) || load_images(m, err) || layout_memory(m, err) ||
-		make_cpus(m, err) || open_engine(m, err) || disk_open(m, err) ||
-		machine_net_open(m, err) || machine_vsock_open(m, err) || parts_make(m, err) ||
-		firmware_describe(m, err) || display_start(m, err) || load_guest(m, err)) {
+	if (machine_share_open(m, err) || open_descriptors(m, err) || load_images(m, err) ||
+		layout_memory(m, err) || make_cpus(m, err) || open_engine(m, err) ||
+		disk_open(m, err) || machine_net_open(m, err) || machine_vsock_open(m, err) ||
+		parts_make(m, err) || firmware_describe(m, err) || display_start(m, err) ||
+		load_guest(m, err)) {
 		machine_free(m);
 		return NULL;
 	}
@@ -152,6 +153,7 @@ void machine_free(struct machine *m)
 	machine_net_close(m);
 	machine_vsock_close(m);
 	parts_free(m);
+	machine_share_close(m);
 	disk_close(m);
 	for (unsigned i = 0; m->cpus && i < m->config.cpus; i++)
 		if (m->cpus[i].opened)

@@ -87,6 +87,14 @@ struct machine_balloon_config {
 	u64 target; /* bytes that the guest is asked for at first */
 };
 
+#define MACHINE_SHARES_MAX 4
+#define MACHINE_TAG_MAX	   36u
+
+struct machine_share_config {
+	const char *folder, *tag; /* of the host's; what the guest knows it by */
+	bool readonly;
+};
+
 struct machine_config {
 	const struct cpu_engine *engine;
 	u32 engine_options; /* bits of engine->options */
@@ -105,8 +113,10 @@ struct machine_config {
 	bool reset_ends;	/* a reset by the guest ends the machine */
 	const struct machine_disk_config *disks; /* disk_count of them, borrowed */
 	unsigned disk_count;
-	const struct machine_net_config *net;	      /* NULL: no network; borrowed */
-	const struct machine_vsock_config *vsock;     /* NULL: none; borrowed */
+	const struct machine_net_config *net;	   /* NULL: no network; borrowed */
+	const struct machine_vsock_config *vsock;  /* NULL: none; borrowed */
+	const struct machine_share_config *shares; /* share_count of them, borrowed */
+	unsigned share_count;
 	const struct machine_balloon_config *balloon; /* NULL: none; borrowed */
 	const struct display_config *display;	      /* NULL: none, and no VGA; borrowed */
 	int input, output;			      /* COM1's descriptors, borrowed; -1: none */

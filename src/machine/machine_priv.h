@@ -8,6 +8,7 @@
 #include "bus/pci.h"
 #include "device/apic/ioapic.h"
 #include "device/apic/lapic.h"
+#include "folder/folder.h"
 #include "machine/console.h"
 #include "machine/machine.h"
 #include <pthread.h>
@@ -36,6 +37,15 @@ struct machine_part {
 struct machine_disk {
 	struct machine *machine;
 	struct block *block;
+	struct loop_source source;
+	bool listens;
+};
+
+/* share.c */
+struct machine_share {
+	struct machine *machine;
+	struct folder share;
+	struct device *device;
 	struct loop_source source;
 	bool listens;
 };
@@ -80,7 +90,9 @@ struct machine {
 	struct device *nic;
 	struct net *vsock_net; /* NULL: none */
 	struct device *vsock;
-	struct device *balloon;	     /* NULL: none */
+	struct device *balloon; /* NULL: none */
+	struct machine_share shares[MACHINE_SHARES_MAX];
+	unsigned share_count;	     /* those that are open */
 	struct display *display;     /* NULL: none */
 	struct vga_screen *screen;   /* the display's thread's */
 	int pointer_x, pointer_y;    /* the same; -1: not known yet */
@@ -175,6 +187,16 @@ NODISCARD int display_start(struct machine *m, struct err *err); /* once the par
 void display_stop(struct machine *m);
 /* balloon.c: the memory balloon, when there is one. */
 NODISCARD int machine_balloon_configure(struct machine *m, struct device *d, struct err *err);
+
+/* share.c: shared folders. */
+extern const struct shared_ops machine_shared_backend; /* ctx: the struct machine_share */
+NODISCARD int machine_share_open(struct machine *m, struct err *err); /* before there are threads */
+void machine_share_close(struct machine *m);
+NODISCARD int machine_share_configure(
+	struct machine *m, unsigned i, struct device *d, struct err *err);
+NODISCARD int machine_share_listen(struct machine *m, struct err *err); /* m->loop */
+void machine_share_unlisten(struct machine *m);
+void machine_share_drain(struct machine *m); /* lock held: no request is under way */
 
 /* irq.c: interrupt routing. All with the lock held. */
 void irq_isa(void *part, unsigned n, bool level);	  /* struct irq_line.set of ISA lines */

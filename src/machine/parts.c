@@ -16,6 +16,7 @@
 #include "device/pci/q35.h"
 #include "device/vga/vga.h"
 #include "device/virtio/balloon.h"
+#include "device/virtio/fs.h"
 #include "device/virtio/rng.h"
 #include "device/virtio/vsock.h"
 #include "machine/machine_priv.h"
@@ -76,7 +77,8 @@ static const struct machine_place places[] = {
 	{ &debugcon_class, "firmware", .base = 0x402, .when = WITH_FIRMWARE_LOG },
 };
 
-_Static_assert(ARRAY_LEN(places) + MACHINE_CPUS_MAX + MACHINE_DISKS_MAX + 3 <= MACHINE_PARTS_MAX,
+_Static_assert(ARRAY_LEN(places) + MACHINE_CPUS_MAX + MACHINE_DISKS_MAX + MACHINE_SHARES_MAX + 3 <=
+		       MACHINE_PARTS_MAX,
 	"MACHINE_PARTS_MAX");
 
 /* What devices ask of the machine, with the lock held */
@@ -308,6 +310,22 @@ static int make_balloon(struct machine *m, struct err *err)
 	return machine_balloon_configure(m, p->device, err);
 }
 
+static int make_share(struct machine *m, unsigned i, struct err *err)
+{
+	struct machine_part *p = new_part(m, NULL);
+	struct device_env env = common_env(m);
+	char name[16];
+
+	env.shared = &machine_shared_backend;
+	env.shared_ctx = &m->shares[i];
+	snprintf(name, sizeof(name), "share%u", i);
+	p->device = device_new(&virtio_fs_class, name, &env, err);
+	if (!p->device)
+		return err->code;
+	m->part_count++;
+	return machine_share_configure(m, i, p->device, err);
+}
+
 /* Firmware that finds nobody listening says nothing. */
 static bool wanted(const struct machine *m, const struct machine_place *place)
 {
@@ -342,6 +360,9 @@ int parts_make(struct machine *m, struct err *err)
 		return err->code;
 	if (m->config.balloon && make_balloon(m, err))
 		return err->code;
+	for (unsigned i = 0; i < m->share_count; i++)
+		if (make_share(m, i, err))
+			return err->code;
 	irqchip_attach(m);
 	return 0;
 }

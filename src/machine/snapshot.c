@@ -145,6 +145,7 @@ int machine_save(struct machine *m, struct blob *out, struct err *err)
 			return err_set(err, -EIO, "cpu%u: the engine does not give its state", i);
 	pthread_mutex_lock(&m->lock);
 	disk_drain(m);
+	machine_share_drain(m);
 	int rc = save_sections(m, out);
 	pthread_mutex_unlock(&m->lock);
 	return rc ? err_set(err, rc, "no memory for the machine's state") : 0;

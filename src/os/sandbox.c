@@ -123,7 +123,7 @@ static int close_memory(unsigned needs, struct err *err)
 static int filter_calls(unsigned needs, struct err *err)
 {
 	unsigned count = 0;
-	int rc = sandbox_filter(needs, &count, err);
+	int rc = sandbox_filter(sandbox_rules, sandbox_rule_count, needs, &count, err);
 
 	if (!rc)
 		err_set(err, 0, "%u rules for system calls", count);
@@ -159,6 +159,40 @@ void sandbox_enter(struct sandbox_report *report, unsigned needs)
 {
 	for (unsigned i = 0; i < SANDBOX_STAGES; i++)
 		enter_stage(&stages[i], needs, &report->stages[i]);
+}
+
+/* ---- another process ---- */
+
+static bool keep_capabilities(u32 keep)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct have[_LINUX_CAPABILITY_U32S_3] = { 0 };
+
+	if (syscall(SYS_capget, &header, have))
+		return false;
+	have[0].permitted &= keep;
+	have[0].effective = have[0].permitted;
+	have[0].inheritable = 0;
+	have[1] = (struct __user_cap_data_struct){ 0 };
+	return syscall(SYS_capset, &header, have) == 0;
+}
+
+int sandbox_confine(
+	const struct sandbox_rule *rules, unsigned rule_count, u32 keep, struct err *err)
+{
+	unsigned used = 0;
+
+	if (SANDBOX_INSTRUMENTED)
+		return 0;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return err_set(err, -errno, "no_new_privs: %s", strerror(errno));
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	drop_bounding_set();
+	if (!keep_capabilities(keep))
+		return err_set(err, -errno, "capabilities: %s", strerror(errno));
+	if (close_memory(0, err))
+		return err->code;
+	return sandbox_filter(rules, rule_count, 0, &used, err);
 }
 
 /* ---- the probe ---- */

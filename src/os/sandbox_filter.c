@@ -1,12 +1,12 @@
 /*
- * The filter: sandbox_rules.c as a BPF program, made by libseccomp, for all threads at once.
+ * The filter: a table of rules as a BPF program, made by libseccomp, for all threads at once.
  *
  * A call that has no row raises SIGSYS rather than killing the process outright: it is not carried
  * out either way, but so the terminal is restored (os/tty.h), and one line names the call. The
  * 32-bit and the x32 entries are not ours and kill the process: neither has a row, and their
  * numbers mean other calls.
  */
-#include "os/sandbox_priv.h"
+#include "os/sandbox_filter.h"
 #include <errno.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -67,17 +67,18 @@ static struct scmp_arg_cmp comparison(const struct sandbox_rule *r)
 	return c;
 }
 
-static int add_rules(scmp_filter_ctx f, unsigned needs, unsigned *count)
+static int add_rules(scmp_filter_ctx f, const struct sandbox_rule *rules, unsigned rule_count,
+	unsigned needs, unsigned *used)
 {
 	int rc = 0;
 
-	for (unsigned i = 0; i < sandbox_rule_count && !rc; i++) {
-		const struct sandbox_rule *r = &sandbox_rules[i];
+	for (unsigned i = 0; i < rule_count && !rc; i++) {
+		const struct sandbox_rule *r = &rules[i];
 		struct scmp_arg_cmp c = comparison(r);
 
 		if (r->needs && !(r->needs & needs))
 			continue;
-		(*count)++;
+		(*used)++;
 		rc = seccomp_rule_add_array(f, r->refuse ? SCMP_ACT_ERRNO(EPERM) : SCMP_ACT_ALLOW,
 			r->nr, r->match == MATCH_ANY ? 0 : 1, &c);
 	}
@@ -96,7 +97,8 @@ static int set_attributes(scmp_filter_ctx f)
 	return rc ?: seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 }
 
-int sandbox_filter(unsigned needs, unsigned *count, struct err *err)
+int sandbox_filter(const struct sandbox_rule *rules, unsigned rule_count, unsigned needs,
+	unsigned *used, struct err *err)
 {
 	struct sigaction act = { .sa_sigaction = refused, .sa_flags = SA_SIGINFO | SA_ONSTACK };
 	scmp_filter_ctx f = seccomp_init(SCMP_ACT_TRAP);
@@ -104,7 +106,7 @@ int sandbox_filter(unsigned needs, unsigned *count, struct err *err)
 	if (!f)
 		return err_set(err, -ENOMEM, "no memory for the filter");
 	int rc = set_attributes(f);
-	rc = rc ?: add_rules(f, needs, count);
+	rc = rc ?: add_rules(f, rules, rule_count, needs, used);
 	if (!rc) {
 		sigaction(SIGSYS, &act, &previous);
 		rc = seccomp_load(f);

@@ -99,6 +99,15 @@ def displays_are_checked():
         one_line(strata("run", "--kernel", "x", "--display", display), 2, "--display", *words)
 
 
+def shared_folders_are_checked():
+    for share, words in [("x", ["FOLDER:TAG"]), (":tag", ["FOLDER:TAG"]), ("/tmp:", ["FOLDER:TAG"]), ("/tmp:tag,frob", ["no option frob", "readonly"]),
+                         ("/tmp:" + "t" * 37, ["longer than 36"])]:
+        one_line(strata("run", "--kernel", "x", "--share", share), 2, "--share", *words)
+    one_line(strata("run", "--kernel", "x", "--share", "/tmp:a", "--share", "/:a"), 2, "--share", "two folders", "tag a")
+    one_line(strata("run", "--kernel", "x", "--share", "/nonexistent:a"), 1, "share a", "/nonexistent", "No such file")
+    one_line(strata("run", "--kernel", "x", "--share", "/dev/null:a"), 1, "share a", "/dev/null", "Not a directory")
+
+
 def usage_errors_name_the_culprit():
     for args, words in [
         (["rnu"], ["rnu", "did you mean run"]),

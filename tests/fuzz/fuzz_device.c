@@ -96,6 +96,17 @@ static const struct disk_ops disk = { disk_info, disk_submit, disk_kick, disk_dr
 
 static void net_send(void *ctx, const u8 *frame, size_t len) {}
 static void net_room(void *ctx) {}
+static u8 *folder_buffer(void *ctx, unsigned slot)
+{
+	static u8 buffers[SHARED_SLOTS][SHARED_BUFFER];
+
+	return buffers[slot];
+}
+
+static bool folder_ask(void *ctx, unsigned slot, u32 len, u32 room) { return false; }
+static void folder_reset(void *ctx) {}
+static const struct shared_ops shared = { folder_buffer, folder_ask, folder_reset };
+
 static const struct net_ops net = { false, net_send, net_room };
 
 static size_t console_write(void *ctx, const u8 *data, size_t len)
@@ -364,6 +375,7 @@ static void open_bench(struct bench *b, const struct device_class *class)
 		.memory = empty_memory(),
 		.clock = &b->clock,
 		.random = random_bytes,
+		.shared = &shared,
 		.net = &net,
 		.disk = &disk,
 		.disk_ctx = b,

@@ -8,6 +8,7 @@
 #include "base/must.h"
 #include "device/virtio/balloon.h"
 #include "device/virtio/blk.h"
+#include "device/virtio/fs.h"
 #include "device/virtio/net.h"
 #include "device/virtio/rng.h"
 #include "device/virtio/virtio.h"
@@ -45,6 +46,7 @@ static const struct device_class *const classes[] = {
 	&virtio_net_class,
 	&virtio_vsock_class,
 	&virtio_balloon_class,
+	&virtio_fs_class,
 };
 
 static u8 take8(struct input *in) { return in->at < in->end ? *in->at++ : 0; }
@@ -118,6 +120,29 @@ static void disk_drain(void *ctx)
 }
 
 static const struct disk_ops disk = { disk_info, disk_submit, disk_kick, disk_drain };
+
+/* ---- a shared folder: who has it answers later, or has gone ---- */
+
+static struct {
+	u8 buffers[SHARED_SLOTS][SHARED_BUFFER];
+	u32 asked, room[SHARED_SLOTS];
+	bool gone;
+} folder;
+
+static u8 *folder_buffer(void *ctx, unsigned slot) { return folder.buffers[slot]; }
+
+static bool folder_ask(void *ctx, unsigned slot, u32 len, u32 room)
+{
+	must(slot < SHARED_SLOTS && !(folder.asked & BIT(slot)), "slot %u is taken", slot);
+	must(len <= SHARED_BUFFER && room <= SHARED_BUFFER, "%u bytes, %u bytes", len, room);
+	folder.room[slot] = room;
+	folder.asked |= folder.gone ? 0 : BIT(slot);
+	return !folder.gone;
+}
+
+static void folder_reset(void *ctx) {}
+
+static const struct shared_ops shared = { folder_buffer, folder_ask, folder_reset };
 
 /* ---- a network ---- */
 
@@ -289,6 +314,19 @@ static void op_input(struct bench *b, struct input *in)
 		must(b->dev->class->input(b->dev, frame, len) <= len, "took more than given");
 }
 
+static void op_answer(struct bench *b, struct input *in)
+{
+	u8 how = take8(in);
+	unsigned slot = how % SHARED_SLOTS;
+
+	folder.gone = how >= 0xf0;
+	if (b->dev->class != &virtio_fs_class || !(folder.asked & BIT(slot)))
+		return;
+	folder.asked &= ~(u32)BIT(slot);
+	virtio_fs_answered(b->dev, slot,
+		how & 0x80 ? VIRTIO_FS_GONE : (u32)min_u64(take(in, 2), folder.room[slot]));
+}
+
 static void op_reset(struct bench *b, struct input *in) { b->dev->class->reset(b->dev); }
 
 /* Saved and loaded again, perhaps damaged. */
@@ -323,6 +361,8 @@ static void (*const ops[])(struct bench *, struct input *) = {
 	op_disk,
 	op_disk,
 	op_input,
+	op_answer,
+	op_answer,
 	op_register,
 	op_read,
 	op_config,
@@ -348,6 +388,8 @@ static struct memory *empty_memory(void)
 static void open_bench(struct bench *b, const struct device_class *class, bool packed)
 {
 	*b = (struct bench){ .memory = empty_memory() };
+	folder.asked = 0;
+	folder.gone = false;
 	bus_init(&b->bus);
 	pci_bus_init(&b->pci, &b->bus, (struct msi_sink){ on_msi, b });
 	for (unsigned i = 0; i < PCI_LINKS; i++)
@@ -363,6 +405,7 @@ static void open_bench(struct bench *b, const struct device_class *class, bool p
 		.random = random_bytes,
 		.net = &nets[packed],
 		.net_ctx = b,
+		.shared = &shared,
 		.disk = &disk,
 		.disk_ctx = b,
 	};

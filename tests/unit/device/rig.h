@@ -154,6 +154,7 @@ static void rig_send(void *ctx, const u8 *frame, size_t len)
 
 static void rig_net_room(void *ctx) { ((struct rig *)ctx)->net_rooms++; }
 
+static const struct shared_ops *rig_shared; /* for a shared folder: the test's */
 static const struct net_ops rig_net = { true, rig_send, rig_net_room };
 
 static void rig_exit(void *ctx, u32 value)
@@ -172,6 +173,7 @@ static void rig_open(struct rig *r, const struct device_class *class)
 		.memory = &r->memory,
 		.clock = &r->clock,
 		.random = rig_random,
+		.shared = rig_shared,
 		.net = &rig_net,
 		.net_ctx = r,
 		.disk = &rig_disk,

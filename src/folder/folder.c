@@ -1,0 +1,142 @@
+/* See folder.h: the monitor's end. */
+#include "base/bits.h"
+#include "folder/folder_priv.h"
+#include "folder/fuse.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+_Static_assert(FOLDER_BUFFER == FUSE_BUFFER && FOLDER_SLOTS <= 32, "buffers");
+
+#define BUFFERS ((size_t)FOLDER_SLOTS * FOLDER_BUFFER)
+
+/* The server says in a byte that it is ready; or why not, in words. */
+static int wait_ready(int fd, struct err *err)
+{
+	char text[200];
+	ssize_t len;
+
+	do
+		len = recv(fd, text, sizeof(text) - 1, 0);
+	while (len < 0 && errno == EINTR);
+	if (len == 1)
+		return 0;
+	text[len > 0 ? len : 0] = '\0';
+	return err_set(err, -EIO, "%s", len > 0 ? text : "its process has ended");
+}
+
+static int start(struct folder *s, int folder, bool readonly, struct err *err)
+{
+	int ends[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+		return err_set(err, -errno, "%s", strerror(errno));
+	pid_t child = fork();
+
+	if (!child)
+		folder_serve(ends[1], folder, s->buffers, readonly);
+	close(ends[1]);
+	if (child < 0) {
+		close(ends[0]);
+		return err_set(err, -errno, "%s", strerror(errno));
+	}
+	s->fd = ends[0];
+	return wait_ready(s->fd, err);
+}
+
+int folder_open(struct folder *s, const char *folder, bool readonly, struct err *err)
+{
+	int fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	*s = (struct folder){ .fd = -1 };
+	if (fd < 0) {
+		err_set(err, -errno, "%s", strerror(errno));
+		return err_wrap(err, "%.200s", folder);
+	}
+	s->buffers = mmap(NULL, BUFFERS, PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (s->buffers == MAP_FAILED) {
+		s->buffers = NULL;
+		err_set(err, -ENOMEM, "no memory for its buffers");
+	} else {
+		(void)!start(s, fd, readonly, err);
+	}
+	close(fd);
+	if (!err->code)
+		return 0;
+	folder_close(s);
+	return err_wrap(err, "%.200s", folder);
+}
+
+void folder_close(struct folder *s)
+{
+	if (s->fd >= 0)
+		close(s->fd);
+	if (s->buffers)
+		munmap(s->buffers, BUFFERS);
+	*s = (struct folder){ .fd = -1 };
+}
+
+static void lost(struct folder *s)
+{
+	close(s->fd);
+	s->fd = -1;
+}
+
+bool folder_ask(struct folder *s, unsigned slot, u32 in_len, u32 room)
+{
+	const struct folder_question q = { slot, s->session, in_len, room };
+
+	if (s->fd < 0)
+		return false;
+	if (send(s->fd, &q, sizeof(q), MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof(q)) {
+		lost(s);
+		return false;
+	}
+	s->busy |= BIT(slot);
+	s->room[slot] = room;
+	return true;
+}
+
+bool folder_answer(struct folder *s, unsigned *slot, u32 *len)
+{
+	struct folder_reply r;
+
+	while (s->fd >= 0) {
+		ssize_t n = recv(s->fd, &r, sizeof(r), MSG_DONTWAIT);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return false;
+		if (n != sizeof(r) || r.slot >= FOLDER_SLOTS || !(s->busy & BIT(r.slot)) ||
+			r.len > s->room[r.slot]) {
+			lost(s);
+			break;
+		}
+		s->busy &= ~(u32)BIT(r.slot);
+		*slot = r.slot;
+		*len = r.len;
+		return true;
+	}
+	if (!s->busy)
+		return false;
+	*slot = (unsigned)__builtin_ctz(s->busy);
+	*len = FOLDER_GONE;
+	s->busy &= s->busy - 1;
+	return true;
+}
+
+void folder_wait(const struct folder *s)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLIN };
+
+	if (s->fd >= 0)
+		(void)!poll(&p, 1, -1);
+}
+
+void folder_reset(struct folder *s) { s->session++; }
