@@ -16,6 +16,7 @@
 #include "cli/life.h"
 #include "cli/net_option.h"
 #include "cli/pin_option.h"
+#include "cli/port_option.h"
 #include "cli/sentinel.h"
 #include "cli/share_option.h"
 #include "cli/trace.h"
@@ -29,10 +30,11 @@
 #include <string.h>
 
 /* Engines with switches, and the options that take them. */
-#define TRANSLATE   "translate"
-#define KVM	    "kvm"
-#define ESCAPE_BYTE 0x1d /* Ctrl-] */
-#define NO_BALLOON  UINT64_MAX
+#define TRANSLATE      "translate"
+#define KVM	       "kvm"
+#define ESCAPE_BYTE    0x1d /* Ctrl-] */
+#define CONSOLE_VIRTIO 1    /* of consoles[] */
+#define NO_BALLOON     UINT64_MAX
 
 /* What the loop watches besides the machine. */
 struct watch {
@@ -201,6 +203,9 @@ static int start(const struct run_values *v, const struct cpu_engine *engine, u3
 		.disk_count = parts->disk_count,
 		.net = parts->net,
 		.vsock = parts->vsock,
+		.virtio_console = v->console == CONSOLE_VIRTIO,
+		.ports = parts->ports,
+		.port_count = parts->port_count,
 		.shares = parts->shares,
 		.share_count = parts->share_count,
 		.balloon = parts->balloon,
@@ -292,6 +297,7 @@ struct parts {
 	struct net_option net;
 	struct vsock_option vsock;
 	struct machine_share_config shares[MACHINE_SHARES_MAX];
+	struct machine_port_config ports[MACHINE_PORTS_MAX];
 	struct machine_balloon_config balloon;
 	struct display_option display;
 	struct cpus_option cpus;
@@ -317,6 +323,7 @@ static void free_parts(struct parts *p)
 	net_option_free(&p->net);
 	vsock_option_free(&p->vsock);
 	share_option_free(p->shares);
+	port_option_free(p->ports);
 }
 
 /* The exit status, after a message, if it is not CLI_OK. Nothing is opened. */
@@ -333,7 +340,8 @@ static int parse_parts(
 		disk_option_cdroms(&v->cdroms, p->disks, &p->disk_count, err) ||
 		net_option_parse(v->net, &p->net, &p->network, err) ||
 		vsock_option_parse(v->vsock, &p->vsock, &p->sockets, err) ||
-		share_option_parse(&v->shares, p->shares, err) || check_balloon(v, err) ||
+		share_option_parse(&v->shares, p->shares, err) ||
+		port_option_parse(&v->ports, p->ports, err) || check_balloon(v, err) ||
 		cpus_option_parse(v->cpus, &p->cpus, err) ||
 		(v->pin && pin_option_parse(v->pin, p->cpus.count, p->pins, err))) {
 		err_wrap(err, "%s", verb);
@@ -379,6 +387,8 @@ int run_machine_of(const struct run_values *v, struct life *life)
 				.video_bios = p.video_bios,
 				.display = p.screen ? &p.display.config : NULL,
 				.net = p.network ? &p.net.config : NULL,
+				.ports = p.ports,
+				.port_count = v->ports.count,
 				.shares = p.shares,
 				.share_count = v->shares.count,
 				.vsock = p.sockets ? &p.vsock.config : NULL,
@@ -419,6 +429,8 @@ static const char *const log_levels[] = { "error", "warning", "info", "guest", "
 
 #define AT(member) offsetof(struct run_values, member)
 
+static const char *const consoles[] = { "serial", "virtio", NULL };
+
 const struct option_row run_options[] = {
 	{ "kernel", "FILE", "bzImage, vmlinux, PVH or multiboot ELF, BIOS image or boot sector",
 		OPTION_TEXT, AT(kernel) },
@@ -439,6 +451,13 @@ const struct option_row run_options[] = {
 		"a socket device: connect to PATH and write \"CONNECT port\"; the guest's own "
 		"connections go to PATH_port",
 		OPTION_TEXT, AT(vsock) },
+	{ "console", "KIND",
+		"what the guest has for its console: serial (ttyS0, default) or virtio (hvc0)",
+		OPTION_CHOICE, AT(console), .choices = consoles },
+	{ "port", "NAME=SOCKET",
+		"a stream between the guest (/dev/virtio-ports/NAME) and whoever connects to the "
+		"host's SOCKET; once more for another",
+		OPTION_LIST, AT(ports) },
 	{ "share", "FOLDER:TAG[,readonly]",
 		"a folder of the host that the guest may mount (\"mount -t virtiofs TAG /mnt\"); "
 		"once more for another",

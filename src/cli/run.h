@@ -8,8 +8,8 @@ struct run_values {
 	const char *engine, *kernel, *initrd, *append, *firmware, *trace, *translate, *kvm, *net,
 		*vsock, *pin, *cpus, *display, *name;
 	u64 memory, timeout_ns, balloon;
-	struct option_list disks, cdroms, shares;
-	unsigned log;
+	struct option_list disks, cdroms, shares, ports;
+	unsigned log, console;
 	bool no_reboot, no_sandbox, stats, detach, remove;
 };
 

@@ -23,6 +23,15 @@
 #define DEVICE_LINES_MAX   32
 #define DEVICE_DISKS_MAX   6
 
+/* The host's ends of a device's numbered ports, streams of bytes (virtio/console.h). */
+struct port_ops {
+	/* Takes up to len bytes; returns how many. Never blocks. */
+	size_t (*write)(void *ctx, unsigned port, const u8 *data, size_t len);
+	/* The device, which last took less than it was given, has room again; may be given more at
+	 * once. */
+	void (*room)(void *ctx, unsigned port);
+};
+
 /*
  * A shared folder as a device sees it: somebody answers FUSE requests, in any order. There are
  * SHARED_SLOTS buffers of SHARED_BUFFER bytes, in each of which a request stands until its answer
@@ -65,6 +74,8 @@ struct device_env {
 	void *disk_more[DEVICE_DISKS_MAX - 1]; /* ctx of a controller's other disks; NULL: none */
 	const struct net_ops *net;	       /* what a network device is plugged into */
 	void *net_ctx;
+	const struct port_ops *port; /* what a console's ports lead to */
+	void *port_ctx;
 	const struct shared_ops *shared; /* what a shared folder's device passes on to */
 	void *shared_ctx;
 	/* len random bytes; false: there are none now */

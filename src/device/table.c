@@ -14,6 +14,7 @@
 #include "device/vga/vga.h"
 #include "device/virtio/balloon.h"
 #include "device/virtio/blk.h"
+#include "device/virtio/console.h"
 #include "device/virtio/fs.h"
 #include "device/virtio/net.h"
 #include "device/virtio/rng.h"
@@ -44,6 +45,7 @@ const struct device_class *const device_classes[] = {
 	&virtio_vsock_class,
 	&virtio_balloon_class,
 	&virtio_fs_class,
+	&virtio_console_class,
 	&nvme_class,
 	&ahci_class,
 	&e1000_class,

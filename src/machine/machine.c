@@ -32,7 +32,11 @@ static void input_arrived(void *ctx)
 }
 
 static void escaped(void *ctx) { machine_end(ctx, MACHINE_ESCAPE, 0, "left by the user"); }
-static void drained(void *ctx) { fd_event_set(((struct machine *)ctx)->wake_fd); }
+static void drained(void *ctx)
+{
+	machine_port_drained(ctx);
+	fd_event_set(((struct machine *)ctx)->wake_fd);
+}
 
 static void init_locked_parts(struct machine *m)
 {
@@ -131,8 +135,8 @@ struct machine *machine_new(const struct machine_config *config, struct err *err
 	if (machine_share_open(m, err) || open_descriptors(m, err) || load_images(m, err) ||
 		layout_memory(m, err) || make_cpus(m, err) || open_engine(m, err) ||
 		disk_open(m, err) || machine_net_open(m, err) || machine_vsock_open(m, err) ||
-		parts_make(m, err) || firmware_describe(m, err) || display_start(m, err) ||
-		load_guest(m, err)) {
+		machine_port_open(m, err) || parts_make(m, err) || firmware_describe(m, err) ||
+		display_start(m, err) || load_guest(m, err)) {
 		machine_free(m);
 		return NULL;
 	}
@@ -154,6 +158,7 @@ void machine_free(struct machine *m)
 	machine_vsock_close(m);
 	parts_free(m);
 	machine_share_close(m);
+	machine_port_close(m);
 	disk_close(m);
 	for (unsigned i = 0; m->cpus && i < m->config.cpus; i++)
 		if (m->cpus[i].opened)

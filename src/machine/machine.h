@@ -87,6 +87,13 @@ struct machine_balloon_config {
 	u64 target; /* bytes that the guest is asked for at first */
 };
 
+#define MACHINE_PORTS_MAX     3
+#define MACHINE_PORT_NAME_MAX 64u
+
+struct machine_port_config {
+	const char *name, *path; /* what the guest knows it by; of the host's socket */
+};
+
 #define MACHINE_SHARES_MAX 4
 #define MACHINE_TAG_MAX	   36u
 
@@ -113,8 +120,11 @@ struct machine_config {
 	bool reset_ends;	/* a reset by the guest ends the machine */
 	const struct machine_disk_config *disks; /* disk_count of them, borrowed */
 	unsigned disk_count;
-	const struct machine_net_config *net;	   /* NULL: no network; borrowed */
-	const struct machine_vsock_config *vsock;  /* NULL: none; borrowed */
+	const struct machine_net_config *net;	  /* NULL: no network; borrowed */
+	const struct machine_vsock_config *vsock; /* NULL: none; borrowed */
+	bool virtio_console; /* input and output are a virtio console's, not COM1's */
+	const struct machine_port_config *ports; /* port_count of them, borrowed */
+	unsigned port_count;
 	const struct machine_share_config *shares; /* share_count of them, borrowed */
 	unsigned share_count;
 	const struct machine_balloon_config *balloon; /* NULL: none; borrowed */

@@ -50,6 +50,19 @@ struct machine_share {
 	bool listens;
 };
 
+/* port.c */
+struct machine_port {
+	struct machine *machine;
+	unsigned number;
+	int listener, fd; /* -1: none */
+	bool listens;
+	bool full;   /* the socket takes nothing more */
+	bool parked; /* the loop does not look at it */
+	struct loop_source waiting, source;
+	u32 in_len;
+	u8 in[4096]; /* what the guest has not taken yet */
+};
+
 /* firmware.c: a line of what firmware says at its debug port */
 struct firmware_log {
 	char line[120];
@@ -92,6 +105,9 @@ struct machine {
 	struct device *vsock;
 	struct device *balloon; /* NULL: none */
 	struct machine_share shares[MACHINE_SHARES_MAX];
+	struct device *virtio_console; /* NULL: none */
+	struct machine_port ports[MACHINE_PORTS_MAX];
+	unsigned port_count;
 	unsigned share_count;	     /* those that are open */
 	struct display *display;     /* NULL: none */
 	struct vga_screen *screen;   /* the display's thread's */
@@ -197,6 +213,16 @@ NODISCARD int machine_share_configure(
 NODISCARD int machine_share_listen(struct machine *m, struct err *err); /* m->loop */
 void machine_share_unlisten(struct machine *m);
 void machine_share_drain(struct machine *m); /* lock held: no request is under way */
+
+/* port.c: a virtio console, and its ports. */
+extern const struct port_ops machine_port_backend; /* ctx: the machine */
+NODISCARD int machine_port_open(struct machine *m, struct err *err);
+void machine_port_close(struct machine *m);
+NODISCARD int machine_port_configure(struct machine *m, struct device *d, struct err *err);
+NODISCARD int machine_port_listen(struct machine *m, struct err *err); /* m->loop */
+void machine_port_unlisten(struct machine *m);
+void machine_port_turn(struct machine *m);    /* the main thread was woken */
+void machine_port_drained(struct machine *m); /* the console's output is empty; no lock held */
 
 /* irq.c: interrupt routing. All with the lock held. */
 void irq_isa(void *part, unsigned n, bool level);	  /* struct irq_line.set of ISA lines */

@@ -16,6 +16,7 @@
 #include "device/pci/q35.h"
 #include "device/vga/vga.h"
 #include "device/virtio/balloon.h"
+#include "device/virtio/console.h"
 #include "device/virtio/fs.h"
 #include "device/virtio/rng.h"
 #include "device/virtio/vsock.h"
@@ -77,7 +78,7 @@ static const struct machine_place places[] = {
 	{ &debugcon_class, "firmware", .base = 0x402, .when = WITH_FIRMWARE_LOG },
 };
 
-_Static_assert(ARRAY_LEN(places) + MACHINE_CPUS_MAX + MACHINE_DISKS_MAX + MACHINE_SHARES_MAX + 3 <=
+_Static_assert(ARRAY_LEN(places) + MACHINE_CPUS_MAX + MACHINE_DISKS_MAX + MACHINE_SHARES_MAX + 4 <=
 		       MACHINE_PARTS_MAX,
 	"MACHINE_PARTS_MAX");
 
@@ -106,6 +107,13 @@ static size_t console_write(void *ctx, const u8 *data, size_t len)
 	return console_put(ctx, data, len);
 }
 
+static size_t console_input(struct machine *m, const u8 *bytes, size_t n)
+{
+	if (m->config.virtio_console)
+		return m->virtio_console ? virtio_console_input(m->virtio_console, 0, bytes, n) : 0;
+	return m->com1->class->input(m->com1, bytes, n);
+}
+
 void parts_input(struct machine *m)
 {
 	u8 bytes[64];
@@ -113,7 +121,7 @@ void parts_input(struct machine *m)
 
 	do {
 		n = console_peek(&m->console, bytes, sizeof(bytes));
-		taken = n ? m->com1->class->input(m->com1, bytes, n) : 0;
+		taken = n ? console_input(m, bytes, n) : 0;
 		console_take(&m->console, taken);
 	} while (n && taken == n);
 }
@@ -163,7 +171,7 @@ static int make(struct machine *m, const struct machine_place *place, struct err
 	struct device_env env = common_env(m);
 
 	connect(p, &env);
-	if (place->console) {
+	if (place->console && !m->config.virtio_console) {
 		env.console = &console_backend;
 		env.console_ctx = &m->console;
 	} else if (place->when == WITH_FIRMWARE_LOG) {
@@ -326,6 +334,20 @@ static int make_share(struct machine *m, unsigned i, struct err *err)
 	return machine_share_configure(m, i, p->device, err);
 }
 
+static int make_console(struct machine *m, struct err *err)
+{
+	struct machine_part *p = new_part(m, NULL);
+	struct device_env env = common_env(m);
+
+	env.port = &machine_port_backend;
+	env.port_ctx = m;
+	p->device = device_new(&virtio_console_class, "console", &env, err);
+	if (!p->device)
+		return err->code;
+	m->part_count++;
+	return machine_port_configure(m, p->device, err);
+}
+
 /* Firmware that finds nobody listening says nothing. */
 static bool wanted(const struct machine *m, const struct machine_place *place)
 {
@@ -359,6 +381,8 @@ int parts_make(struct machine *m, struct err *err)
 	if (m->vsock_net && make_vsock(m, err))
 		return err->code;
 	if (m->config.balloon && make_balloon(m, err))
+		return err->code;
+	if ((m->config.virtio_console || m->port_count) && make_console(m, err))
 		return err->code;
 	for (unsigned i = 0; i < m->share_count; i++)
 		if (make_share(m, i, err))

@@ -311,6 +311,7 @@ static void on_wake(void *ctx)
 			loop_stop(m->loop);
 		return;
 	}
+	machine_port_turn(m);
 	if (reset_asked)
 		reset(m);
 	if (memory_asked) /* the one does not do the other's work: both hold guest code */
@@ -384,7 +385,7 @@ static int add_sources(struct machine *m, struct err *err)
 	m->on_timer = (struct loop_source){ .fd = m->timer_fd, .ready = on_timer, .ctx = m };
 	m->on_wake = (struct loop_source){ .fd = m->wake_fd, .ready = on_wake, .ctx = m };
 	if (loop_add(m->loop, &m->on_timer, err) || loop_add(m->loop, &m->on_wake, err) ||
-		disk_listen(m, err) || machine_share_listen(m, err))
+		disk_listen(m, err) || machine_share_listen(m, err) || machine_port_listen(m, err))
 		return err->code;
 	return 0;
 }
@@ -399,7 +400,7 @@ static void enter_sandbox(struct machine *m)
 
 	if (net)
 		needs |= net->kind == NET_USER ? SANDBOX_INTERNET : SANDBOX_SOCKETS;
-	if (m->config.vsock || m->config.share_count)
+	if (m->config.vsock || m->config.share_count || m->config.port_count)
 		needs |= SANDBOX_SOCKETS;
 	if (m->config.display)
 		needs |= SANDBOX_DISPLAY;
@@ -440,6 +441,7 @@ int machine_run(
 remove:
 	disk_unlisten(m);
 	machine_share_unlisten(m);
+	machine_port_unlisten(m);
 	loop_remove(loop, &m->on_timer);
 	loop_remove(loop, &m->on_wake);
 	return err->code;

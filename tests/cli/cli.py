@@ -108,6 +108,15 @@ def shared_folders_are_checked():
     one_line(strata("run", "--kernel", "x", "--share", "/dev/null:a"), 1, "share a", "/dev/null", "Not a directory")
 
 
+def ports_are_checked():
+    for port, words in [("x", ["NAME=SOCKET"]), ("=x", ["NAME=SOCKET"]), ("x=", ["NAME=SOCKET"]), ("n" * 65 + "=x", ["longer than 64"])]:
+        one_line(strata("run", "--kernel", "x", "--port", port), 2, "--port", *words)
+    one_line(strata("run", "--kernel", "x", "--port", "a=x", "--port", "a=y"), 2, "--port", "two ports", "called a")
+    one_line(strata("run", "--kernel", "x", "--console", "frob"), 2, "--console", "frob", "serial", "virtio")
+    one_line(strata("run", "--kernel", image(bytes(4096)), "--engine", "interpret", "--port", "a=/nonexistent/x"), 1, "port a", "/nonexistent/x", "No such file")
+    one_line(strata("run", "--kernel", image(bytes(4096)), "--engine", "interpret", "--port", "a=/" + "x" * 120), 1, "port a", "longer than")
+
+
 def usage_errors_name_the_culprit():
     for args, words in [
         (["rnu"], ["rnu", "did you mean run"]),

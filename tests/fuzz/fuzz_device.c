@@ -96,6 +96,10 @@ static const struct disk_ops disk = { disk_info, disk_submit, disk_kick, disk_dr
 
 static void net_send(void *ctx, const u8 *frame, size_t len) {}
 static void net_room(void *ctx) {}
+static size_t port_write(void *ctx, unsigned port, const u8 *data, size_t len) { return len / 2; }
+static void port_room(void *ctx, unsigned port) {}
+static const struct port_ops ports = { port_write, port_room };
+
 static u8 *folder_buffer(void *ctx, unsigned slot)
 {
 	static u8 buffers[SHARED_SLOTS][SHARED_BUFFER];
@@ -375,6 +379,7 @@ static void open_bench(struct bench *b, const struct device_class *class)
 		.memory = empty_memory(),
 		.clock = &b->clock,
 		.random = random_bytes,
+		.port = &ports,
 		.shared = &shared,
 		.net = &net,
 		.disk = &disk,

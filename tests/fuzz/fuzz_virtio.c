@@ -8,6 +8,7 @@
 #include "base/must.h"
 #include "device/virtio/balloon.h"
 #include "device/virtio/blk.h"
+#include "device/virtio/console.h"
 #include "device/virtio/fs.h"
 #include "device/virtio/net.h"
 #include "device/virtio/rng.h"
@@ -47,6 +48,7 @@ static const struct device_class *const classes[] = {
 	&virtio_vsock_class,
 	&virtio_balloon_class,
 	&virtio_fs_class,
+	&virtio_console_class,
 };
 
 static u8 take8(struct input *in) { return in->at < in->end ? *in->at++ : 0; }
@@ -143,6 +145,34 @@ static bool folder_ask(void *ctx, unsigned slot, u32 len, u32 room)
 static void folder_reset(void *ctx) {}
 
 static const struct shared_ops shared = { folder_buffer, folder_ask, folder_reset };
+
+/* ---- ports whose other ends take what they like ---- */
+
+static struct {
+	u8 appetite;
+} ends;
+
+static size_t port_write(void *ctx, unsigned port, const u8 *data, size_t len)
+{
+	volatile u8 sum = 0;
+	size_t taken = len * (ends.appetite % 5) / 4;
+
+	must(port < VIRTIO_CONSOLE_PORTS, "port %u", port);
+	for (size_t i = 0; i < len; i++)
+		sum = (u8)(sum + data[i]);
+	return taken < len ? taken : len;
+}
+
+static void port_room(void *ctx, unsigned port)
+{
+	static const u8 bytes[100];
+
+	must(virtio_console_input(((struct bench *)ctx)->dev, port, bytes, sizeof(bytes)) <=
+			sizeof(bytes),
+		"took more than given");
+}
+
+static const struct port_ops ports = { port_write, port_room };
 
 /* ---- a network ---- */
 
@@ -327,6 +357,22 @@ static void op_answer(struct bench *b, struct input *in)
 		how & 0x80 ? VIRTIO_FS_GONE : (u32)min_u64(take(in, 2), folder.room[slot]));
 }
 
+static void op_port(struct bench *b, struct input *in)
+{
+	u8 how = take8(in);
+	unsigned port = how % VIRTIO_CONSOLE_PORTS;
+
+	ends.appetite = take8(in);
+	if (b->dev->class != &virtio_console_class)
+		return;
+	if (how & 0x40)
+		virtio_console_connected(b->dev, port, how & 0x80);
+	else if (how & 0x20)
+		virtio_console_room(b->dev, port);
+	else
+		port_room(b, port);
+}
+
 static void op_reset(struct bench *b, struct input *in) { b->dev->class->reset(b->dev); }
 
 /* Saved and loaded again, perhaps damaged. */
@@ -363,6 +409,8 @@ static void (*const ops[])(struct bench *, struct input *) = {
 	op_input,
 	op_answer,
 	op_answer,
+	op_port,
+	op_port,
 	op_register,
 	op_read,
 	op_config,
@@ -405,6 +453,8 @@ static void open_bench(struct bench *b, const struct device_class *class, bool p
 		.random = random_bytes,
 		.net = &nets[packed],
 		.net_ctx = b,
+		.port = &ports,
+		.port_ctx = b,
 		.shared = &shared,
 		.disk = &disk,
 		.disk_ctx = b,
@@ -415,6 +465,10 @@ static void open_bench(struct bench *b, const struct device_class *class, bool p
 		must(!device_set(b->dev, "queues", "3", NULL), "queues");
 	if (class == &virtio_net_class && packed)
 		must(!device_set(b->dev, "queues", "2", NULL), "queues");
+	if (class == &virtio_console_class)
+		must(!device_set(b->dev, "console", "on", NULL) &&
+				!device_set(b->dev, "name1", "one", NULL),
+			"ports");
 	must(!device_set(b->dev, "packed", packed ? "on" : "off", NULL), "packed");
 }
 

@@ -15,7 +15,7 @@
 #include "device/device.h"
 #include "device/virtio/virtq.h"
 
-#define VIRTIO_QUEUES_MAX 9u
+#define VIRTIO_QUEUES_MAX 10u
 #define VIRTIO_CONFIG_MAX 64u
 
 struct virtio;

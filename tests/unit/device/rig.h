@@ -154,6 +154,7 @@ static void rig_send(void *ctx, const u8 *frame, size_t len)
 
 static void rig_net_room(void *ctx) { ((struct rig *)ctx)->net_rooms++; }
 
+static const struct port_ops *rig_port;	    /* for ports: the test's */
 static const struct shared_ops *rig_shared; /* for a shared folder: the test's */
 static const struct net_ops rig_net = { true, rig_send, rig_net_room };
 
@@ -173,6 +174,8 @@ static void rig_open(struct rig *r, const struct device_class *class)
 		.memory = &r->memory,
 		.clock = &r->clock,
 		.random = rig_random,
+		.port = rig_port,
+		.port_ctx = r,
 		.shared = rig_shared,
 		.net = &rig_net,
 		.net_ctx = r,
