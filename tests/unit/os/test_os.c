@@ -1,10 +1,13 @@
 /* The wrappers of os/: each against the kernel, in the smallest way that shows it works. */
 #include "base/bits.h"
+#include "os/child.h"
 #include "os/codemem.h"
 #include "os/fd.h"
 #include "os/loop.h"
 #include "os/thread.h"
 #include "os/tsc.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -188,6 +191,68 @@ static void thread_runs(void **state)
 	assert_true(flag);
 }
 
+struct heard {
+	char text[256];
+	unsigned lines;
+	size_t longest;
+};
+
+static void hear(void *ctx, const char *line)
+{
+	struct heard *h = ctx;
+
+	h->lines++;
+	h->longest = strlen(line) > h->longest ? strlen(line) : h->longest;
+	snprintf(h->text + strlen(h->text), sizeof(h->text) - strlen(h->text), "%.20s|", line);
+}
+
+static int sh(const char *script, struct heard *h, int keep)
+{
+	const char *const argv[] = { "sh", "-c", script, NULL };
+	struct err err = { 0 };
+
+	*h = (struct heard){ 0 };
+	return child_run(
+		&(struct child){ .argv = argv, .keep = keep, .line = hear, .ctx = h }, &err);
+}
+
+static void child_says_how_it_ended(void **state)
+{
+	static const char *const none[] = { "/nonexistent/program", NULL };
+	struct err err = { 0 };
+	struct heard h;
+
+	assert_int_equal(sh("exit 3", &h, 0), 3);
+	assert_int_equal(sh("kill -9 $$", &h, 0), 128 + 9);
+	assert_int_equal(child_run(&(struct child){ .argv = none }, &err), -ENOENT);
+	assert_non_null(strstr(err.text, "/nonexistent/program"));
+}
+
+static void child_is_heard_line_by_line(void **state)
+{
+	struct heard h;
+
+	assert_int_equal(sh("echo a; echo b >&2; printf 'c\\rd\\n\\ne'; cat", &h, 0), 0);
+	assert_string_equal(h.text, "a|b|c|d|e|");
+	/* What does not fit comes in pieces. */
+	assert_int_equal(sh("head -c 10000 /dev/zero | tr '\\0' x", &h, 0), 0);
+	assert_true(h.lines >= 5 && h.longest < 4096);
+}
+
+static void child_has_what_is_kept_for_it_only(void **state)
+{
+	int ends[2];
+	char script[64];
+	struct heard h;
+
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	snprintf(script, sizeof(script), "echo x >&%d", ends[1]);
+	assert_int_not_equal(sh(script, &h, 0), 0);
+	assert_int_equal(sh(script, &h, ends[1]), 0);
+	close(ends[0]);
+	close(ends[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -198,6 +263,9 @@ int main(void)
 		cmocka_unit_test(signals_are_read_in_order_of_number),
 		cmocka_unit_test(tsc_frequency_fits_the_clock),
 		cmocka_unit_test(thread_runs),
+		cmocka_unit_test(child_says_how_it_ended),
+		cmocka_unit_test(child_is_heard_line_by_line),
+		cmocka_unit_test(child_has_what_is_kept_for_it_only),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
