@@ -1,6 +1,7 @@
 # A short front for Meson: `make run` and `make test` are all one needs to know.
 #
-#   make run          boot Debian's stock cloud kernel to a shell (a short demonstration without a terminal)
+#   make run          a Debian 12 of your own: strata run debian:12 (to its login prompt and off again without a terminal)
+#   make demo         Debian's stock cloud kernel with a busybox shell: up in a second (a short demonstration without a terminal)
 #   make test         build and run the tests; the last line is "N passed, N failed, N skipped"
 #   make build        build/strata
 #   make test-long    every test, longer fuzzing, with the sanitizers for memory and for threads too
@@ -34,12 +35,11 @@ build:
 
 run: build
 	@tools/deps build run
-	@tools/demo
+	@tools/run
 
-# The demonstration alone, whatever standard input is.
 demo: build
 	@tools/deps build run
-	@tools/demo </dev/null
+	@tools/demo
 
 test:
 	@tools/deps build run test

@@ -59,7 +59,7 @@ static void print_words(const char *name, const struct verb *const *verbs)
 /* What may follow an option: its choices, or a file, which an empty list means. */
 static void print_values(const struct option_row *row)
 {
-	if (row->kind == OPTION_SWITCH || row->kind == OPTION_OPERAND)
+	if (row->kind == OPTION_SWITCH || options_stands_alone(row))
 		return;
 	printf("\t\t--%s) words='", row->name);
 	for (unsigned i = 0; row->choices && row->choices[i]; i++)
@@ -69,21 +69,24 @@ static void print_values(const struct option_row *row)
 
 static void print_verb_case(const struct verb *v)
 {
-	bool names = false;
+	const char *list = NULL;
 
 	printf("\t'%s')\n\t\tcase \"$prev\" in\n", v->name);
 	for (const struct option_row *row = v->options; row->name; row++)
 		print_values(row);
 	printf("\t\t*) words='");
 	for (const struct option_row *row = v->options; row->name; row++)
-		if (row->kind != OPTION_OPERAND)
+		if (!options_stands_alone(row))
 			printf("--%s ", row->name);
 		else if (!strcmp(row->name, "NAME"))
-			names = true;
+			list = "ls";
+		else if (!strcmp(row->name, "IMAGE"))
+			list = "image ls";
 	printf("--help'");
-	if (names)
-		printf("; [[ $cur == -* ]] || words=$(\"${COMP_WORDS[0]}\" ls 2>/dev/null | "
-		       "awk 'NR > 1 { print $1 }')");
+	if (list)
+		printf("; [[ $cur == -* ]] || words=$(\"${COMP_WORDS[0]}\" %s 2>/dev/null | "
+		       "awk 'NR > 1 { print $1 }')",
+			list);
 	printf(" ;;\n\t\tesac ;;\n");
 }
 
@@ -155,7 +158,7 @@ static void print_more(const struct option_row *row)
 static void print_option(const struct option_row *row)
 {
 	printf(".TP\n");
-	if (row->kind == OPTION_OPERAND) {
+	if (options_stands_alone(row)) {
 		printf(".I ");
 		print_text(row->name);
 	} else {
@@ -177,9 +180,7 @@ static void print_verb(const struct verb *v)
 {
 	printf(".SS \"strata ");
 	print_text(v->name);
-	for (const struct option_row *row = v->options; row->name; row++)
-		if (row->kind == OPTION_OPERAND)
-			printf(row->required ? " %s" : " [%s]", row->name);
+	options_operands(v->options, stdout);
 	printf("%s\"\n", v->options->name ? " [options]" : "");
 	print_text(v->doc);
 	printf("\n");
@@ -206,7 +207,10 @@ static void print_man(void)
 	       "time of \\-\\-timeout ran out; 128 and more: a signal.\n"
 	       ".SH FILES\n.TP\n.I ~/.local/state/strata/machines\n"
 	       "machines with names, a folder each; "
-	       "below $XDG_STATE_HOME where that is set\n");
+	       "below $XDG_STATE_HOME where that is set\n"
+	       ".TP\n.I ~/.local/share/strata/images\n"
+	       "images that machines are made of, a folder each; "
+	       "below $XDG_DATA_HOME where that is set\n");
 }
 
 /* ---- the verb ---- */

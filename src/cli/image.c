@@ -20,8 +20,7 @@ int image_failed(const char *verb, const struct err *err)
 	return CLI_FAILED;
 }
 
-/* Bytes as people like them: 1536 -> "1.5 KiB". */
-static const char *human(u64 bytes, char text[24])
+const char *image_human(u64 bytes, char text[24])
 {
 	static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
 	double v = (double)bytes;
@@ -178,9 +177,9 @@ static void show_text(const struct node *n, const struct stat *st)
 	char size[24], used[24];
 
 	printf("%-15s %s\n%-15s %s\n", "file", n->path, "format", n->format->name);
-	printf("%-15s %s (%llu bytes)\n", "size", human(n->size, size),
+	printf("%-15s %s (%llu bytes)\n", "size", image_human(n->size, size),
 		(unsigned long long)n->size);
-	printf("%-15s %s\n", "on the host", human((u64)st->st_blocks * 512, used));
+	printf("%-15s %s\n", "on the host", image_human((u64)st->st_blocks * 512, used));
 	if (n->backing_name[0])
 		printf("%-15s %s%s%s%s\n", "backing file", n->backing_name,
 			n->backing_format[0] ? " (" : "", n->backing_format,
@@ -402,10 +401,13 @@ static const struct verb check_verb = {
 };
 
 static const struct verb *const below[] = { &create_verb, &info_verb, &image_convert_verb,
-	&resize_verb, &check_verb, NULL };
+	&resize_verb, &check_verb, &image_build_verb, &image_ls_verb, &image_rm_verb,
+	&image_import_verb, &image_export_verb, NULL };
 
 const struct verb verbs_image = {
 	.name = "image",
-	.doc = "make, show, convert, resize and check disk images",
+	.doc = "disk images: make, show, convert, resize and check files; build, list and remove "
+	       "what "
+	       "machines are made of",
 	.verbs = below,
 };

@@ -63,54 +63,68 @@ static int copy(struct node *from, struct block *to, struct progress *p)
 	return rc ? rc : block_flush(to);
 }
 
-static int write_copy(struct node *from, const struct values *v, struct err *err)
+static int write_copy(struct node *from, const struct image_copy *c, struct err *err)
 {
-	const struct block_options o = { .format = image_formats[v->format] };
+	const struct block_options o = { .format = image_formats[c->to.format] };
 	struct progress p;
 	struct block *to;
-	int rc = block_open(&to, v->to, &o, err), last;
+	int rc = block_open(&to, c->to.path, &o, err), last;
 
 	if (rc)
 		return rc;
-	progress_begin(&p, "converting");
+	progress_begin(&p, c->what ? c->what : "writing");
 	rc = copy(from, to, &p);
 	progress_end(&p);
 	if (rc)
-		err_set(err, rc, "%s to %s: %s", v->from, v->to, strerror(-rc));
+		err_set(err, rc, "%s to %s: %s", c->from, c->to.path, strerror(-rc));
 	last = block_close(to, rc ? NULL : err);
 	return rc ? rc : last;
 }
 
-static int convert_node(struct node *from, const struct values *v, struct err *err)
+static int copy_node(struct node *from, const struct image_copy *c, struct err *err)
 {
-	const struct image_new n = { .path = v->to,
-		.format = v->format,
-		.force = v->force,
-		.create = { .size = from->size, .cluster = (u32)v->cluster, .old = v->old } };
+	struct image_new n = c->to;
+
+	n.create.size = from->size;
 	int rc = image_make(&n, err);
 
 	if (rc)
 		return rc;
-	rc = write_copy(from, v, err);
+	rc = write_copy(from, c, err);
 	if (rc)
-		unlink(v->to);
+		unlink(n.path);
+	return rc;
+}
+
+int image_copy(const struct image_copy *c, struct err *err)
+{
+	const struct block_options o = { .format = c->from_format, .readonly = true };
+	struct node *from;
+
+	if (node_open(&from, c->from, &o, err))
+		return err->code;
+	int rc = copy_node(from, c, err), last = node_close(from);
+
+	if (!rc && last)
+		rc = err_set(err, last, "%s: %s", c->from, strerror(-last));
 	return rc;
 }
 
 static int run(const void *values)
 {
 	const struct values *v = values;
-	const struct block_options o = { .format = v->from_format, .readonly = true };
+	const struct image_copy c = {
+		.from = v->from,
+		.from_format = v->from_format,
+		.what = "converting",
+		.to = { .path = v->to,
+			.format = v->format,
+			.force = v->force,
+			.create = { .cluster = (u32)v->cluster, .old = v->old } },
+	};
 	struct err err = { 0 };
-	struct node *from;
 
-	if (node_open(&from, v->from, &o, &err))
-		return image_failed("convert", &err);
-	int rc = convert_node(from, v, &err), last = node_close(from);
-
-	if (!rc && last)
-		rc = err_set(&err, last, "%s: %s", v->from, strerror(-last));
-	return rc ? image_failed("convert", &err) : CLI_OK;
+	return image_copy(&c, &err) ? image_failed("convert", &err) : CLI_OK;
 }
 
 static const struct option_row options[] = {

@@ -1,5 +1,6 @@
 #include "cli/life.h"
 #include "base/scope.h"
+#include "cli/clone.h"
 #include "cli/version.h"
 #include "control/control.h"
 #include "os/fd.h"
@@ -337,52 +338,116 @@ static int make_config(const struct run_values *v, struct store_config *config, 
 	return options_each(run_options, v, &usual, collect_one, &c);
 }
 
-static int make(struct life *l, const char *name, const struct run_values *v, bool ephemeral,
+static int fail_at(const char *verb, const struct err *err)
+{
+	return fail(verb, err, err->code == -EINVAL ? CLI_USAGE : CLI_FAILED);
+}
+
+/* The clone is NULL without an image. */
+static int make(struct life *l, const struct run_values *v, struct clone *c, bool ephemeral,
 	const char *verb)
 {
 	struct store_config config = { 0 };
 	struct err err = { 0 };
-	int rc = make_config(v, &config, &err) ||
-		 store_create(&l->at, name, &config, ephemeral, &err);
+	const struct store_new n = {
+		.config = &config, .ephemeral = ephemeral, .fill = c ? clone_fill : NULL, .ctx = c
+	};
+	int rc = make_config(v, &config, &err) || store_create(&l->at, v->name, &n, &err);
 
 	store_config_free(&config);
-	return rc ? fail(verb, &err, err.code == -EINVAL ? CLI_USAGE : CLI_FAILED) : CLI_OK;
+	if (c)
+		clone_made(c);
+	return rc ? fail_at(verb, &err) : CLI_OK;
 }
 
-int life_create(const char *name, const struct run_values *v)
+/* From an image: *v becomes what it says. */
+static int begin_clone(struct clone *c, const struct run_values **v, const char *verb)
 {
+	struct err err = { 0 };
+
+	if (clone_begin(c, *v, verb, &err)) {
+		clone_free(c);
+		return fail_at(verb, &err);
+	}
+	*v = &c->values;
+	return CLI_OK;
+}
+
+int life_create(const struct run_values *v)
+{
+	struct clone clone, *c = v->image ? &clone : NULL;
 	struct life l;
-	int status = run_check(v, "create");
+	int status = c ? begin_clone(c, &v, "create") : CLI_OK;
 
 	init(&l);
+	if (status)
+		return status;
+	status = run_check(v, "create");
 	if (!status)
-		status = make(&l, name, v, false, "create");
+		status = make(&l, v, c, false, "create");
+	if (!status && c)
+		printf("%s\n", l.at.name);
 	store_close(&l.at);
+	if (c)
+		clone_free(c);
+	return status;
+}
+
+/* To a person at a terminal. */
+static void say_how(const struct life *l, const struct run_values *v, const struct clone *c)
+{
+	if (!c || v->detach || !isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
+		return;
+	fprintf(stderr, "strata: machine %s, from image %s; Ctrl-] ends it%s\n", l->at.name,
+		v->image, c->seeded ? "" : "; it has no seed");
+	if (c->seeded && c->net)
+		fprintf(stderr,
+			"strata: log in as root, without a password; or, elsewhere: strata ssh "
+			"%s\n",
+			l->at.name);
+}
+
+/* What has never run is no machine to keep, and the name is free again. */
+static int run_made(struct life *l, const struct run_values *v, const struct clone *c)
+{
+	struct err err = { 0 };
+	bool began = false;
+	int status;
+
+	if (v->detach) {
+		status = run_detached(l, v, "run", &began);
+	} else {
+		say_how(l, v, c);
+		status = run_machine_of(v, l);
+		began = l->outcome.since;
+	}
+	if (!began && store_remove(&l->at, &err))
+		fail("run", &err, 0);
+	else if (began && c && !v->detach && !v->remove && isatty(STDIN_FILENO))
+		fprintf(stderr,
+			"strata: machine %s is kept: `strata start %s --attach` starts it, "
+			"`strata rm %s` removes it\n",
+			l->at.name, l->at.name, l->at.name);
 	return status;
 }
 
 int life_run(const struct run_values *v)
 {
-	struct err err = { 0 };
+	struct clone clone, *c = v->image ? &clone : NULL;
 	struct life l;
-	bool began = false;
-	int status = run_check(v, "run");
+	int status = c ? begin_clone(c, &v, "run") : CLI_OK;
 
 	init(&l);
-	if (!status)
-		status = make(&l, v->name, v, v->remove, "run");
 	if (status)
 		return status;
-	if (v->detach) {
-		status = run_detached(&l, v, "run", &began);
-	} else {
-		status = run_machine_of(v, &l);
-		began = l.outcome.since;
-	}
-	/* What has never run is no machine to keep, and the name is free again. */
-	if (!began && store_remove(&l.at, &err))
-		fail("run", &err, 0);
+	status = run_check(v, "run");
+	if (!status)
+		status = make(&l, v, c, v->remove, "run");
+	if (!status)
+		status = run_made(&l, v, c);
 	store_close(&l.at);
+	if (c)
+		clone_free(c);
 	return status;
 }
 

@@ -21,7 +21,7 @@ struct life;
 
 /* strata run --name, create, start: exit statuses. */
 int life_run(const struct run_values *v);
-int life_create(const char *name, const struct run_values *v);
+int life_create(const struct run_values *v);
 int life_start(const char *name);
 
 /* The steps of run_machine_of(); life may be NULL in each. Before machine_new(): opens what the

@@ -33,9 +33,9 @@ static int create(const void *values)
 	const struct run_values *v = values;
 	struct err err = { 0 };
 
-	if (v->name && !v->detach && !v->remove)
-		return life_create(v->name, v);
-	if (v->name)
+	if ((v->name || v->image) && !v->detach && !v->remove)
+		return life_create(v);
+	if (v->name || v->image)
 		err_set(&err, -EINVAL, "--%s is for `strata run`", v->detach ? "detach" : "rm");
 	else
 		err_set(&err, -EINVAL, "--name NAME is missing");

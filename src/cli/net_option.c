@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SSH_PORT 22
+
 static bool parse_port(const char *text, u16 *port)
 {
 	char *end;
@@ -163,6 +165,14 @@ int net_option_parse(const char *text, struct net_option *o, bool *wanted, struc
 		return err_set(err, -EINVAL,
 			"--net: queues= is for model=virtio: the e1000 has one pair; leave it out");
 	return 0;
+}
+
+const struct net_forward *net_option_ssh(const struct net_option *o)
+{
+	for (unsigned i = 0; i < o->config.forward_count; i++)
+		if (!o->forwards[i].udp && o->forwards[i].guest_port == SSH_PORT)
+			return &o->forwards[i];
+	return NULL;
 }
 
 void net_option_free(struct net_option *o) { free(o->text); }

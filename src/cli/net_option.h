@@ -13,5 +13,7 @@ struct net_option {
 /* *wanted: there is to be a network. The option must not move afterwards. -EINVAL with err. */
 NODISCARD int net_option_parse(
 	const char *text, struct net_option *option, bool *wanted, struct err *err);
+/* The forward by which ssh reaches the guest; NULL: there is none. */
+const struct net_forward *net_option_ssh(const struct net_option *option);
 void net_option_free(struct net_option *option);
 void net_option_help(FILE *to);

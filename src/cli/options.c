@@ -104,6 +104,11 @@ const char *options_nearest(const char *text, const char *const *names, size_t c
 
 /* Parsing */
 
+bool options_stands_alone(const struct option_row *row)
+{
+	return row->kind == OPTION_OPERAND || row->kind == OPTION_REST;
+}
+
 static size_t rows(const struct option_row *table)
 {
 	size_t n = 0;
@@ -116,7 +121,7 @@ static size_t rows(const struct option_row *table)
 static const struct option_row *find(const struct option_row *table, const char *name, size_t len)
 {
 	for (; table->name; table++)
-		if (table->kind != OPTION_OPERAND && strlen(table->name) == len &&
+		if (!options_stands_alone(table) && strlen(table->name) == len &&
 			!memcmp(table->name, name, len))
 			return table;
 	return NULL;
@@ -208,6 +213,7 @@ static int set(const struct option_row *row, const char *text, void *values, str
 	case OPTION_NUMBER:
 	case OPTION_SIZE:
 	case OPTION_SECONDS: return set_u64(row, text, to, err);
+	case OPTION_REST: break;
 	}
 	return 0;
 }
@@ -270,7 +276,8 @@ static int each_row(const struct option_row *row, const void *value, const void 
 	u64 n;
 
 	switch (row->kind) {
-	case OPTION_OPERAND: return 0;
+	case OPTION_OPERAND:
+	case OPTION_REST: return 0;
 	case OPTION_SWITCH: return *(const bool *)value ? each(ctx, row->name, "true") : 0;
 	case OPTION_LIST: return each_item(row, value, each, ctx);
 	case OPTION_TEXT:
@@ -319,6 +326,20 @@ static const struct option_row *next_operand(const struct option_row *table, u64
 	return NULL;
 }
 
+/* The words behind a "--"; NULL: the verb takes none. */
+static const struct option_row *set_rest(
+	const struct option_row *table, int argc, char **argv, void *values)
+{
+	for (; table->name; table++)
+		if (table->kind == OPTION_REST) {
+			struct option_rest *rest = (void *)((char *)values + table->offset);
+
+			*rest = (struct option_rest){ argv, (unsigned)argc };
+			return table;
+		}
+	return NULL;
+}
+
 /* One option at argv[0]; returns how many arguments it was, or -EINVAL. */
 static int parse_one(const struct option_row *table, u64 seen, int argc, char **argv, void *values,
 	const struct option_row **found, struct err *err)
@@ -356,6 +377,11 @@ int options_parse(
 	u64 seen = 0;
 
 	while (argc > 0) {
+		row = strcmp(argv[0], "--") ? NULL : set_rest(table, argc - 1, argv + 1, values);
+		if (row) {
+			seen |= argc > 1 ? BIT64(row - table) : 0;
+			break;
+		}
 		int used = parse_one(table, seen, argc, argv, values, &row, err);
 
 		if (used < 0)
@@ -366,7 +392,7 @@ int options_parse(
 	}
 	for (row = table; row->name; row++)
 		if (row->required && !(seen & BIT64(row - table)))
-			return row->kind == OPTION_OPERAND
+			return options_stands_alone(row)
 				       ? err_set(err, -EINVAL, "%s is missing", row->name)
 				       : err_set(err, -EINVAL, "--%s %s is missing", row->name,
 						 row->value);
@@ -378,12 +404,14 @@ void options_operands(const struct option_row *table, FILE *to)
 	for (; table->name; table++)
 		if (table->kind == OPTION_OPERAND)
 			fprintf(to, table->required ? " %s" : " [%s]", table->name);
+		else if (table->kind == OPTION_REST)
+			fprintf(to, table->required ? " -- %s..." : " [-- %s...]", table->name);
 }
 
 void options_help(const struct option_row *table, FILE *to)
 {
 	for (; table->name; table++) {
-		fprintf(to, "  %s%s%s%s\n", table->kind == OPTION_OPERAND ? "" : "--", table->name,
+		fprintf(to, "  %s%s%s%s\n", options_stands_alone(table) ? "" : "--", table->name,
 			table->value ? " " : "", table->value ? table->value : "");
 		fprintf(to, "        %s\n", table->doc);
 		if (table->more)

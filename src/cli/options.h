@@ -1,7 +1,8 @@
 /*
  * Options of the command line, as tables: each verb has one, and parsing, --help, the manual pages
  * and shell completion come from it. An option is written `--name value`, `--name=value`, or, a
- * switch, `--name`; an operand stands alone, in its place.
+ * switch, `--name`; an operand stands alone, in its place. Behind a lone `--` all words are another
+ * program's.
  */
 #pragma once
 #include "base/err.h"
@@ -17,12 +18,18 @@ enum option_kind {
 	OPTION_CHOICE,	/* unsigned: index into `choices` */
 	OPTION_LIST,	/* struct option_list: may be given several times */
 	OPTION_OPERAND, /* const char *: a word without a name, which is `name` in the help */
+	OPTION_REST,	/* struct option_rest: everything behind a -- */
 };
 
 #define OPTION_LIST_MAX 16
 
 struct option_list {
 	const char *items[OPTION_LIST_MAX];
+	unsigned count;
+};
+
+struct option_rest {
+	char *const *items;
 	unsigned count;
 };
 
@@ -50,8 +57,10 @@ NODISCARD int options_set(const struct option_row *table, const char *name, cons
  * takes, until it returns anything but 0, which is returned then. */
 NODISCARD int options_each(const struct option_row *table, const void *values, const void *defaults,
 	int (*each)(void *ctx, const char *name, const char *text), void *ctx);
-/* The operands, as a usage line has them: " FILE". */
+/* The operands, as a usage line has them: " FILE [-- COMMAND]". */
 void options_operands(const struct option_row *table, FILE *to);
+/* Whether the row is no option: it has no dashes before its name. */
+bool options_stands_alone(const struct option_row *row);
 /* One line and its explanation per option. */
 void options_help(const struct option_row *table, FILE *to);
 

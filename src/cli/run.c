@@ -33,7 +33,8 @@
 #define TRANSLATE      "translate"
 #define KVM	       "kvm"
 #define ESCAPE_BYTE    0x1d /* Ctrl-] */
-#define CONSOLE_VIRTIO 1    /* of consoles[] */
+#define MEMORY	       (512 * MiB)
+#define CONSOLE_VIRTIO 1 /* of consoles[] */
 #define NO_BALLOON     UINT64_MAX
 
 /* What the loop watches besides the machine. */
@@ -188,7 +189,7 @@ static int start(const struct run_values *v, const struct cpu_engine *engine, u3
 	struct machine_config config = {
 		.engine = engine,
 		.engine_options = engine_options,
-		.memory = v->memory,
+		.memory = v->memory ? v->memory : MEMORY,
 		.cpus = parts->cpus,
 		.topology = parts->topology,
 		.numa = parts->numa,
@@ -280,8 +281,9 @@ static int choose_boot(const struct run_values *v, const char **firmware, struct
 
 	if (!v->kernel && !v->firmware)
 		return err_set(err, -EINVAL,
-			"--kernel FILE is missing; or --firmware seabios, which boots from a "
-			"--disk");
+			"--kernel FILE is missing; or an image, such as debian:12; or --firmware "
+			"seabios, "
+			"which boots from a --disk");
 	if (v->kernel && v->firmware)
 		return err_set(err, -EINVAL, "--kernel and --firmware: one of them boots");
 	if (v->firmware && for_kernels)
@@ -403,7 +405,7 @@ static int run(const void *values)
 	const struct run_values *v = values;
 	struct err err = { 0 };
 
-	if (v->name)
+	if (v->name || v->image)
 		return life_run(v);
 	if (!v->detach && !v->remove)
 		return run_machine_of(v, NULL);
@@ -419,7 +421,6 @@ void run_defaults(void *values)
 {
 	*(struct run_values *)values = (struct run_values){
 		.engine = "auto",
-		.memory = 512 * MiB,
 		.balloon = NO_BALLOON,
 		.log = LOG_WARN,
 	};
@@ -432,6 +433,10 @@ static const char *const log_levels[] = { "error", "warning", "info", "guest", "
 static const char *const consoles[] = { "serial", "virtio", NULL };
 
 const struct option_row run_options[] = {
+	{ "IMAGE", NULL,
+		"make a machine of that image, with a disk of its own; debian:12 is built if it is "
+		"not there",
+		OPTION_OPERAND, AT(image) },
 	{ "kernel", "FILE", "bzImage, vmlinux, PVH or multiboot ELF, BIOS image or boot sector",
 		OPTION_TEXT, AT(kernel) },
 	{ "initrd", "FILE", "initial RAM disk, or a multiboot module", OPTION_TEXT, AT(initrd) },
@@ -462,14 +467,15 @@ const struct option_row run_options[] = {
 		"a folder of the host that the guest may mount (\"mount -t virtiofs TAG /mnt\"); "
 		"once more for another",
 		OPTION_LIST, AT(shares) },
-	{ "memory", "SIZE", "guest memory, with K, M, G or T (default 512M)", OPTION_SIZE,
-		AT(memory), MACHINE_MEMORY_MIN, MACHINE_MEMORY_MAX },
+	{ "memory", "SIZE", "guest memory, with K, M, G or T (default 512M; 1G with an image)",
+		OPTION_SIZE, AT(memory), MACHINE_MEMORY_MIN, MACHINE_MEMORY_MAX },
 	{ "balloon", "SIZE",
 		"a memory balloon: memory that the guest has freed goes back to the host, and so "
 		"much, at least, from the start (0: none)",
 		OPTION_SIZE, AT(balloon), 0, MACHINE_MEMORY_MAX },
-	{ "cpus", "N[,NAME=VALUE...]", "processors, 1 to 8 (default 1), with these options:",
-		OPTION_TEXT, AT(cpus), .more = cpus_option_help },
+	{ "cpus", "N[,NAME=VALUE...]",
+		"processors, 1 to 8 (default 1; 2 with an image), with these options:", OPTION_TEXT,
+		AT(cpus), .more = cpus_option_help },
 	{ "pin", "CPU[,CPU...]",
 		"the host's processors that they run on, one for each (default: any)", OPTION_TEXT,
 		AT(pin) },
@@ -491,12 +497,14 @@ const struct option_row run_options[] = {
 	{ "log", "LEVEL",
 		"messages on standard error: error, warning (default), info, guest or debug",
 		OPTION_CHOICE, AT(log), .choices = log_levels },
+	{ "user", "NAME", "with an image: a user besides root, whom `strata ssh` logs in as",
+		OPTION_TEXT, AT(user) },
 	{ "name", "NAME", "keep the machine under that name: `strata ls` shows it", OPTION_TEXT,
 		AT(name), .once = true },
-	{ "detach", NULL, "run it in the background; needs a name", OPTION_SWITCH, AT(detach),
-		.once = true },
-	{ "rm", NULL, "forget the machine once it has ended; needs a name", OPTION_SWITCH,
-		AT(remove), .once = true },
+	{ "detach", NULL, "run it in the background; needs a name or an image", OPTION_SWITCH,
+		AT(detach), .once = true },
+	{ "rm", NULL, "forget the machine once it has ended; needs a name or an image",
+		OPTION_SWITCH, AT(remove), .once = true },
 	{ "stats", NULL, "print counters at the end", OPTION_SWITCH, AT(stats) },
 	{ 0 },
 };

@@ -221,8 +221,11 @@ static int add_forward(struct user *u, const struct net_forward *f, struct err *
 {
 	if (slirp_add_hostfwd(u->slirp, f->udp, address(f->host), f->host_port, address(GUEST),
 		    f->guest_port) < 0)
-		return err_set(err, -errno, "cannot listen at %s port %u: %s",
-			f->udp ? "UDP" : "TCP", f->host_port, strerror(errno));
+		return err_set(err, -errno, "cannot listen at %s port %u: %s%s",
+			f->udp ? "UDP" : "TCP", f->host_port, strerror(errno),
+			errno == EADDRINUSE ? ": another program or machine does; forward= can "
+					      "name another port"
+					    : "");
 	return 0;
 }
 

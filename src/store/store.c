@@ -2,25 +2,22 @@
 #include "store/store.h"
 #include "base/scope.h"
 #include "os/fd.h"
+#include "store/folders_priv.h"
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 #define CONFIG	  "machine.yaml"
-#define LOCK	  "lock"
 #define OUTCOME	  "outcome"
 #define EPHEMERAL "ephemeral"
-#define NEW	  ".new-"
-#define GONE	  ".gone-"
+#define ALONE	  ".alone"
 
 int store_check_name(const char *name, struct err *err)
 {
@@ -37,83 +34,24 @@ int store_check_name(const char *name, struct err *err)
 			      *name ? name : "an empty text", STORE_NAME_MAX);
 }
 
-/* ---- the root ---- */
-
-static int make_folders(char *path)
-{
-	for (char *at = path + 1; (at = strchr(at, '/')); at++) {
-		*at = '\0';
-		int rc = mkdir(path, 0700);
-
-		*at = '/';
-		if (rc && errno != EEXIST)
-			return -errno;
-	}
-	return mkdir(path, 0700) && errno != EEXIST ? -errno : 0;
-}
-
-/* The folder of all machines; -errno with err. */
-static int open_root(struct err *err)
-{
-	const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-	bool named = state && *state == '/'; /* the XDG base directory specification wants it so */
-	char path[1024];
-
-	if (!named && !(home && *home == '/'))
-		return err_set(err, -ENOENT,
-			"neither XDG_STATE_HOME nor HOME says where machines are kept");
-	snprintf(path, sizeof(path), "%s%s/strata/machines", named ? state : home,
-		named ? "" : "/.local/state");
-	int rc = make_folders(path);
-
-	if (rc)
-		return err_set(err, rc, "%s: %s", path, strerror(-rc));
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	return fd < 0 ? err_set(err, -errno, "%s: %s", path, strerror(errno)) : fd;
-}
-
-/* ---- locks ---- */
-
-static int lock_file(int fd)
-{
-	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-
-	return fcntl(fd, F_OFD_SETLK, &l) ? -errno : 0;
-}
-
-static bool is_locked(int fd)
-{
-	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-
-	return !fcntl(fd, F_OFD_GETLK, &l) && l.l_type != F_UNLCK;
-}
-
-static bool same_file(const struct stat *a, const struct stat *b)
-{
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
-}
-
 /* Whether the folder still has its name. */
 static bool is_there(const struct store_machine *m)
 {
 	struct err err = { 0 };
-	AUTO_FD root = open_root(&err);
-	struct stat ours, named;
+	AUTO_FD root = folders_root(FOLDERS_MACHINES, &err);
 
-	return root >= 0 && !fstat(m->folder, &ours) &&
-	       !fstatat(root, m->name, &named, AT_SYMLINK_NOFOLLOW) && same_file(&ours, &named);
+	return root >= 0 && folders_is_there(root, m->name, m->folder);
 }
 
 int store_lock(struct store_machine *m, struct err *err)
 {
-	int rc = lock_file(m->lock);
+	int rc = folders_lock(m->lock, false);
 
-	if (rc == -EAGAIN || rc == -EACCES)
+	if (rc == -EAGAIN)
 		return err_set(
 			err, -EBUSY, "%s runs, or another command is at work on it", m->name);
 	if (rc)
-		return err_set(err, rc, "%s: " LOCK ": %s", m->name, strerror(-rc));
+		return err_set(err, rc, "%s: " FOLDERS_LOCK ": %s", m->name, strerror(-rc));
 	m->locked = true;
 	if (!is_there(m))
 		return err_set(err, -ENOENT, "%s has just been removed", m->name);
@@ -122,10 +60,8 @@ int store_lock(struct store_machine *m, struct err *err)
 
 void store_unlock(struct store_machine *m)
 {
-	struct flock l = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
-
 	if (m->locked)
-		fcntl(m->lock, F_OFD_SETLK, &l);
+		folders_unlock(m->lock);
 	m->locked = false;
 }
 
@@ -135,7 +71,7 @@ bool store_wait(const struct store_machine *m, unsigned ms)
 	u64 deadline = ms ? fd_monotonic_ns() + ms * 1000000ull : ~0ull;
 	const struct timespec moment = { .tv_nsec = 5000000 };
 
-	while (is_locked(m->lock)) {
+	while (folders_is_locked(m->lock)) {
 		if (fd_monotonic_ns() > deadline)
 			return false;
 		nanosleep(&moment, NULL);
@@ -147,7 +83,7 @@ bool store_wait(const struct store_machine *m, unsigned ms)
 
 int store_open(struct store_machine *m, const char *name, struct err *err)
 {
-	AUTO_FD root = open_root(err);
+	AUTO_FD root = folders_root(FOLDERS_MACHINES, err);
 
 	if (root < 0)
 		return root;
@@ -157,7 +93,7 @@ int store_open(struct store_machine *m, const char *name, struct err *err)
 	memcpy(m->name, name, strlen(name) + 1);
 	m->folder = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (m->folder >= 0)
-		m->lock = openat(m->folder, LOCK, O_RDWR | O_CLOEXEC);
+		m->lock = openat(m->folder, FOLDERS_LOCK, O_RDWR | O_CLOEXEC);
 	if (m->lock < 0) {
 		int rc = -errno;
 
@@ -201,98 +137,85 @@ static int write_config(int folder, const struct store_config *config, struct er
 	return rc;
 }
 
-static void empty_folder(int folder)
-{
-	int copy = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
-
-	for (struct dirent *e; d && (e = readdir(d));)
-		if (strcmp(e->d_name, LOCK) != 0)
-			unlinkat(folder, e->d_name, 0);
-	/* Last, so that what is left of us if we are killed can be told by it. */
-	unlinkat(folder, LOCK, 0);
-	if (d)
-		closedir(d);
-	else if (copy >= 0)
-		close(copy);
-}
-
 static int fill_folder(
-	struct store_machine *m, const struct store_config *config, bool ephemeral, struct err *err)
+	struct store_machine *m, const struct store_new *n, const char *path, struct err *err)
 {
-	m->lock = openat(m->folder, LOCK, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (m->lock < 0 || lock_file(m->lock))
-		return err_set(err, -errno, LOCK ": %s", strerror(errno));
-	m->locked = true;
-	if (ephemeral) {
+	if (n->ephemeral) {
 		AUTO_FD fd = openat(m->folder, EPHEMERAL, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 
 		if (fd < 0)
 			return err_set(err, -errno, EPHEMERAL ": %s", strerror(errno));
 	}
-	return write_config(m->folder, config, err);
+	int rc = n->fill ? n->fill(n->ctx, m->folder, path, err) : 0;
+
+	return rc ? rc : write_config(m->folder, n->config, err);
 }
 
-int store_create(struct store_machine *m, const char *name, const struct store_config *config,
-	bool ephemeral, struct err *err)
+int store_taken(const char *name, struct err *err)
 {
-	char partial[64];
+	return err_set(err, -EEXIST,
+		"machine %s exists; `strata start %s` starts it, `strata rm %s` removes it", name,
+		name, name);
+}
+
+int store_path(const char *name, char *path, size_t size, struct err *err)
+{
+	int rc = folders_path(FOLDERS_MACHINES, path, size, err);
+	size_t len = rc ? 0 : strlen(path);
+
+	if (!rc && len + 1 + strlen(name) >= size)
+		return err_set(err, -ENAMETOOLONG, "%s: too long a path", path);
+	if (!rc)
+		snprintf(path + len, size - len, "/%s", name);
+	return rc;
+}
+
+int store_create(
+	struct store_machine *m, const char *name, const struct store_new *n, struct err *err)
+{
+	char partial[64], path[1024];
 
 	*m = (struct store_machine){ .folder = -1, .lock = -1 };
 	if (store_check_name(name, err))
 		return err->code;
 	store_sweep();
-	AUTO_FD root = open_root(err);
+	AUTO_FD root = folders_root(FOLDERS_MACHINES, err);
 
 	if (root < 0)
 		return root;
 	memcpy(m->name, name, strlen(name) + 1);
-	snprintf(partial, sizeof(partial), NEW "%d", (int)getpid());
-	if (mkdirat(root, partial, 0700) ||
-		(m->folder = openat(root, partial, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-		return err_set(err, -errno, "machine %s: %s", name, strerror(errno));
-	int rc = fill_folder(m, config, ephemeral, err);
+	/* Before the work is done; and once more at its end, when it counts. */
+	if (!faccessat(root, name, F_OK, AT_SYMLINK_NOFOLLOW))
+		return store_taken(name, err);
+	int rc = folders_begin(root, partial, &m->folder, &m->lock, err);
 
-	if (!rc && renameat2(root, partial, root, name, RENAME_NOREPLACE))
-		rc = errno == EEXIST
-			     ? err_set(err, -EEXIST,
-				       "machine %s exists; `strata start %s` starts it, `strata rm "
-				       "%s` removes it",
-				       name, name, name)
-			     : err_set(err, -errno, "machine %s: %s", name, strerror(errno));
+	m->locked = !rc;
+	if (!rc)
+		rc = store_path(partial, path, sizeof(path), err);
+	if (!rc)
+		rc = fill_folder(m, n, path, err);
+	if (!rc) {
+		rc = folders_finish(root, partial, name);
+		if (rc == -EEXIST)
+			store_taken(name, err);
+		else if (rc)
+			err_set(err, rc, "machine %s: %s", name, strerror(-rc));
+	}
 	if (rc) {
-		empty_folder(m->folder);
-		unlinkat(root, partial, AT_REMOVEDIR);
+		struct err ignored;
+
+		if (m->folder >= 0)
+			(void)!folders_remove(root, partial, m->folder, &ignored);
 		store_close(m);
 	}
 	return rc;
 }
 
-/* The folder by its name of the moment, its lock taken. */
-static int remove_folder(int root, const char *name, int folder, struct err *err)
-{
-	char gone[64];
-
-	/* Unique as long as the folder exists. */
-	struct stat st;
-
-	if (fstat(folder, &st))
-		return err_set(err, -errno, "%s: %s", name, strerror(errno));
-	snprintf(gone, sizeof(gone), GONE "%llu", (unsigned long long)st.st_ino);
-	if (strcmp(name, gone) != 0 && renameat(root, name, root, gone))
-		return err_set(err, -errno, "%s: %s", name, strerror(errno));
-	empty_folder(folder);
-	/* Somebody's sweep may have done the last step. */
-	if (unlinkat(root, gone, AT_REMOVEDIR) && errno != ENOENT)
-		return err_set(err, -errno, "%s: %s", name, strerror(errno));
-	return 0;
-}
-
 int store_remove(struct store_machine *m, struct err *err)
 {
-	AUTO_FD root = open_root(err);
+	AUTO_FD root = folders_root(FOLDERS_MACHINES, err);
 
-	return root < 0 ? root : remove_folder(root, m->name, m->folder, err);
+	return root < 0 ? root : folders_remove(root, m->name, m->folder, err);
 }
 
 /* ---- outcome ---- */
@@ -320,7 +243,7 @@ static bool read_outcome(const struct store_machine *m, bool *running, struct st
 
 enum store_state store_state(const struct store_machine *m, struct store_outcome *outcome)
 {
-	bool locked = is_locked(m->lock), running;
+	bool locked = folders_is_locked(m->lock), running;
 	bool there = read_outcome(m, &running, outcome);
 
 	/* It may have ended between the two looks. */
@@ -365,84 +288,46 @@ int store_log(const struct store_machine *m, const char *file, struct err *err)
 
 int store_read_config(const struct store_machine *m, struct store_config *config, struct err *err)
 {
-	AUTO_FD fd = openat(m->folder, CONFIG, O_RDONLY | O_CLOEXEC);
-	AUTO_FREE char *text = malloc(STORE_CONFIG_MAX + 1);
-	ssize_t len = fd < 0 || !text ? -1 : read(fd, text, STORE_CONFIG_MAX + 1);
+	size_t len;
+	AUTO_FREE char *text = folders_read(m->folder, CONFIG, STORE_CONFIG_MAX + 1, &len, err);
 
-	if (len < 0)
-		return err_set(err, -errno, CONFIG ": %s", strerror(errno));
-	return store_config_parse(config, text, (size_t)len, err) ? err_wrap(err, CONFIG) : 0;
+	if (!text)
+		return err->code;
+	return store_config_parse(config, text, len, err) ? err_wrap(err, CONFIG) : 0;
 }
 
 /* ---- all of them ---- */
 
-static int by_name(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 int store_list(char ***names, unsigned *count, struct err *err)
 {
-	int root = open_root(err);
-	DIR *d = root < 0 ? NULL : fdopendir(root);
-	struct err why;
+	return folders_list(FOLDERS_MACHINES, store_check_name, names, count, err);
+}
 
-	*names = NULL;
-	*count = 0;
+static bool is_ephemeral(int folder) { return !faccessat(folder, EPHEMERAL, F_OK, 0); }
+
+void store_sweep(void) { folders_sweep(FOLDERS_MACHINES, is_ephemeral); }
+
+int store_alone(struct err *err)
+{
+	AUTO_FD root = folders_root(FOLDERS_MACHINES, err);
+	AUTO_FD fd = root < 0 ? -1 : openat(root, ALONE, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
 	if (root < 0)
 		return root;
-	for (struct dirent *e; d && (e = readdir(d));) {
-		if (store_check_name(e->d_name, &why))
-			continue;
-		char **more = reallocarray(*names, *count + 1, sizeof(**names));
-
-		if (!more)
-			break;
-		*names = more;
-		more[*count] = strdup(e->d_name);
-		*count += more[*count] != NULL;
-	}
-	closedir(d);
-	if (*count)
-		qsort(*names, *count, sizeof(**names), by_name);
-	return 0;
+	if (fd < 0 || folders_wait_lock(fd))
+		return err_set(err, -errno, ALONE ": %s", strerror(errno));
+	return steal_fd(&fd);
 }
 
-static bool is_left_over(const char *name)
+int store_state_path(char *path, size_t size, const char *file, struct err *err)
 {
-	return !strncmp(name, NEW, strlen(NEW)) || !strncmp(name, GONE, strlen(GONE));
-}
+	AUTO_FD root = folders_root(FOLDERS_STATE, err); /* makes it */
+	int rc = root < 0 ? root : folders_path(FOLDERS_STATE, path, size, err);
+	size_t len = rc ? 0 : strlen(path);
 
-/* Whoever takes the lock of something that is to go has it for himself. Other machines' locks are
- * left alone: somebody might take the sweep for a run. */
-static void sweep_one(int root, const char *name)
-{
-	AUTO_FD folder = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	struct stat ours, named;
-	struct err err;
-
-	if (folder < 0 || (!is_left_over(name) && faccessat(folder, EPHEMERAL, F_OK, 0)))
-		return;
-	AUTO_FD lock = openat(folder, LOCK, O_RDWR | O_CLOEXEC);
-
-	if (lock < 0 && !strncmp(name, GONE, strlen(GONE)))
-		unlinkat(root, name, AT_REMOVEDIR); /* when it is empty */
-	if (lock < 0 || lock_file(lock))
-		return;
-	if (!fstatat(root, name, &named, AT_SYMLINK_NOFOLLOW) && !fstat(folder, &ours) &&
-		same_file(&ours, &named))
-		(void)!remove_folder(root, name, folder, &err);
-}
-
-void store_sweep(void)
-{
-	struct err err;
-	int root = open_root(&err);
-	DIR *d = root < 0 ? NULL : fdopendir(root);
-
-	for (struct dirent *e; d && (e = readdir(d));)
-		if (is_left_over(e->d_name) || !store_check_name(e->d_name, &err))
-			sweep_one(root, e->d_name);
-	if (d)
-		closedir(d);
+	if (!rc && len + 1 + strlen(file) >= size)
+		return err_set(err, -ENAMETOOLONG, "%s: too long a path", path);
+	if (!rc)
+		snprintf(path + len, size - len, "/%s", file);
+	return rc;
 }

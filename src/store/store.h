@@ -8,6 +8,7 @@
  *   control        its control socket, while it runs (control/control.h)
  *   console.0, .1  what its console said; monitor.log what the monitor said
  *   ephemeral      exists when the machine goes once it has ended
+ *   disk.qcow2, seed.img, known_hosts    of one that was made from an image (cli/clone.h)
  *
  * The lock decides. It is one of open file descriptions, so it lives exactly as long as the process
  * that has it, however that ends: a machine whose lock is free does not run, whatever its other
@@ -49,9 +50,21 @@ struct store_outcome {
 /* Letters, digits and ._- after a letter or digit. -EINVAL with err. */
 NODISCARD int store_check_name(const char *name, struct err *err);
 
+struct store_new {
+	const struct store_config *config;
+	bool ephemeral;
+	/* Called before anybody else can see the folder, to put more into it: at `path`, until it
+	 * has its name. NULL: there is nothing more. */
+	int (*fill)(void *ctx, int folder, const char *path, struct err *err);
+	void *ctx;
+};
+
 /* A new machine, its lock taken. -EEXIST: there is one of that name. */
-NODISCARD int store_create(struct store_machine *m, const char *name,
-	const struct store_config *config, bool ephemeral, struct err *err);
+NODISCARD int store_create(
+	struct store_machine *m, const char *name, const struct store_new *n, struct err *err);
+int store_taken(const char *name, struct err *err); /* says so: -EEXIST */
+/* Where a machine of that name is, or will be. */
+NODISCARD int store_path(const char *name, char *path, size_t size, struct err *err);
 /* One that is there. -ENOENT. */
 NODISCARD int store_open(struct store_machine *m, const char *name, struct err *err);
 /* -EBUSY: it runs, or somebody else is at it; -ENOENT: it has gone meanwhile. */
@@ -75,5 +88,10 @@ NODISCARD int store_log(const struct store_machine *m, const char *file, struct 
 
 /* The names of all, sorted; the list and each name are the caller's to free. -errno with err. */
 NODISCARD int store_list(char ***names, unsigned *count, struct err *err);
+/* Held by whoever chooses what no other machine may have, until his machine is there: a descriptor
+ * to close. Waits. -errno with err. */
+NODISCARD int store_alone(struct err *err);
+/* Where a file of ours is that belongs to no machine; its folder is there. */
+NODISCARD int store_state_path(char *path, size_t size, const char *file, struct err *err);
 /* Removes what has died half-made, and ephemeral machines that have ended. */
 void store_sweep(void);

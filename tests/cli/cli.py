@@ -123,7 +123,7 @@ def usage_errors_name_the_culprit():
         (["frobnicate"], ["frobnicate", "help"]),
         (["run", "--kernle", "x"], ["--kernle", "did you mean --kernel"]),
         (["run", "--wibble"], ["--wibble"]),
-        (["run", "kernel"], ["kernel"]),
+        (["run", "a", "kernel"], ["kernel"]),
         (["run"], ["--kernel"]),
         (["run", "--kernel"], ["--kernel", "needs a value"]),
         (["run", "--kernel", "x", "--memory", "lots"], ["--memory", "lots"]),

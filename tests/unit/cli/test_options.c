@@ -12,6 +12,8 @@ struct values {
 	unsigned choice;
 	bool on;
 	struct option_list list;
+	const char *operand;
+	struct option_rest rest;
 };
 
 static const char *const colours[] = { "red", "green", NULL };
@@ -61,6 +63,32 @@ static void lists_keep_their_order_and_have_an_end(void **state)
 	assert_string_equal(v.list.items[1], "b");
 	v.list.count = OPTION_LIST_MAX;
 	assert_true(PARSE(&v, &err, "--text=x", "--item=a") < 0);
+}
+
+static void behind_two_dashes_words_are_anothers(void **state)
+{
+	static const struct option_row other[] = {
+		{ "NAME", NULL, "", OPTION_OPERAND, offsetof(struct values, operand),
+			.required = true },
+		{ "on", NULL, "", OPTION_SWITCH, offsetof(struct values, on) },
+		{ "COMMAND", NULL, "", OPTION_REST, offsetof(struct values, rest),
+			.required = true },
+		{ 0 },
+	};
+	const char *words[] = { "web", "--", "ls", "--on", "--", "" };
+	struct values v = { 0 };
+	struct err err = { 0 };
+
+	assert_int_equal(options_parse(other, 6, (char **)words, &v, &err), 0);
+	assert_string_equal(v.operand, "web");
+	assert_false(v.on);
+	assert_int_equal(v.rest.count, 4);
+	assert_string_equal(v.rest.items[1], "--on");
+	assert_int_equal(options_parse(other, 2, (char **)words, &v, &err), -EINVAL);
+	assert_int_equal(options_parse(other, 1, (char **)words, &v, &err), -EINVAL);
+	assert_string_equal(err.text, "COMMAND is missing");
+	/* A verb that has no such row takes no such word. */
+	assert_int_equal(PARSE(&v, &err, "--text=x", "--", "a"), -EINVAL);
 }
 
 static void empty_and_dashed_values_are_values(void **state)
@@ -179,6 +207,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(all_kinds_are_stored),
 		cmocka_unit_test(lists_keep_their_order_and_have_an_end),
+		cmocka_unit_test(behind_two_dashes_words_are_anothers),
 		cmocka_unit_test(empty_and_dashed_values_are_values),
 		cmocka_unit_test(bad_values_are_refused_by_name),
 		cmocka_unit_test(usage_errors_are_told),

@@ -32,7 +32,9 @@ static void make(struct store_machine *m, const char *name, bool ephemeral)
 	struct store_config c = config();
 	struct err err = { 0 };
 
-	assert_int_equal(store_create(m, name, &c, ephemeral, &err), 0);
+	assert_int_equal(store_create(m, name,
+				 &(struct store_new){ .config = &c, .ephemeral = ephemeral }, &err),
+		0);
 	store_config_free(&c);
 }
 
@@ -145,7 +147,8 @@ static void names_are_taken_once(void **state)
 	struct err err = { 0 };
 
 	make(&m, "web", false);
-	assert_int_equal(store_create(&other, "web", &c, false, &err), -EEXIST);
+	assert_int_equal(
+		store_create(&other, "web", &(struct store_new){ .config = &c }, &err), -EEXIST);
 	assert_non_null(strstr(err.text, "strata start web"));
 	assert_int_equal(store_remove(&m, &err), 0);
 	/* A new one of that name is not the old one. */
@@ -208,7 +211,7 @@ static void race(unsigned rounds)
 
 	for (unsigned i = 0; i < rounds; i++) {
 		err = (struct err){ 0 };
-		if (!store_create(&m, "race", &c, false, &err) ||
+		if (!store_create(&m, "race", &(struct store_new){ .config = &c }, &err) ||
 			(!store_open(&m, "race", &err) && !store_lock(&m, &err))) {
 			int fd = openat(m.folder, "alone", O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 

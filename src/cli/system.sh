@@ -1,0 +1,198 @@
+# Makes the files of a system, and a file system that holds them. Part of strata (src/cli/system.h), which runs it with sh -c:
+#
+#   WORK BYTES debian SUITE MIRROR PACKAGES    install Debian's packages; MIRROR may be empty, and PACKAGES, commas between them
+#   WORK BYTES tar FILE                        unpack an archive
+#   WORK BYTES directory FOLDER                take the files as they are
+#
+# It leaves WORK/disk.raw, a disk whose first partition is to be the file system, and WORK/kernel and WORK/initrd if the system has
+# a kernel. It is root, if only in a user name space, and has a PID and a mount name space of its own where those may be had: so
+# nothing that it has begun or mounted outlives it. Lines that begin with @ say what it does.
+set -eu
+umask 022
+export LC_ALL=C.UTF-8 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+work=$1 bytes=$2 kind=$3
+shift 3
+tree=$work/tree
+start=1048576 # of the partition
+
+# What a machine has that was just made: its host name, its users' keys and its own come from a disk labelled cidata
+# (NoCloud, https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html). Of user-data, the subset
+# that src/cli/seed.h describes.
+seed_reader() {
+	mkdir -p "$tree/usr/local/lib/strata" "$tree/etc/systemd/system"
+	cat >"$tree/usr/local/lib/strata/seed" <<'END'
+#!/bin/sh
+# Takes this machine's name, users and keys from its NoCloud seed, once for each instance-id.
+set -eu
+umask 077
+done=/var/lib/strata/instance-id
+at=/run/strata-seed
+
+own_keys() {
+	[ -e /etc/ssh/ssh_host_ed25519_key ] || ssh-keygen -q -A
+}
+
+name_host() {
+	echo "$1" >/etc/hostname
+	chmod 644 /etc/hostname
+	echo "$1" >/proc/sys/kernel/hostname
+	printf '127.0.0.1\tlocalhost\n127.0.1.1\t%s\n::1\tlocalhost ip6-localhost ip6-loopback\n' "$1" >/etc/hosts
+	chmod 644 /etc/hosts
+}
+
+add_user() {
+	id "$1" >/dev/null 2>&1 || useradd --create-home --shell /bin/bash "$1"
+	if [ "$1" != root ]; then
+		echo "$1 ALL=(ALL) NOPASSWD:ALL" >"/etc/sudoers.d/90-$1"
+		chmod 440 "/etc/sudoers.d/90-$1"
+	fi
+}
+
+add_key() {
+	home=/root
+	[ "$1" = root ] || home=$(getent passwd "$1" | cut -d : -f 6)
+	mkdir -p "$home/.ssh"
+	grep -qxF "$2" "$home/.ssh/authorized_keys" 2>/dev/null || echo "$2" >>"$home/.ssh/authorized_keys"
+	[ "$1" = root ] || chown -R "$1:" "$home/.ssh"
+}
+
+take() {
+	section= user= file=
+	while IFS= read -r line; do
+		case $line in
+		"hostname: "*) name_host "${line#hostname: }" ;;
+		"users:" | "ssh_keys:") section=${line%:} file= ;;
+		"  - name: "*)
+			user=${line#  - name: }
+			[ "$section" != users ] || add_user "$user"
+			;;
+		"      - ssh-"*) [ "$section" != users ] || add_key "$user" "${line#      - }" ;;
+		"  ed25519_private: |")
+			file=/etc/ssh/ssh_host_ed25519_key
+			rm -f /etc/ssh/ssh_host_*
+			;;
+		"    "*) [ "$section" != ssh_keys ] || [ -z "$file" ] || echo "${line#    }" >>"$file" ;;
+		"  ed25519_public: "*)
+			echo "${line#  ed25519_public: }" >/etc/ssh/ssh_host_ed25519_key.pub
+			chmod 644 /etc/ssh/ssh_host_ed25519_key.pub
+			;;
+		[!\ ]*) section= ;;
+		esac
+	done
+}
+
+disk=$(blkid -L cidata || blkid -L CIDATA) || {
+	own_keys
+	exit 0
+}
+mkdir -p "$at"
+mount -o ro "$disk" "$at"
+id=
+while IFS= read -r line; do
+	case $line in "instance-id: "*) id=${line#instance-id: } ;; esac
+done <"$at/meta-data"
+had=
+[ ! -e "$done" ] || read -r had <"$done"
+if [ "$id" != "$had" ]; then
+	take <"$at/user-data"
+	own_keys
+	mkdir -p "${done%/*}"
+	echo "$id" >"$done"
+fi
+umount "$at"
+END
+	chmod 755 "$tree/usr/local/lib/strata/seed"
+	cat >"$tree/etc/systemd/system/strata-seed.service" <<'END'
+[Unit]
+Description=Name, users and keys from the NoCloud seed
+DefaultDependencies=no
+RequiresMountsFor=/var /etc
+After=systemd-remount-fs.service
+Wants=network-pre.target
+Before=network-pre.target ssh.service getty.target shutdown.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/local/lib/strata/seed
+
+[Install]
+WantedBy=multi-user.target
+END
+}
+
+# What makes packages a machine: accounts, network, console, and nothing that every machine would have in common but should not.
+configure() {
+	echo "@ configuring the system"
+	echo debian >"$tree/etc/hostname"
+	printf '127.0.0.1\tlocalhost\n127.0.1.1\tdebian\n::1\tlocalhost ip6-localhost ip6-loopback\n' >"$tree/etc/hosts"
+	echo LANG=C.UTF-8 >"$tree/etc/default/locale"
+	echo "PARTUUID=41525453-01 / ext4 errors=remount-ro 0 1" >"$tree/etc/fstab"
+	printf '[Match]\nType=ether\n\n[Network]\nDHCP=yes\n' >"$tree/etc/systemd/network/80-ethernet.network"
+	# Who has the console has the machine. sshd lets nobody in without a key all the same.
+	chroot "$tree" passwd --quiet --delete root
+	seed_reader
+	# A getty on a screen, where there is one.
+	mkdir -p "$tree/etc/systemd/system/getty@tty1.service.d"
+	printf '[Unit]\nConditionPathExistsGlob=/dev/fb*\n' >"$tree/etc/systemd/system/getty@tty1.service.d/screen.conf"
+	chroot "$tree" systemctl --quiet enable strata-seed.service systemd-networkd.service systemd-resolved.service ssh.service
+	# Nothing waits for all links; a machine that was just made has no business of its own with the network or old snapshots.
+	chroot "$tree" systemctl --quiet disable systemd-networkd-wait-online.service e2scrub_reap.service
+	chroot "$tree" systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer dpkg-db-backup.timer \
+		systemd-random-seed.service # a virtio device gives entropy
+	# The kernel that boots is the image's: another one's modules would not fit it.
+	chroot "$tree" apt-mark -qq hold linux-image-cloud-amd64 >/dev/null
+	ln -sf ../run/systemd/resolve/stub-resolv.conf "$tree/etc/resolv.conf"
+	rm -f "$tree"/etc/ssh/ssh_host_* "$tree"/etc/apt/apt.conf.d/99mmdebstrap "$tree"/etc/dpkg/dpkg.cfg.d/99mmdebstrap
+	rm -f "$tree"/var/lib/dbus/machine-id "$tree"/var/lib/systemd/random-seed
+	: >"$tree/etc/machine-id"
+	# Units that would bring up to date what was just installed look at these.
+	touch "$tree/etc/.updated" "$tree/var/.updated"
+}
+
+debian() {
+	echo "@ reading package lists"
+	mkdir "$work/tmp"
+	# The kernel's package would make an initramfs, which the kernel does not need to boot from the disk it is given.
+	TMPDIR=$work/tmp INITRD=No mmdebstrap --verbose --mode=root --format=directory --variant=minbase --include="$3" \
+		--essential-hook='mkdir -p "$1/etc/initramfs-tools" && echo update_initramfs=no >"$1/etc/initramfs-tools/update-initramfs.conf"' \
+		--dpkgopt=force-confold --aptopt='Acquire::Retries "2"' --aptopt='Acquire::http::Timeout "30"' \
+		"$1" "$tree" ${2:+"$2"} 2>&1
+	configure
+}
+
+# The newest kernel, and the initramfs that was made for it. No link is followed.
+take_kernel() {
+	kernel=$(find "$1" -maxdepth 2 -path "$1/boot/vmlinuz-*" -type f | sort -V | tail -n 1)
+	[ -n "$kernel" ] || return 0
+	cat "$kernel" >"$work/kernel"
+	initrd=$(find "$1" -maxdepth 2 -path "$1/boot/initrd.img-${kernel##*/vmlinuz-}" -type f)
+	[ -z "$initrd" ] || cat "$initrd" >"$work/initrd"
+}
+
+make_disk() {
+	echo "@ making the file system"
+	take_kernel "$1"
+	truncate -s "$bytes" "$work/disk.raw"
+	# Tables are zero in a file that is new; nothing is left for the guest to do in the background.
+	mke2fs -q -F -t ext4 -b 4096 -L root -d "$1" -E "offset=$start,lazy_itable_init=0,lazy_journal_init=1,root_owner=0:0" \
+		"$work/disk.raw" "$(((bytes - start) / 1024))k" 2>&1
+}
+
+case $kind in
+debian)
+	debian "$@"
+	make_disk "$tree"
+	;;
+tar)
+	echo "@ unpacking"
+	mkdir "$tree"
+	owner=--same-owner
+	[ -n "${STRATA_ALL_IDS-}" ] || owner=--no-same-owner
+	tar -xpf "$1" -C "$tree" --numeric-owner $owner --exclude='./dev/*' --exclude='dev/*' 2>&1
+	make_disk "$tree"
+	;;
+directory) make_disk "$1" ;;
+esac
+rm -rf "$tree" "$work/tmp"

@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""A new user's first minutes: strata run debian:12, in a home of its own; ssh and exec into it, packages' sources, power off, again.
+
+    image.py STRATA ENGINE SECONDS
+
+A long test: it builds the image from Debian's packages. Skips (77) where it cannot.
+"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+import guest
+
+IDENTITY = ("/etc/machine-id", "/etc/ssh/ssh_host_ed25519_key.pub", "/etc/hostname")
+MISSING = ("is missing", "network", "mirror", "subordinate", "name spaces")
+
+
+class Home:
+    """What the commands of one user say."""
+
+    def __init__(self, strata, folder):
+        self.strata = strata
+        self.env = os.environ | {"HOME": folder, "XDG_STATE_HOME": f"{folder}/state", "XDG_DATA_HOME": f"{folder}/data"}
+
+    def __call__(self, *args, status=0, **kwargs):
+        kwargs.setdefault("stdin", subprocess.DEVNULL)
+        done = subprocess.run([self.strata, *args], env=self.env, capture_output=True, **kwargs)
+        if done.returncode != status:
+            raise guest.Failed(f"{args}: exit status {done.returncode}: {done.stderr.decode()}{done.stdout.decode()}")
+        return done.stdout.decode()
+
+    def state(self, name):
+        return {row["name"]: row for row in json.loads(self("ls", "--json"))}[name]
+
+
+def build(home):
+    started = time.monotonic()
+    done = subprocess.run([home.strata, "image", "build", "debian:12"], env=home.env, capture_output=True, text=True)
+    if done.returncode and any(word in done.stderr for word in MISSING):
+        guest.skip(done.stderr.strip())
+    if done.returncode:
+        raise guest.Failed(done.stderr)
+    print(f"image built after {time.monotonic() - started:.1f} s")
+
+
+def check(what, got, wanted):
+    return [] if got == wanted else [f"{what}: {got!r}, not {wanted!r}"]
+
+
+def use(home, engine, seconds):
+    """What is wrong with the machine, from its making to its second end."""
+    started = time.monotonic()
+    home("run", "debian:12", "--name", "web", "--detach", "--user", "ada", "--engine", engine)
+    at = ["exec", "web", "--user", "root", "--timeout", seconds, "--"]
+    problems = check("host name", home(*at, "hostname"), "web\n")
+    print(f"ssh answers after {time.monotonic() - started:.1f} s")
+    # Streams, words and status as they are.
+    data = os.urandom(300000)
+    done = subprocess.run([home.strata, *at, "cat"], env=home.env, input=data, capture_output=True)
+    problems += check("300000 bytes there and back", (done.returncode, done.stdout == data, done.stderr), (0, True, b""))
+    done = subprocess.run([home.strata, *at, "sh", "-c", 'printf "%s|" "$@"; echo no >&2; exit 42', "sh", "a  b", "'", "$HOME", ""],
+                          env=home.env, stdin=subprocess.DEVNULL, capture_output=True)
+    problems += check("words and status", (done.returncode, done.stdout, done.stderr), (42, b"a  b|'|$HOME||", b"no\n"))
+    problems += check("a shell's words", home("ssh", "web", "--", "echo", "$USER;", "sudo", "whoami"), "ada\nroot\n")
+    problems += check("the system's state", home(*at, "systemctl", "is-system-running", "--wait", status=0).strip(), "running")
+    problems += check("errors", home(*at, "journalctl", "-b", "-p", "3", "-o", "cat", "--no-pager", "-t", "systemd", "-t", "sshd"), "-- No entries --\n")
+    problems += check("where names come from", home(*at, "sh", "-c", "resolvectl dns | grep -c 10.0.2") > "0", True)
+    home(*at, "sh", "-c", "echo kept >~/kept; sync")
+    before = home(*at, "cat", *IDENTITY)
+    home("stop", "web")
+    problems += check("the first end", [home.state("web")[key] for key in ("state", "exit_status")], ["stopped", 0])
+    problems += guest.forbidden(home("logs", "web"))
+    home("start", "web")
+    problems += check("the second time", home(*at, "sh", "-c", f"cat ~/kept {' '.join(IDENTITY)}"), "kept\n" + before)
+    # Another machine is another one.
+    home("run", "debian:12", "--name", "mail", "--detach", "--engine", engine)
+    other = home("exec", "mail", "--timeout", seconds, "--", "cat", *IDENTITY)
+    problems += check("two machines", bool(set(before.split()) & set(other.split()) - {"ssh-ed25519"}), False)
+    problems += check("their images", home("exec", "mail", "--", "sh", "-c", "ls ~"), "")
+    return problems
+
+
+def main():
+    strata, engine, seconds = sys.argv[1:4]
+    if not guest.LONG:
+        guest.skip("a long test: STRATA_TEST_LONG=1 runs it")
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
+        home = Home(strata, folder)
+        try:
+            build(home)
+            problems = use(home, engine, seconds)
+        except guest.Failed as e:
+            problems = [str(e)]
+        finally:
+            for name in ("web", "mail"):
+                if problems_text := subprocess.run([strata, "logs", name], env=home.env, capture_output=True, text=True).stdout:
+                    print(problems_text[-3000:])
+                subprocess.run([strata, "rm", "--force", name], env=home.env, capture_output=True)
+    print(*problems, sep="\n")
+    sys.exit(1 if problems else 0)
+
+
+main()

@@ -1,0 +1,418 @@
+#!/usr/bin/env python3
+"""Images by name, and machines made from them: tiny ones, whose kernel is a boot sector and whose system is a few files.
+
+    images.py STRATA [NAME...]     runs the cases (or those whose name contains NAME)
+
+tests/boot/image.py boots a real one.
+"""
+import functools
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cli
+import sectors
+from cli import expect, image, one_line, strata
+
+HOME = tempfile.TemporaryDirectory()
+os.environ |= {"XDG_STATE_HOME": f"{HOME.name}/state", "XDG_DATA_HOME": f"{HOME.name}/data"}
+os.environ["PATH"] += ":/usr/sbin:/sbin"
+IMAGES = Path(HOME.name, "data/strata/images")
+MACHINES = Path(HOME.name, "state/strata/machines")
+ENGINE = ["--engine", "interpret", "--memory", "16M", "--cpus", "1"]
+NEEDED = {"mke2fs": "e2fsprogs", "mformat": "mtools", "ssh-keygen": "openssh-client"}
+
+
+def good(*args, **kwargs):
+    done = strata(*args, **kwargs)
+    assert done.returncode == 0, f"{args}: {done.returncode} {done.stderr}"
+    return done.stdout.decode()
+
+
+def refused(words, *args, status=1, **kwargs):
+    one_line(strata(*args, **kwargs), status, *words)
+
+
+def refused_at_last(words, *args, status=1, **kwargs):
+    """As refused(), but steps may be told before."""
+    done = strata(*args, **kwargs)
+    expect(done.returncode, status)
+    last = done.stderr.decode().splitlines()[-1]
+    for word in words:
+        assert word in last, f"{word!r} is not in {done.stderr.decode()!r}"
+
+
+def tree(name="tiny"):
+    root = Path(HOME.name, name)
+    if not root.exists():
+        (root / "etc").mkdir(parents=True)
+        (root / "etc/hostname").write_text("tiny\n")
+        (root / "bin").mkdir()
+        (root / "bin/sh").write_bytes(b"#!\n" * 10000)
+    return root
+
+
+def make_image(name="tiny", kernel=None):
+    good("image", "import", str(tree()), "--name", name, "--size", "32M", "--kernel", image(kernel or sectors.echo()), "--append", "")
+
+
+def images():
+    return {row["name"]: row for row in json.loads(good("image", "ls", "--json"))}
+
+
+def machines():
+    return {row["name"]: row for row in json.loads(good("ls", "--json"))}
+
+
+def net_of(name):
+    return re.search(r"^net: (.*)$", (MACHINES / name / "machine.yaml").read_text(), re.M)[1]
+
+
+def port_of(name):
+    return int(re.fullmatch(r"user,forward=tcp:127\.0\.0\.1:(\d+):22", net_of(name))[1])
+
+
+def clean():
+    for name in machines():
+        good("rm", "--force", name)
+    for name in images():
+        good("image", "rm", name)
+    expect([os.listdir(IMAGES), [name for name in os.listdir(MACHINES) if name != ".alone"]], [[], []])
+
+
+def an_image_is_made_of_a_folder():
+    make_image()
+    row = images()["tiny"]
+    expect((row["size"], row["machines"], row["bus"], row["source"]), (32 << 20, 0, "nvme", str(tree())))
+    assert re.search(r"^tiny +32 MiB ", good("image", "ls"), re.M)
+    # What is on it, as others see it: the partition begins at 1 MiB.
+    raw = f"{HOME.name}/raw"
+    good("image", "convert", str(IMAGES / "tiny/disk.qcow2"), raw, "--format", "raw")
+    data = Path(raw).read_bytes()
+    expect((data[440:444], data[450], data[510:512]), (b"STRA", 0x83, b"\x55\xaa"))
+    expect(int.from_bytes(data[454:458], "little"), 2048)
+    Path(raw).write_bytes(data[1 << 20:])
+    said = subprocess.run(["debugfs", "-R", "cat /etc/hostname", raw], capture_output=True, text=True, check=True).stdout
+    expect(said, "tiny\n")
+    subprocess.run(["e2fsck", "-fn", raw], stdout=subprocess.DEVNULL, check=True)
+    clean()
+
+
+def an_image_is_made_of_an_archive():
+    archive = f"{HOME.name}/small.tar.gz"
+    (tree("boots") / "boot").mkdir(exist_ok=True)
+    for version in ("6.1.0-9", "6.1.0-10"):
+        (tree("boots") / f"boot/vmlinuz-{version}").write_bytes(sectors.sector(version.encode()))
+    (tree("boots") / "boot/initrd.img-6.1.0-10").write_bytes(b"initrd")
+    os.symlink("/etc/passwd", tree("boots") / "boot/vmlinuz-7")  # no file of the host's gets in
+    subprocess.run(["tar", "-czf", archive, "-C", tree("boots"), "."], check=True)
+    expect(good("image", "import", archive, "--size", "32M"), "small\n")
+    expect((IMAGES / "small/kernel").read_bytes(), sectors.sector(b"6.1.0-10"))
+    expect((IMAGES / "small/initrd").read_bytes(), b"initrd")
+    clean()
+
+
+def a_disk_is_taken_with_its_boot_loader():
+    disk = f"{HOME.name}/cloud.img"
+    Path(disk).write_bytes(sectors.echo() + bytes(1 << 20))
+    expect(good("image", "import", disk, "--name", "cloud"), "cloud\n")
+    expect(good("create", "cloud", "--name", "web"), "web\n") if os.path.exists("/usr/share/seabios/bios-256k.bin") else None
+    text = good("show", "web") if machines() else "firmware: seabios"
+    assert "firmware: seabios" in text and "kernel:" not in text, text
+    clean()
+
+
+def a_machine_is_made_of_it():
+    make_image()
+    expect(good("run", "tiny", "--name", "web", "--detach", *ENGINE, "--user", "ada"), "web\n")
+    expect(machines()["web"]["state"], "running")
+    assert machines()["web"]["address"] == f"127.0.0.1:{port_of('web')}->22", machines()
+    folder = MACHINES / "web"
+    config = (folder / "machine.yaml").read_text()
+    for line in (f"kernel: {IMAGES}/tiny/kernel", "memory: 16M", "user: ada", f"- {folder}/disk.qcow2,format=qcow2,bus=nvme",
+                 f"- {folder}/seed.img,format=raw,readonly,bus=nvme"):
+        assert f"\n{line}\n" in config, (line, config)
+    # Small, and the image's until it is written to.
+    used = sum(entry.stat().st_blocks * 512 for entry in folder.iterdir())
+    assert used < 1 << 20, used
+    info = json.loads(good("image", "info", "--json", str(folder / "disk.qcow2")))
+    expect((info["size"], info["backing"], info["backing-format"]), (32 << 20, f"{IMAGES}/tiny/disk.qcow2", "qcow2"))
+    expect(images()["tiny"]["machines"], 1)
+    good("kill", "web")
+    good("start", "web")
+    clean_up = good("rm", "--force", "web")
+    expect(clean_up, "")
+    assert not folder.exists()
+    clean()
+
+
+def its_seed_says_who_it_is():
+    make_image()
+    for name in ("one.web_1", "two"):
+        good("create", "tiny", "--name", name, "--user", "ada")
+    seeds = {}
+    for name in machines():
+        read = lambda file: subprocess.run(["mtype", "-i", MACHINES / name / "seed.img", f"::{file}"], capture_output=True, text=True,
+                                           check=True).stdout
+        seeds[name] = (read("meta-data"), read("user-data"))
+    meta, user = seeds["one.web_1"]
+    assert re.fullmatch(r"instance-id: i-[0-9a-f]{16}\nlocal-hostname: one-web-1\n", meta), meta
+    assert user.startswith("#cloud-config\nhostname: one-web-1\n"), user
+    key = Path(HOME.name, "state/strata/id_ed25519.pub").read_text().strip()
+    assert user.count(key) == 2 and "\n  - name: root\n" in user and "\n  - name: ada\n" in user, user
+    # Its own key is the one that is known of it, and no other machine's.
+    public = re.search(r"ed25519_public: (.*)\n", user)[1]
+    expect((MACHINES / "one.web_1/known_hosts").read_text(), f"one.web_1 {public}\n")
+    private = re.search(r"ed25519_private: \|\n((?:    .*\n)+)", user)[1].replace("    ", "")
+    file = image(private.encode(), "key")
+    os.chmod(file, 0o600)
+    derived = subprocess.run(["ssh-keygen", "-y", "-f", file], capture_output=True, text=True, check=True).stdout.split()
+    expect(derived[:2], public.split()[:2])
+    assert seeds["two"][0] != meta and public not in seeds["two"][1]
+    for path in (MACHINES / "two").iterdir():
+        expect(path.stat().st_mode & 0o077, 0)
+    label = subprocess.run(["blkid", "-o", "value", "-s", "LABEL", MACHINES / "two/seed.img"], capture_output=True, text=True).stdout
+    expect(label.strip().lower(), "cidata")
+    clean()
+
+
+def names_and_ports_are_chosen_once():
+    make_image()
+    commands = [[cli.STRATA, "create", "tiny"] for _ in range(4)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for command in commands]
+    done = [p.communicate(timeout=cli.LIMIT) for p in running]
+    expect(sorted(out for out, _ in done), [f"tiny-{i}\n" for i in range(1, 5)])
+    ports = {port_of(name) for name in machines()}
+    expect(len(ports), 4)
+    good("rm", "tiny-2")
+    expect(good("create", "tiny"), "tiny-2\n")
+    # What the user says of the network is kept.
+    good("create", "tiny", "--name", "a", "--net", "user,forward=tcp:127.0.0.1:1022:22")
+    expect(net_of("a"), "user,forward=tcp:127.0.0.1:1022:22")
+    good("create", "tiny", "--name", "b", "--net", "segment=lab")
+    expect(net_of("b"), "segment=lab")
+    good("create", "tiny", "--name", "c", "--net", "user,mac=52:54:00:00:00:07")
+    assert net_of("c").startswith("user,mac=52:54:00:00:00:07,forward=tcp:127.0.0.1:"), net_of("c")
+    clean()
+
+
+def an_image_in_use_stays():
+    make_image()
+    good("create", "tiny", "--name", "web")
+    refused(["web stands on image tiny", "strata rm web"], "image", "rm", "tiny")
+    good("create", "tiny", "--name", "mail")
+    refused(["2 machines", "tiny"], "image", "rm", "tiny")
+    good("rm", "web")
+    good("rm", "mail")
+    good("image", "rm", "tiny")
+    expect(images(), {})
+
+
+def an_image_travels():
+    make_image()
+    refused(["/nonexistent/a"], "image", "export", "tiny", "/nonexistent/a")
+    good("image", "export", "tiny", f"{HOME.name}/exported")
+    expect(sorted(os.listdir(f"{HOME.name}/exported")), ["disk.qcow2", "image.yaml", "kernel"])
+    refused(["exported", "File exists"], "image", "export", "tiny", f"{HOME.name}/exported")
+    expect(good("image", "import", f"{HOME.name}/exported", "--name", "other"), "other\n")
+    rows = images()
+    expect({**rows["other"], "name": "tiny", "host_size": 0}, {**rows["tiny"], "host_size": 0})
+    good("run", "other", "--name", "web", "--detach", *ENGINE)
+    clean()
+
+
+def who_is_killed_leaves_nothing():
+    """strata dies at any moment of an import: the next command finds the image whole, or nothing."""
+    big = tree("big")
+    for i in range(300):
+        (big / f"file{i}").write_bytes(os.urandom(20000))
+    command = [cli.STRATA, "image", "import", str(big), "--name", "big", "--size", "64M", "--kernel", image(sectors.echo())]
+    dice = random.Random(7)
+    for _ in range(10):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as p:
+            time.sleep(dice.random() * 0.5)
+            p.kill()
+        # Its children die with it, and a lock with the last of them.
+        deadline = time.monotonic() + cli.LIMIT
+        while (left := [name for name in os.listdir(IMAGES) if name.startswith(".")]) and time.monotonic() < deadline:
+            images()
+        expect(left, [])
+        if "big" in images():
+            subprocess.run([cli.STRATA, "image", "check", IMAGES / "big/disk.qcow2"], check=True, stdout=subprocess.DEVNULL)
+            good("image", "rm", "big")
+    clean()
+
+
+def who_makes_a_machine_and_is_killed_leaves_nothing():
+    make_image()
+    for moment in range(10):
+        with subprocess.Popen([cli.STRATA, "create", "tiny", "--name", "web"], stdout=subprocess.DEVNULL) as p:
+            time.sleep(moment / 200)
+            p.kill()
+        if "web" in machines():
+            assert (MACHINES / "web/seed.img").stat().st_size and (MACHINES / "web/known_hosts").stat().st_size
+            good("rm", "web")
+        good("create", "tiny", "--name", "other")
+        expect([name for name in os.listdir(MACHINES) if name not in (".alone", "other")], [])
+        good("rm", "other")
+    clean()
+
+
+def mistakes_are_told_with_what_to_do():
+    make_image()
+    refused(["no image debian:13", "strata image ls", "debian:12"], "run", "debian:13")
+    refused(["no image", "debian:12"], "create", "windows")
+    refused(["a/b", "letters"], "run", "a/b", status=2)
+    refused(["debian:13", "debian:12"], "image", "build", "debian:13", status=2)
+    refused(["--kernel", "tiny"], "run", "tiny", "--kernel", "vmlinuz", status=2)
+    refused(["--firmware", "tiny"], "run", "tiny", "--firmware", "seabios", status=2)
+    refused(["image tiny exists", "strata image rm tiny", "--name"], "image", "import", str(tree()), "--name", "tiny")
+    refused(["no image none"], "image", "rm", "none")
+    refused(["no image none"], "image", "export", "none", f"{HOME.name}/none")
+    refused(["/nonexistent"], "image", "import", "/nonexistent")
+    refused(["--initrd goes with --kernel"], "image", "import", str(tree()), "--initrd", "x", "--name", "x", status=2)
+    refused_at_last(["no kernel", "--kernel FILE"], "image", "import", str(tree()), "--name", "x", "--size", "32M", status=2)
+    good("create", "tiny", "--name", "web")
+    refused(["machine web exists", "strata start web", "strata rm web"], "run", "tiny", "--name", "web")
+    # Before anything is built for it.
+    refused(["machine web exists"], "run", "debian:12", "--name", "web")
+    refused(["web does not run", "strata start web"], "ssh", "web")
+    refused(["web does not run", "strata start web"], "exec", "web", "--", "true")
+    refused(["COMMAND is missing"], "exec", "web", status=2)
+    refused(["no machine mail"], "ssh", "mail")
+    refused(["user", "A b"], "run", "tiny", "--user", "A b", status=2)
+    expect(list(images()), ["tiny"])
+    clean()
+
+
+def a_machine_without_a_way_in_says_so():
+    make_image()
+    good("run", "tiny", "--name", "web", "--detach", *ENGINE)
+    refused(["web does not answer", "strata console web"], "exec", "web", "--timeout", "0.3", "--", "true")
+    good("run", "tiny", "--name", "mute", "--detach", *ENGINE, "--net", "none")
+    refused(["mute has no way in", "forward=tcp"], "ssh", "mute")
+    with subprocess.Popen([cli.STRATA, "exec", "web", "--", "true"], stderr=subprocess.PIPE, text=True) as p:
+        time.sleep(0.2)
+        good("kill", "web")
+        said = p.communicate(timeout=cli.LIMIT)[1]
+    assert "web has ended" in said or "web does not run" in said, said
+    clean()
+
+
+def a_port_that_is_taken_is_named():
+    make_image()
+    good("create", "tiny", "--name", "a", *ENGINE)
+    good("create", "tiny", "--name", "b", *ENGINE, "--net", net_of("a"))
+    good("start", "a")
+    refused([str(port_of("a")), "in use", "forward="], "start", "b")
+    clean()
+
+
+def a_kernel_of_another_architecture_is_named():
+    arm = bytearray(1024)
+    arm[0x38:0x3c] = b"ARM\x64"
+    make_image("arm", bytes(arm))
+    refused(["arm64", "x86-64"], "run", "arm", "--name", "web", *ENGINE)
+    expect(machines(), {})
+    clean()
+
+
+def what_is_missing_is_named():
+    """Programs, permission, a network, room: before or while an image is built."""
+    make_image()
+    with tempfile.TemporaryDirectory() as few:
+        for name in ("sh", "env", "true"):
+            os.symlink(shutil.which(name), f"{few}/{name}")
+        poor = os.environ | {"PATH": few}
+        for program, args in (("mmdebstrap", ["image", "build", "debian:12"]), ("ssh-keygen", ["create", "tiny", "--name", "x"])):
+            if not shutil.which(program, path="/usr/local/sbin:/usr/sbin:/sbin"):
+                refused([f"{program} is missing", "sudo apt-get install"], *args, env=poor)
+    refused(["/proc/none", "XDG_DATA_HOME"], "image", "build", "debian:12", env=os.environ | {"XDG_DATA_HOME": "/proc/none"})
+    if os.geteuid() == 0 and readable_by_all(cli.STRATA):
+        refused(["Permission denied", "XDG_DATA_HOME"], "run", "debian:12", user=4711, group=4711, extra_groups=[], cwd="/")
+    if shutil.which("mmdebstrap") and may_build():
+        for mirror in ("http://127.0.0.1:9/debian", "http://mirror.invalid/debian"):
+            refused_at_last(["mirror", "is there a network?"], "image", "build", "debian:12", "--mirror", mirror)
+        refused_at_last(["image debian:12", "is there a network?"], "run", "debian:12", env=os.environ | {"http_proxy": "http://127.0.0.1:9"})
+        with small_file_system() as small:
+            if small:
+                refused(["room", small, "XDG_DATA_HOME"], "image", "build", "debian:12", env=os.environ | {"XDG_DATA_HOME": small})
+    expect([name for name in os.listdir(IMAGES) if name.startswith(".")], [])
+    expect(list(machines()), [])
+    clean()
+
+
+def readable_by_all(path):
+    return all(parent.stat().st_mode & 0o001 for parent in Path(path).parents)
+
+
+def may_build():
+    return os.geteuid() == 0 or not subprocess.run(["unshare", "--map-root-user", "--map-auto", "true"], stderr=subprocess.DEVNULL).returncode
+
+
+class small_file_system:
+    """8 MiB of memory, mounted where only root can."""
+
+    def __enter__(self):
+        self.path = tempfile.mkdtemp()
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", self.path], stderr=subprocess.DEVNULL)
+        self.mounted = not done.returncode
+        return self.path if self.mounted else None
+
+    def __exit__(self, *_):
+        if self.mounted:
+            subprocess.run(["umount", self.path], check=True)
+        os.rmdir(self.path)
+
+
+CASES = [
+    an_image_is_made_of_a_folder,
+    an_image_is_made_of_an_archive,
+    a_disk_is_taken_with_its_boot_loader,
+    a_machine_is_made_of_it,
+    its_seed_says_who_it_is,
+    names_and_ports_are_chosen_once,
+    an_image_in_use_stays,
+    an_image_travels,
+    who_is_killed_leaves_nothing,
+    who_makes_a_machine_and_is_killed_leaves_nothing,
+    mistakes_are_told_with_what_to_do,
+    a_machine_without_a_way_in_says_so,
+    a_port_that_is_taken_is_named,
+    a_kernel_of_another_architecture_is_named,
+    what_is_missing_is_named,
+]
+
+
+def after_cleaning(case):
+    """A case that has failed leaves things."""
+    @functools.wraps(case)
+    def run():
+        clean()
+        case()
+    return run
+
+
+def main():
+    for program, package in NEEDED.items():
+        if not shutil.which(program):
+            print(f"skipped: {program} is missing: {package} has it")
+            return 77
+    try:
+        return cli.main([after_cleaning(case) for case in CASES])
+    finally:
+        for name in (os.listdir(MACHINES) if MACHINES.exists() else []):
+            if not name.startswith("."):
+                strata("rm", "--force", name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
