@@ -58,6 +58,7 @@ static void op_status(void *ctx, struct control_status *s)
 		.held = machine_held(l->machine),
 		.guest_ns = machine_run_ns(l->machine),
 		.address = l->address[0] ? l->address : NULL,
+		.network = machine_has_address(l->machine),
 	};
 }
 

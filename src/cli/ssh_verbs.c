@@ -4,9 +4,10 @@
  * status are its.
  *
  * A machine that has just begun is waited for: until somebody there says "SSH-". libslirp connects
- * before the guest does, so that a connection proves nothing, and one that came before the guest's
- * network was there waits for long. So there are several: each costs a guest that boots the start
- * of a sshd, and one that boots slowly gets them in longer intervals, and more time to answer.
+ * before the guest does, so that a connection proves nothing; what came before the guest's network
+ * was there waits in libslirp, and all of it comes to the guest at once when it is. So it is asked
+ * first whether the guest has an address ("network" of the control socket's status); the guest may
+ * have one that nobody sees, and now and then somebody knocks all the same.
  */
 #include "base/bits.h"
 #include "base/scope.h"
@@ -24,11 +25,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define TRIES	  8u	       /* under way at the same time, at most */
-#define EACH_NS	  500000000ull /* a new one; later a part of the time that has passed */
-#define EACH_PART 15u
-#define LIFE_NS	  3000000000ull /* how long it may take; likewise */
-#define LIFE_PART 5u
+#define ATTEMPTS  3u		 /* under way at the same time, at most */
+#define EACH_NS	  1000000000ull	 /* between two */
+#define BLIND_NS  20000000000ull /* likewise, to a guest that seems to have no address */
+#define AGAIN_NS  100000000ull	 /* when it has refused */
+#define LIFE_NS	  10000000000ull /* how long an answer may take */
+#define LOOK_MS	  1000
 #define POLL_MS	  50
 #define WORDS_MAX 1024u
 
@@ -40,67 +42,90 @@ struct values {
 
 /* ---- waiting for it ---- */
 
-struct
-try {
+struct attempt {
 	int fd;
 	u64 since;
 };
 
 struct knock {
+	const struct store_machine *machine;
 	struct sockaddr_in to;
 	u64 began, next;
-	struct try tries[TRIES];
+	bool network;
+	struct attempt attempts[ATTEMPTS];
 };
 
-static void give_up(struct try *t)
+static void give_up(struct attempt *a)
 {
-	if (t->fd >= 0)
-		close(t->fd);
-	t->fd = -1;
+	if (a->fd >= 0)
+		close(a->fd);
+	a->fd = -1;
 }
 
-static void try_again(struct knock *k, struct try *t, u64 now)
+static void begin(struct knock *k, struct attempt *a, u64 now)
 {
-	*t = (struct try){ socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), now };
-	if (t->fd >= 0 && connect(t->fd, (const struct sockaddr *)&k->to, sizeof(k->to)) &&
+	*a = (struct attempt){ socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
+		now };
+	if (a->fd >= 0 && connect(a->fd, (const struct sockaddr *)&k->to, sizeof(k->to)) &&
 		errno != EINPROGRESS)
-		give_up(t);
-	k->next = now + max_u64(EACH_NS, (now - k->began) / EACH_PART);
+		give_up(a);
+	k->next = now + (k->network ? EACH_NS : BLIND_NS);
+}
+
+static bool has_network(const struct store_machine *m)
+{
+	struct control_client c;
+	struct err err = { 0 };
+	json_t *status = NULL;
+	bool yes = false;
+
+	if (client_open(&c, m->folder, LOOK_MS, &err))
+		return false;
+	if (!client_ask(&c, "status", -1, LOOK_MS, &status, &err))
+		yes = json_is_true(json_object_get(status, "network"));
+	json_decref(status);
+	client_close(&c);
+	return yes;
 }
 
 static void knock(struct knock *k, u64 now)
 {
-	struct try *room = NULL;
+	struct attempt *room = NULL;
 
-	for (unsigned i = 0; i < TRIES; i++) {
-		struct try *t = &k->tries[i];
+	if (!k->network && has_network(k->machine)) {
+		k->network = true;
+		k->next = now;
+	}
+	for (unsigned i = 0; i < ATTEMPTS; i++) {
+		struct attempt *a = &k->attempts[i];
 
-		if (t->fd >= 0 && now - t->since > max_u64(LIFE_NS, (now - k->began) / LIFE_PART))
-			give_up(t);
-		if (t->fd < 0)
-			room = t;
+		if (a->fd >= 0 && now - a->since > LIFE_NS)
+			give_up(a);
+		if (a->fd < 0)
+			room = a;
 	}
 	if (room && now >= k->next)
-		try_again(k, room, now);
+		begin(k, room, now);
 }
 
 /* Whether one of them has been answered. */
 static bool listen_once(struct knock *k)
 {
-	struct pollfd p[TRIES];
+	struct pollfd p[ATTEMPTS];
 	char said[4];
 
-	for (unsigned i = 0; i < TRIES; i++)
-		p[i] = (struct pollfd){ .fd = k->tries[i].fd, .events = POLLIN };
-	if (poll(p, TRIES, POLL_MS) <= 0)
+	for (unsigned i = 0; i < ATTEMPTS; i++)
+		p[i] = (struct pollfd){ .fd = k->attempts[i].fd, .events = POLLIN };
+	if (poll(p, ATTEMPTS, POLL_MS) <= 0)
 		return false;
-	for (unsigned i = 0; i < TRIES; i++) {
+	for (unsigned i = 0; i < ATTEMPTS; i++) {
 		if (p[i].fd < 0 || !p[i].revents)
 			continue;
 		if (recv(p[i].fd, said, sizeof(said), 0) == sizeof(said) &&
 			!memcmp(said, "SSH-", sizeof(said)))
 			return true;
-		give_up(&k->tries[i]);
+		give_up(&k->attempts[i]);
+		k->next = min_u64(k->next, fd_monotonic_ns() + AGAIN_NS);
 	}
 	return false;
 }
@@ -116,6 +141,8 @@ static int wait_for(
 {
 	u64 now = fd_monotonic_ns();
 	struct knock k = {
+		.machine = m,
+		.next = now + BLIND_NS,
 		.to = { .sin_family = AF_INET,
 			.sin_port = htons(f->host_port),
 			.sin_addr = { htonl(f->host ? f->host : INADDR_LOOPBACK) } },
@@ -124,15 +151,15 @@ static int wait_for(
 	struct store_outcome o;
 	bool answered = false;
 
-	for (unsigned i = 0; i < TRIES; i++)
-		k.tries[i].fd = -1;
+	for (unsigned i = 0; i < ATTEMPTS; i++)
+		k.attempts[i].fd = -1;
 	while (!answered && now - k.began < timeout_ns && store_state(m, &o) == STORE_RUNNING) {
 		knock(&k, now);
 		answered = listen_once(&k);
 		now = fd_monotonic_ns();
 	}
-	for (unsigned i = 0; i < TRIES; i++)
-		give_up(&k.tries[i]);
+	for (unsigned i = 0; i < ATTEMPTS; i++)
+		give_up(&k.attempts[i]);
 	if (answered)
 		return 0;
 	if (store_state(m, &o) != STORE_RUNNING)

@@ -33,6 +33,7 @@ static int status(struct control_conn *conn, json_t *result, struct err *err)
 		put(result, "host_memory", json_integer((json_int_t)s.held)) ||
 		put(result, "guest_seconds", json_real((double)(s.guest_ns / 1000000) / 1e3)) ||
 		put(result, "console", json_boolean(conn->control->console.fd >= 0)) ||
+		put(result, "network", json_boolean(s.network)) ||
 		put(result, "address", s.address ? json_string(s.address) : json_null()))
 		return err_set(err, -ENOMEM, "no memory for the answer");
 	return 0;

@@ -60,6 +60,7 @@ struct control_status {
 	u64 held;	     /* bytes of the host's memory that the guest has now */
 	u64 guest_ns;	     /* since power-on, not in pauses */
 	const char *address; /* how to reach it; NULL: not known */
+	bool network;	     /* the guest has an address of its own */
 };
 
 /* What commands do: 0, or -errno with err. All on the main thread. A NULL one is refused. */

@@ -190,6 +190,8 @@ enum machine_state {
 };
 enum machine_state machine_state(struct machine *m);
 
+bool machine_has_address(struct machine *m); /* net_has_address(); false without a network */
+
 /* Sums over the vcpus; after machine_run(). */
 struct vcpu_stats machine_stats(const struct machine *m);
 /* What the engine was asked to report, vcpu by vcpu; after machine_run(). */

@@ -1,5 +1,6 @@
 /* The machine's network: the backend of its network device, and the lock that both work under. */
 #include "net/net.h"
+#include "base/scope.h"
 #include "device/e1000/e1000.h"
 #include "device/virtio/net.h"
 #include "machine/machine_priv.h"
@@ -71,6 +72,13 @@ void machine_net_close(struct machine *m)
 {
 	net_close(m->net);
 	m->net = NULL;
+}
+
+bool machine_has_address(struct machine *m)
+{
+	AUTO_LOCK(&m->lock);
+
+	return m->net && net_has_address(m->net);
 }
 
 const struct device_class *machine_net_class(const struct machine *m)

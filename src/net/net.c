@@ -85,12 +85,42 @@ static void *net_thread(void *ctx)
 
 /* ---- what the owner calls ---- */
 
+#define TYPE_AT	     12u /* of an Ethernet frame */
+#define IPV4	     0x0800u
+#define IPV4_FROM_AT 26u
+#define ARP	     0x0806u
+#define ARP_FROM_AT  28u
+#define ADDRESS_END  32u
+
+/* The guest's own address, in what it sends by IPv4 (RFC 791) or asks and answers by ARP (RFC
+ * 826); none has 0.0.0.0. */
+static bool has_source(const u8 *frame, size_t len)
+{
+	static const u8 none[4] = { 0 };
+
+	if (len < ADDRESS_END)
+		return false;
+	unsigned type = (unsigned)frame[TYPE_AT] << 8 | frame[TYPE_AT + 1];
+
+	return (type == IPV4 && memcmp(frame + IPV4_FROM_AT, none, sizeof(none)) != 0) ||
+	       (type == ARP && memcmp(frame + ARP_FROM_AT, none, sizeof(none)) != 0);
+}
+
+static void look_at(struct net *n, const u8 *frame, size_t len)
+{
+	if (!n->has_address)
+		n->has_address = has_source(frame, len);
+}
+
+bool net_has_address(const struct net *n) { return n->has_address; }
+
 struct net_traits net_traits(enum net_kind kind) { return backs[kind]->traits; }
 
 void net_send(struct net *n, const u8 *frame, size_t len)
 {
 	size_t head = n->ops->traits.heads ? NET_HEAD_LEN : 0;
 
+	look_at(n, frame, len);
 	capture_frame(&n->capture, CAPTURE_FROM_GUEST, frame, len);
 	if (!head) {
 		n->ops->send(n, frame, len);
@@ -105,6 +135,7 @@ void net_send_head(struct net *n, const u8 *head, size_t len)
 {
 	if (len < NET_HEAD_LEN)
 		return;
+	look_at(n, head + NET_HEAD_LEN, len - NET_HEAD_LEN);
 	capture_frame(&n->capture, CAPTURE_FROM_GUEST, head + NET_HEAD_LEN, len - NET_HEAD_LEN);
 	n->ops->send(n, head, len);
 }
@@ -120,6 +151,7 @@ void net_room(struct net *n) { n->ops->room(n); }
 
 void net_reset(struct net *n)
 {
+	n->has_address = false;
 	if (n->ops->reset)
 		n->ops->reset(n);
 }

@@ -64,3 +64,6 @@ void net_send_head(struct net *n, const u8 *head, size_t len);
 void net_offload(struct net *n, bool heads, unsigned offloads);
 void net_room(struct net *n);
 void net_reset(struct net *n); /* the guest's driver begins anew */
+/* Whether the guest has been given an IPv4 address, or has spoken by one: who knocks before is not
+ * heard, or late. */
+bool net_has_address(const struct net *n);

@@ -40,7 +40,8 @@ struct net {
 	int wake;
 	/* The owner's lock guards the rest */
 	bool waiting, woken, closing;
-	bool heads; /* the guest's frames have heads */
+	bool heads;	  /* the guest's frames have heads */
+	bool has_address; /* net_has_address() */
 	struct pollfd fds[NET_FDS_MAX];
 	unsigned fd_count;
 	u64 lost;

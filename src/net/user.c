@@ -13,11 +13,13 @@
 #include "os/fd.h"
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <slirp/libslirp.h>
 #include <string.h>
 
 #define QUEUE_MAX  1024u /* frames */
 #define TIMERS_MAX 4u
+#define DHCP_AT	   (14u + 20u + 8u + 236u) /* Ethernet, IPv4, UDP, BOOTP's fixed fields */
 #define ACTIVE_MS  2u /* between two turns while the guest sends: how long slirp delays an ACK */
 
 /* The guest's networks: 10.0.2.0/24 and fec0::/64 */
@@ -55,11 +57,24 @@ struct user {
 
 static s64 now_ms(void) { return (s64)(fd_monotonic_ns() / 1000000); }
 
+/* Slirp's DHCP server gives the guest its address: a BOOTP reply (RFC 2131) from port 67 in an IPv4
+ * header without options, whose first option, behind the cookie, is the message's type: 5. */
+static bool is_lease(const u8 *frame, size_t len)
+{
+	static const u8 ack[] = { 99, 130, 83, 99, 53, 1, 5 };
+
+	return len >= DHCP_AT + sizeof(ack) && frame[12] == 0x08 && frame[13] == 0x00 &&
+	       frame[23] == IPPROTO_UDP && frame[34] == 0 && frame[35] == 67 &&
+	       !memcmp(frame + DHCP_AT, ack, sizeof(ack));
+}
+
 static ssize_t send_packet(const void *buf, size_t len, void *ctx)
 {
 	struct net *n = ctx;
 	struct user *u = n->back;
 
+	if (!n->has_address)
+		n->has_address = is_lease(buf, len);
 	if (u->head == u->tail && net_deliver(n, buf, len))
 		return (ssize_t)len;
 	if (len > NET_FRAME_MAX || u->head - u->tail == QUEUE_MAX) {

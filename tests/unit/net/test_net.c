@@ -81,6 +81,28 @@ static void the_host_answers(void **state)
 	net_close(g.net);
 }
 
+/* DHCP's request and answer are libslirp's to test; here the guest has an address of its own. */
+static void an_address_is_seen_when_the_guest_uses_it(void **state)
+{
+	static const u8 asks_whether_it_is_free[ARP_LEN] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+		0x52, 0x54, 0, 1, 2, 3, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 0x52, 0x54, 0, 1, 2, 3, 0, 0,
+		0, 0, 0, 0, 0, 0, 0, 0, 10, 0, 2, 15 };
+	struct guest g;
+
+	assert_int_equal(open_guest(&g, NULL, 0), 0);
+	lock(&g);
+	net_send(g.net, asks_whether_it_is_free, sizeof(asks_whether_it_is_free));
+	assert_false(net_has_address(g.net));
+	unlock(&g);
+	send_arp(&g, 2);
+	lock(&g);
+	assert_true(net_has_address(g.net));
+	net_reset(g.net);
+	assert_false(net_has_address(g.net));
+	unlock(&g);
+	net_close(g.net);
+}
+
 static void frames_wait_for_room_up_to_a_limit(void **state)
 {
 	struct guest g;
@@ -282,6 +304,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_host_answers),
+		cmocka_unit_test(an_address_is_seen_when_the_guest_uses_it),
 		cmocka_unit_test(frames_wait_for_room_up_to_a_limit),
 		cmocka_unit_test(nonsense_is_survived),
 		cmocka_unit_test(forwards_listen),
