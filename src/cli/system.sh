@@ -19,25 +19,24 @@ start=1048576 # of the partition
 # (NoCloud, https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html). Of user-data, the subset
 # that src/cli/seed.h describes.
 seed_reader() {
-	mkdir -p "$tree/usr/local/lib/strata" "$tree/etc/systemd/system"
+	mkdir -p "$tree/usr/local/lib/strata" "$tree/etc/systemd/system" "$tree/var/lib/strata/seed"
 	cat >"$tree/usr/local/lib/strata/seed" <<'END'
 #!/bin/sh
-# Takes this machine's name, users and keys from its NoCloud seed, once for each instance-id.
+# Takes this machine's name, users and keys from its NoCloud seed, once for each instance-id. Programs are what takes time in a
+# machine that boots: the shell does what it can itself.
 set -eu
-umask 077
 done=/var/lib/strata/instance-id
-at=/run/strata-seed
+at=/var/lib/strata/seed
 
 own_keys() {
 	[ -e /etc/ssh/ssh_host_ed25519_key ] || ssh-keygen -q -A
 }
 
 name_host() {
+	umask 022
 	echo "$1" >/etc/hostname
-	chmod 644 /etc/hostname
 	echo "$1" >/proc/sys/kernel/hostname
 	printf '127.0.0.1\tlocalhost\n127.0.1.1\t%s\n::1\tlocalhost ip6-localhost ip6-loopback\n' "$1" >/etc/hosts
-	chmod 644 /etc/hosts
 }
 
 add_user() {
@@ -51,8 +50,9 @@ add_user() {
 add_key() {
 	home=/root
 	[ "$1" = root ] || home=$(getent passwd "$1" | cut -d : -f 6)
-	mkdir -p "$home/.ssh"
-	grep -qxF "$2" "$home/.ssh/authorized_keys" 2>/dev/null || echo "$2" >>"$home/.ssh/authorized_keys"
+	umask 077
+	[ -d "$home/.ssh" ] || mkdir "$home/.ssh"
+	echo "$2" >>"$home/.ssh/authorized_keys"
 	[ "$1" = root ] || chown -R "$1:" "$home/.ssh"
 }
 
@@ -69,12 +69,13 @@ take() {
 		"      - ssh-"*) [ "$section" != users ] || add_key "$user" "${line#      - }" ;;
 		"  ed25519_private: |")
 			file=/etc/ssh/ssh_host_ed25519_key
-			rm -f /etc/ssh/ssh_host_*
+			[ ! -e "$file" ] || rm -f /etc/ssh/ssh_host_*
+			umask 077
 			;;
 		"    "*) [ "$section" != ssh_keys ] || [ -z "$file" ] || echo "${line#    }" >>"$file" ;;
 		"  ed25519_public: "*)
+			umask 022
 			echo "${line#  ed25519_public: }" >/etc/ssh/ssh_host_ed25519_key.pub
-			chmod 644 /etc/ssh/ssh_host_ed25519_key.pub
 			;;
 		[!\ ]*) section= ;;
 		esac
@@ -85,7 +86,6 @@ disk=$(blkid -L cidata || blkid -L CIDATA) || {
 	own_keys
 	exit 0
 }
-mkdir -p "$at"
 mount -o ro "$disk" "$at"
 id=
 while IFS= read -r line; do
@@ -96,7 +96,6 @@ had=
 if [ "$id" != "$had" ]; then
 	take <"$at/user-data"
 	own_keys
-	mkdir -p "${done%/*}"
 	echo "$id" >"$done"
 fi
 umount "$at"
@@ -129,10 +128,14 @@ configure() {
 	printf '127.0.0.1\tlocalhost\n127.0.1.1\tdebian\n::1\tlocalhost ip6-localhost ip6-loopback\n' >"$tree/etc/hosts"
 	echo LANG=C.UTF-8 >"$tree/etc/default/locale"
 	echo "PARTUUID=41525453-01 / ext4 errors=remount-ro 0 1" >"$tree/etc/fstab"
-	printf '[Match]\nType=ether\n\n[Network]\nDHCP=yes\n' >"$tree/etc/systemd/network/80-ethernet.network"
+	printf '[Match]\nType=ether\n\n[Network]\nDHCP=yes\n\n[DHCPv4]\nUseHostname=no\n' >"$tree/etc/systemd/network/80-ethernet.network"
 	# Who has the console has the machine. sshd lets nobody in without a key all the same.
 	chroot "$tree" passwd --quiet --delete root
 	seed_reader
+	mkdir -p "$tree/root/.ssh"
+	chmod 700 "$tree/root/.ssh"
+	# Names are looked up once there is a network: the rest of the system does not wait until they can be.
+	sed 's/^Before=sysinit.target network.target /Before=/' "$tree/lib/systemd/system/systemd-resolved.service" >"$tree/etc/systemd/system/systemd-resolved.service"
 	# A getty on a screen, where there is one.
 	mkdir -p "$tree/etc/systemd/system/getty@tty1.service.d"
 	printf '[Unit]\nConditionPathExistsGlob=/dev/fb*\n' >"$tree/etc/systemd/system/getty@tty1.service.d/screen.conf"
@@ -140,7 +143,8 @@ configure() {
 	# Nothing waits for all links; a machine that was just made has no business of its own with the network or old snapshots.
 	chroot "$tree" systemctl --quiet disable systemd-networkd-wait-online.service e2scrub_reap.service
 	chroot "$tree" systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer dpkg-db-backup.timer \
-		systemd-random-seed.service # a virtio device gives entropy
+		systemd-random-seed.service systemd-pstore.service # a virtio device gives entropy; there is no such store
+	printf 'blacklist intel_rapl_common\nblacklist intel_rapl_msr\n' >"$tree/etc/modprobe.d/no-such-sensors.conf"
 	# The kernel that boots is the image's: another one's modules would not fit it.
 	chroot "$tree" apt-mark -qq hold linux-image-cloud-amd64 >/dev/null
 	ln -sf ../run/systemd/resolve/stub-resolv.conf "$tree/etc/resolv.conf"
