@@ -10,6 +10,7 @@ import json
 import os
 import random
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -151,6 +152,23 @@ def a_machine_is_made_of_it():
     clean_up = good("rm", "--force", "web")
     expect(clean_up, "")
     assert not folder.exists()
+    clean()
+
+
+def a_person_is_told_how_to_use_it():
+    make_image()
+    with cli.Terminal(cli.STRATA, "run", "tiny", *ENGINE) as t:
+        t.wait_raw()
+        t.type(b"A")
+        t.type(cli.ESCAPE)
+        expect(t.process.wait(timeout=cli.LIMIT), 0)
+        t.check_restored()
+        said = b""
+        while select.select([t.master], [], [], 0)[0]:
+            said += os.read(t.master, 65536)
+    for words in (b"machine tiny-1, from image tiny; Ctrl-] ends it\r\n", b"strata ssh tiny-1\r\n", b"machine tiny-1 is kept", b"strata rm tiny-1"):
+        assert words in said, said
+    expect(machines()["tiny-1"]["state"], "stopped")
     clean()
 
 
@@ -378,6 +396,7 @@ CASES = [
     an_image_is_made_of_an_archive,
     a_disk_is_taken_with_its_boot_loader,
     a_machine_is_made_of_it,
+    a_person_is_told_how_to_use_it,
     its_seed_says_who_it_is,
     names_and_ports_are_chosen_once,
     an_image_in_use_stays,
