@@ -17,6 +17,7 @@
 
 #define ACPI_CPUS_MAX	255 /* APIC ids 0 to 254; 255 is broadcast */
 #define ACPI_TABLES_MAX 12
+#define ACPI_MMIO_MAX	2
 
 /* Ports of power management; those in parentheses may be 0 for "none". */
 struct acpi_ports {
@@ -50,7 +51,11 @@ struct acpi_config {
 	unsigned com_ports; /* 0 to 2 */
 	bool i8042;	    /* keyboard controller */
 	bool vga;
-	bool fw_cfg;		   /* the firmware's configuration device */
+	bool fw_cfg; /* the firmware's configuration device */
+	/* Virtio devices that are not on PCI: a page from mmio_base on and an interrupt each. */
+	unsigned mmio_count;
+	u32 mmio_base;
+	u8 mmio_irq[ACPI_MMIO_MAX];
 	const struct pci_map *pci; /* NULL: no PCI */
 };
 

@@ -204,6 +204,15 @@ void aml_crs_irq(struct aml *a, u8 irq)
 	put(a, (u8[]){ 0x22, (u8)BIT(irq), (u8)(BIT(irq) >> 8) }, 3);
 }
 
+/* 6.4.3.6: of a device that consumes it. */
+void aml_crs_level_irq(struct aml *a, u32 gsi)
+{
+	u8 bytes[9] = { 0x89, 6, 0, 1, 1 };
+
+	put_le32(bytes + 5, gsi);
+	put(a, bytes, sizeof(bytes));
+}
+
 /* 6.4.3.4, writeable. */
 void aml_crs_memory(struct aml *a, u32 base, u32 len)
 {

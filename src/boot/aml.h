@@ -43,6 +43,7 @@ void aml_crs(struct aml *a);
 void aml_crs_io(struct aml *a, u16 base, u8 len);
 void aml_crs_irq(struct aml *a, u8 irq); /* edge-triggered, active high, exclusive: as ISA has it */
 void aml_crs_memory(struct aml *a, u32 base, u32 len);
+void aml_crs_level_irq(struct aml *a, u32 gsi); /* level-triggered, active high, exclusive */
 /* What a bridge passes on: bus numbers, ports, memory. */
 void aml_crs_bus_range(struct aml *a, u8 first, u8 last);
 void aml_crs_io_range(struct aml *a, u16 first, u16 last);

@@ -153,6 +153,24 @@ static void processors(struct aml *a, unsigned count)
 	}
 }
 
+/* The id that Linux's virtio_mmio driver binds to. */
+static void mmio(struct aml *a, const struct acpi_config *c)
+{
+	for (unsigned i = 0; i < c->mmio_count; i++) {
+		char name[5];
+
+		snprintf(name, sizeof(name), "VR%02X", i & 0xff);
+		aml_device(a, name);
+		aml_name_string(a, "_HID", "LNRO0005");
+		aml_name_int(a, "_UID", i);
+		aml_crs(a);
+		aml_crs_memory(a, c->mmio_base + i * (u32)PAGE_SIZE, (u32)PAGE_SIZE);
+		aml_crs_level_irq(a, c->mmio_irq[i]);
+		aml_crs_end(a);
+		aml_close(a);
+	}
+}
+
 static void devices(struct aml *a, const struct acpi_config *c)
 {
 	isa_devices(a, always, ARRAY_LEN(always));
@@ -163,6 +181,7 @@ static void devices(struct aml *a, const struct acpi_config *c)
 		isa_devices(a, fw_cfg, ARRAY_LEN(fw_cfg));
 	if (c->hpet_id)
 		hpet(a);
+	mmio(a, c);
 	if (c->pci)
 		pci(a, c->pci);
 }

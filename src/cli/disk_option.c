@@ -12,6 +12,8 @@ enum kind { TEXT, CHOICE, SWITCH, NUMBER };
 
 static const char *const buses[] = { "virtio", "nvme", "ahci", "ide", NULL };
 
+static const char *const transports[] = { "pci", "mmio", NULL };
+
 static const struct row {
 	const char *name, *doc;
 	enum kind kind;
@@ -31,6 +33,8 @@ static const struct row {
 	{ "queues", "request queues (default: one for each processor)", NUMBER, AT(queues), NULL,
 		MACHINE_DISK_QUEUES_MAX },
 	{ "packed", "offer virtio's packed rings", SWITCH, AT(packed) },
+	{ "transport", "of bus=virtio: pci (default) or mmio, which ACPI announces", CHOICE,
+		AT(transport), transports },
 };
 
 static int set_choice(const struct row *row, const char *value, unsigned *to, struct err *err)
@@ -124,6 +128,8 @@ static int parse(const char *text, struct machine_disk_config *d, struct err *er
 		return err_set(err, -EINVAL, "serial=%.40s: longer than 20 characters", d->serial);
 	if (d->packed && d->bus != MACHINE_VIRTIO)
 		return err_set(err, -EINVAL, "packed is for bus=virtio; leave it out");
+	if (d->transport != MACHINE_TRANSPORT_PCI && d->bus != MACHINE_VIRTIO)
+		return err_set(err, -EINVAL, "transport=mmio is for bus=virtio; leave it out");
 	if (d->queues && (d->bus == MACHINE_AHCI || d->bus == MACHINE_IDE))
 		return err_set(err, -EINVAL, "queues= is for bus=virtio and nvme; leave it out");
 	return 0;
@@ -134,14 +140,18 @@ int disk_option_parse(
 {
 	if (texts->count > MACHINE_DISKS_MAX)
 		return err_set(err, -EINVAL, "more than %d disks", MACHINE_DISKS_MAX);
-	unsigned ahci = 0, ide = 0;
+	unsigned ahci = 0, ide = 0, mmio = 0;
 
 	for (unsigned i = 0; i < texts->count; i++) {
 		if (parse(texts->items[i], &disks[i], err))
 			return err_wrap(err, "--disk %.64s", texts->items[i]);
 		ahci += disks[i].bus == MACHINE_AHCI;
 		ide += disks[i].bus == MACHINE_IDE;
+		mmio += disks[i].transport == MACHINE_TRANSPORT_MMIO;
 	}
+	if (mmio > MACHINE_MMIO_MAX)
+		return err_set(err, -EINVAL, "more than %d disks with transport=mmio; leave it out",
+			MACHINE_MMIO_MAX);
 	if (ahci > MACHINE_AHCI_MAX)
 		return err_set(err, -EINVAL, "more than %d disks with bus=ahci; use virtio or nvme",
 			MACHINE_AHCI_MAX);

@@ -41,6 +41,7 @@ const struct device_class *const device_classes[] = {
 	&ide_class,
 	&virtio_rng_class,
 	&virtio_blk_class,
+	&virtio_blk_mmio_class,
 	&virtio_net_class,
 	&virtio_vsock_class,
 	&virtio_balloon_class,

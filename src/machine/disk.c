@@ -51,12 +51,26 @@ void disk_close(struct machine *m)
 const struct device_class *disk_class(const struct machine *m, unsigned i)
 {
 	switch ((enum machine_bus)m->config.disks[i].bus) {
-	case MACHINE_VIRTIO: return &virtio_blk_class;
+	case MACHINE_VIRTIO:
+		return m->config.disks[i].transport == MACHINE_TRANSPORT_MMIO
+			       ? &virtio_blk_mmio_class
+			       : &virtio_blk_class;
 	case MACHINE_NVME: return &nvme_class;
 	case MACHINE_AHCI: return &ahci_class;
 	case MACHINE_IDE: return &ide_class;
 	}
 	return NULL;
+}
+
+const u8 machine_mmio_irqs[MACHINE_MMIO_MAX] = { 10, 11 };
+
+unsigned disk_mmio(const struct machine *m, unsigned i)
+{
+	unsigned before = 0;
+
+	for (unsigned n = 0; n < i; n++)
+		before += m->config.disks[n].transport == MACHINE_TRANSPORT_MMIO;
+	return before;
 }
 
 /* What a device may be told of its disk by name. */

@@ -91,6 +91,9 @@ int load_tables(
 		.i8042 = true,
 		.vga = m->config.display,
 		.fw_cfg = m->config.firmware,
+		.mmio_count = disk_mmio(m, m->disk_count),
+		.mmio_base = MACHINE_MMIO,
+		.mmio_irq = { machine_mmio_irqs[0], machine_mmio_irqs[1] },
 		.pci = &map,
 	};
 	const struct smbios_config about = { .topology = m->config.topology };

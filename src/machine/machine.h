@@ -37,6 +37,7 @@
 #define MACHINE_DISKS_MAX	8
 #define MACHINE_DISK_QUEUES_MAX 8
 #define MACHINE_AHCI_MAX	6 /* disks with that bus */
+#define MACHINE_MMIO_MAX	2
 #define MACHINE_IDE_MAX		4 /* the same, and CD-ROM drives */
 #define MACHINE_NET_QUEUES_MAX	4
 
@@ -50,6 +51,7 @@ enum machine_event {
 };
 
 enum machine_bus { MACHINE_VIRTIO, MACHINE_NVME, MACHINE_AHCI, MACHINE_IDE };
+enum machine_transport { MACHINE_TRANSPORT_PCI, MACHINE_TRANSPORT_MMIO };
 
 /* Strings are borrowed until machine_free(). */
 struct machine_disk_config {
@@ -59,6 +61,7 @@ struct machine_disk_config {
 	const char *serial; /* NULL: none */
 	unsigned queues;    /* 0: one for each processor */
 	bool packed;	    /* virtio only */
+	unsigned transport; /* the same; enum machine_transport; MACHINE_MMIO_MAX with MMIO */
 	bool cdrom;	    /* with MACHINE_IDE */
 };
 

@@ -155,6 +155,10 @@ extern const struct disk_ops disk_backend; /* ctx: the struct block */
 NODISCARD int disk_open(struct machine *m, struct err *err);
 void disk_close(struct machine *m);
 const struct device_class *disk_class(const struct machine *m, unsigned i);
+/* How many of the disks before this one are not on PCI, where and which interrupts they have. */
+unsigned disk_mmio(const struct machine *m, unsigned i);
+#define MACHINE_MMIO 0xfeda0000u
+extern const u8 machine_mmio_irqs[MACHINE_MMIO_MAX];
 /* The disks on the AHCI adapter; how many. */
 unsigned disk_ahci(struct machine *m, void *at[MACHINE_AHCI_MAX]);
 NODISCARD int disk_configure_ahci(struct machine *m, struct device *d, struct err *err);

@@ -219,11 +219,20 @@ static int make_disk(struct machine *m, unsigned i, struct err *err)
 
 	env.disk = &disk_backend;
 	env.disk_ctx = m->disks[i].block;
+	bool mmio = m->config.disks[i].transport == MACHINE_TRANSPORT_MMIO;
+
+	if (mmio)
+		env.lines[0] = (struct irq_line){ irq_pin, p, machine_mmio_irqs[disk_mmio(m, i)] };
 	snprintf(name, sizeof(name), "disk%u", i);
 	p->device = device_new(disk_class(m, i), name, &env, err);
 	if (!p->device)
 		return err->code;
 	m->part_count++;
+	if (mmio) {
+		device_move(p->device, 0, MACHINE_MMIO + disk_mmio(m, i) * PAGE_SIZE);
+		if (device_attach(p->device, &m->bus, err))
+			return err->code;
+	}
 	return disk_configure(m, i, p->device, err);
 }
 

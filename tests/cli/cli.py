@@ -108,6 +108,12 @@ def shared_folders_are_checked():
     one_line(strata("run", "--kernel", "x", "--share", "/dev/null:a"), 1, "share a", "/dev/null", "Not a directory")
 
 
+def disks_without_pci_are_checked():
+    for disks, words in [(["x,transport=frob"], ["transport=frob", "pci", "mmio"]), (["x,bus=nvme,transport=mmio"], ["transport=mmio", "bus=virtio"]),
+                         ([f"{n},transport=mmio" for n in range(3)], ["more than 2", "transport=mmio"])]:
+        one_line(strata("run", "--kernel", "x", *(word for disk in disks for word in ("--disk", disk))), 2, *words)
+
+
 def ports_are_checked():
     for port, words in [("x", ["NAME=SOCKET"]), ("=x", ["NAME=SOCKET"]), ("x=", ["NAME=SOCKET"]), ("n" * 65 + "=x", ["longer than 64"])]:
         one_line(strata("run", "--kernel", "x", "--port", port), 2, "--port", *words)
@@ -483,6 +489,9 @@ CASES = [
     firmware_and_kernel_exclude_each_other,
     firmware_that_is_none_is_refused,
     displays_are_checked,
+    shared_folders_are_checked,
+    disks_without_pci_are_checked,
+    ports_are_checked,
     pins_must_be_the_hosts,
     help_is_printed_on_request,
     version_is_a_number,

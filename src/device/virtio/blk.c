@@ -13,6 +13,7 @@
 #include "device/virtio/blk.h"
 #include "base/bits.h"
 #include "base/log.h"
+#include "device/virtio/mmio.h"
 #include "device/virtio/virtio.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -371,14 +372,21 @@ static const struct field blk_state[] = {
 	FIELD_END,
 };
 
+#define BLK_CLASS                                                                           \
+	.size = sizeof(struct blk), .init = blk_init, .reset = blk_reset, .fini = blk_fini, \
+	.loaded = virtio_loaded, .props = blk_props, .state = blk_state
+
 const struct device_class virtio_blk_class = {
 	.name = "virtio-blk",
 	.doc = "virtio block device",
-	.size = sizeof(struct blk),
-	.init = blk_init,
-	.reset = blk_reset,
-	.fini = blk_fini,
-	.loaded = virtio_loaded,
-	.props = blk_props,
-	.state = blk_state,
+	BLK_CLASS,
+};
+
+const struct device_class virtio_blk_mmio_class = {
+	.name = "virtio-blk-mmio",
+	.doc = "virtio block device whose registers are memory-mapped",
+	BLK_CLASS,
+	.read = virtio_mmio_read,
+	.write = virtio_mmio_write,
+	.windows = { { BUS_MMIO, 0, VIRTIO_MMIO_LEN } },
 };

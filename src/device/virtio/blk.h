@@ -4,4 +4,4 @@
 
 #define VIRTIO_BLK_QUEUES_MAX 8u
 
-extern const struct device_class virtio_blk_class;
+extern const struct device_class virtio_blk_class, virtio_blk_mmio_class;

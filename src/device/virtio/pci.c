@@ -62,16 +62,16 @@ enum common {
 
 /* Helpers */
 
-void virtio_pci_drive(struct virtio *v) { pci_intx(&v->pci, v->isr != 0); }
+static void drive(struct virtio *v) { pci_intx(&v->pci, v->isr != 0); }
 
-void virtio_pci_interrupt(struct virtio *v, u16 vector, u8 isr)
+static void interrupt(struct virtio *v, u16 vector, u8 isr)
 {
 	if (pci_has_msix(&v->pci)) {
 		pci_notify(&v->pci, vector);
 		return;
 	}
 	v->isr |= isr;
-	virtio_pci_drive(v);
+	drive(v);
 }
 
 static u16 vector_or_none(const struct virtio *v, u64 vector)
@@ -123,7 +123,7 @@ static u64 read_isr(struct virtio *v)
 	u8 isr = v->isr;
 
 	v->isr = 0;
-	virtio_pci_drive(v);
+	drive(v);
 	return isr;
 }
 
@@ -291,7 +291,7 @@ static void add_window(struct virtio *v)
 	put_le32(v->pci.writable + at + CAP_EXTRA, ~0u);
 }
 
-int virtio_pci_init(struct virtio *v, struct err *err)
+static int init(struct virtio *v, struct err *err)
 {
 	static const struct pci_ops ops = { bar_read, bar_write, config_reads, config_wrote };
 	const struct pci_identity who = {
@@ -320,3 +320,18 @@ int virtio_pci_init(struct virtio *v, struct err *err)
 	add_window(v);
 	return pci_attach(v->dev.env.pci, &v->pci, v->dev.env.slot, err);
 }
+
+static void fini(struct virtio *v) { pci_detach(&v->pci); }
+static void power_on(struct virtio *v) { pci_reset(&v->pci); }
+static void loaded(struct virtio *v) { pci_loaded(&v->pci); }
+static bool may_access(const struct virtio *v) { return pci_is_master(&v->pci); }
+
+const struct virtio_transport virtio_pci = {
+	.init = init,
+	.fini = fini,
+	.power_on = power_on,
+	.loaded = loaded,
+	.drive = drive,
+	.interrupt = interrupt,
+	.may_access = may_access,
+};

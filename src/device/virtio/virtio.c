@@ -29,7 +29,7 @@ const struct field virtio_fields[] = {
 static bool works(const struct virtio *v)
 {
 	return (v->status & (STATUS_DRIVER_OK | STATUS_NEEDS_RESET)) == STATUS_DRIVER_OK &&
-	       pci_is_master(&v->pci);
+	       v->transport->may_access(v);
 }
 
 void virtio_broken(struct virtio *v, const char *why)
@@ -62,7 +62,7 @@ void virtio_interrupt(struct virtio *v, unsigned queue)
 	struct virtq *q = &v->queues[queue];
 
 	if (virtq_wants_interrupt(q))
-		virtio_pci_interrupt(v, q->vector, ISR_QUEUE);
+		v->transport->interrupt(v, q->vector, ISR_QUEUE);
 }
 
 bool virtio_await(struct virtio *v, unsigned queue)
@@ -76,7 +76,7 @@ void virtio_config_changed(struct virtio *v)
 {
 	v->generation++;
 	if (v->status & STATUS_DRIVER_OK)
-		virtio_pci_interrupt(v, v->config_vector, ISR_CONFIG);
+		v->transport->interrupt(v, v->config_vector, ISR_CONFIG);
 }
 
 /* ---- what the transport calls ---- */
@@ -177,13 +177,15 @@ void virtio_reset(struct virtio *v)
 	for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
 		virtq_reset(&v->queues[i]);
 	tell_agreed(v);
-	virtio_pci_drive(v);
+	v->transport->drive(v);
 }
 
 void virtio_power_on(struct device *d)
 {
-	virtio_reset(virtio_of(d));
-	pci_reset(&virtio_of(d)->pci);
+	struct virtio *v = virtio_of(d);
+
+	virtio_reset(v);
+	v->transport->power_on(v);
 }
 
 int virtio_init(struct virtio *v, const struct virtio_type *type, struct err *err)
@@ -196,7 +198,8 @@ int virtio_init(struct virtio *v, const struct virtio_type *type, struct err *er
 	v->features = type->features;
 	v->budget = NO_LIMIT;
 	timer_init(&v->turn, take_turn, v);
-	return virtio_pci_init(v, err);
+	v->transport = v->dev.class->windows[0].len ? &virtio_mmio : &virtio_pci;
+	return v->transport->init(v, err);
 }
 
 void virtio_fini(struct device *d)
@@ -206,7 +209,7 @@ void virtio_fini(struct device *d)
 	if (v->type->reset)
 		v->type->reset(v);
 	timer_cancel(v->dev.env.clock, &v->turn);
-	pci_detach(&v->pci);
+	v->transport->fini(v);
 }
 
 /* A queue of a hostile save that cannot be is one that does not work. */
@@ -215,7 +218,7 @@ void virtio_loaded(struct device *d)
 	struct virtio *v = virtio_of(d);
 	const char *why;
 
-	pci_loaded(&v->pci);
+	v->transport->loaded(v);
 	if (v->status & STATUS_FEATURES_OK && !features_ok(v))
 		virtio_broken(v, "features that were not offered");
 	tell_agreed(v);
@@ -229,5 +232,5 @@ void virtio_loaded(struct device *d)
 	}
 	timer_cancel(d->env.clock, &v->turn);
 	take_turn_later(v);
-	virtio_pci_drive(v);
+	v->transport->drive(v);
 }

@@ -1,7 +1,7 @@
 /*
- * Virtio devices (OASIS virtio 1.2, without the legacy interface) over PCI. What all have in common
- * is here: features, status, queues, configuration space, interrupts. A kind of device is a
- * struct virtio_type and the device class that names it.
+ * Virtio devices (OASIS virtio 1.2, without the legacy interface) over PCI or MMIO. What all have
+ * in common is here: features, status, queues, configuration space, interrupts. A kind of device is
+ * a struct virtio_type and the device class that names it.
  *
  * A device's struct starts with struct virtio; its class's functions are the virtio_*() below, its
  * init calls virtio_init(), and its state[] has a row with virtio_fields.
@@ -19,6 +19,7 @@
 #define VIRTIO_CONFIG_MAX 64u
 
 struct virtio;
+struct virtio_transport;
 
 struct virtio_type {
 	u16 id;		 /* chapter 5 */
@@ -39,6 +40,8 @@ struct virtio_type {
 struct virtio {
 	struct device dev;
 	const struct virtio_type *type;
+	const struct virtio_transport
+		*transport; /* mmio.c where the class has windows, else pci.c */
 	u64 features; /* offered besides those of rings: the type's, until the device says otherwise
 		       */
 	u64 offered;

@@ -19,8 +19,15 @@ void virtio_write_status(struct virtio *v, u8 status);
 void virtio_notified(struct virtio *v, unsigned queue);
 struct virtq *virtio_selected(struct virtio *v); /* NULL: there is none */
 
-/* pci.c: the transport */
-int virtio_pci_init(struct virtio *v, struct err *err);
-void virtio_pci_drive(struct virtio *v); /* the INTx wire, from isr */
-/* vector: a message, or ISR's bits where there are none */
-void virtio_pci_interrupt(struct virtio *v, u16 vector, u8 isr);
+/* How registers and interrupts reach a driver. */
+struct virtio_transport {
+	int (*init)(struct virtio *v, struct err *err);
+	void (*fini)(struct virtio *v);
+	void (*power_on)(struct virtio *v);
+	void (*loaded)(struct virtio *v);
+	void (*drive)(struct virtio *v); /* the wire, from isr */
+	/* vector: a message, or ISR's bits where there are none */
+	void (*interrupt)(struct virtio *v, u16 vector, u8 isr);
+	bool (*may_access)(const struct virtio *v); /* memory */
+};
+extern const struct virtio_transport virtio_pci, virtio_mmio;

@@ -14,10 +14,10 @@ import tempfile
 from pathlib import Path
 
 # What acpiexec must print: names it loaded, and resources and values it decoded.
-FACTS = ["COM2 Device", "RTC_ Device", "KBD_ Device", "HPET Device", "C000 Device", "C0FE Device",
+FACTS = ["COM2 Device", "VR01 Device", "Address : FEDA1000", "RTC_ Device", "KBD_ Device", "HPET Device", "C000 Device", "C0FE Device",
          "Address Minimum : 03F8", "Interrupt List : 4", "Address : FEC00000", "Contains 4 Elements",
          "PCI0 Device", "Address Minimum : C0000000", "Address Maximum : 000000817FFFFFFF"]
-COMMANDS = r"namespace;resources \_SB.COM1;resources \_SB.MBRD;resources \_SB.PCI0;evaluate \_S5"
+COMMANDS = r"namespace;resources \_SB.COM1;resources \_SB.MBRD;resources \_SB.PCI0;resources \_SB.VR01;evaluate \_S5"
 
 
 def run(*command, folder):

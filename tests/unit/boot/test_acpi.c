@@ -41,6 +41,9 @@ static const struct acpi_config pc = {
 	.hpet_id = 0x8086a201,
 	.hpet_min_tick = 5000,
 	.com_ports = 2,
+	.mmio_count = 2,
+	.mmio_base = 0xfeda0000,
+	.mmio_irq = { 10, 11 },
 	.i8042 = true,
 	.pci = &pci,
 };
