@@ -90,6 +90,31 @@ static int op_reset(void *ctx, struct err *err)
 	return 0;
 }
 
+static int op_balloon(void *ctx, const u64 *target, struct control_balloon *b, struct err *err)
+{
+	const u32 told = BIT(BALLOON_FREE) | BIT(BALLOON_AVAILABLE) | BIT(BALLOON_TOTAL);
+	struct machine_balloon_report r;
+	struct life *l = ctx;
+	int rc = target ? machine_balloon_set(l->machine, *target) : 0;
+
+	if (rc == -EINVAL)
+		return err_set(err, rc, "the guest cannot give back all of its %llu MiB",
+			(unsigned long long)(l->config->memory / MiB));
+	rc = rc ? rc : machine_balloon_report(l->machine, &r);
+	if (rc)
+		return err_set(err, rc, "it has no balloon; it gets one with --balloon 0");
+	*b = (struct control_balloon){
+		.target = r.target,
+		.actual = r.actual,
+		.given = r.given,
+		.told = (r.known & told) == told,
+		.free = r.stats[BALLOON_FREE],
+		.available = r.stats[BALLOON_AVAILABLE],
+		.total = r.stats[BALLOON_TOTAL],
+	};
+	return 0;
+}
+
 static const struct control_ops ops = {
 	.status = op_status,
 	.pause = op_pause,
@@ -97,6 +122,7 @@ static const struct control_ops ops = {
 	.stop = op_stop,
 	.kill = op_kill,
 	.reset = op_reset,
+	.balloon = op_balloon,
 };
 
 static void on_event(void *ctx, enum machine_event what, const char *text)

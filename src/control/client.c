@@ -158,12 +158,22 @@ static json_t *next_answer(struct control_client *c, unsigned ms, struct err *er
 int client_ask(struct control_client *c, const char *command, int pass, unsigned ms,
 	json_t **result, struct err *err)
 {
-	char line[128];
+	return client_request(c, json_pack("{s:s}", "command", command), pass, ms, result, err);
+}
+
+int client_request(struct control_client *c, json_t *take_request, int pass, unsigned ms,
+	json_t **result, struct err *err)
+{
+	char line[256];
+	size_t len = json_dumpb(take_request, line, sizeof(line) - 1, JSON_COMPACT);
+
+	json_decref(take_request);
+	if (!len || len > sizeof(line) - 1)
+		return err_set(err, -EINVAL, "the request cannot be put into words");
+	line[len++] = '\n';
 	if (!c->greeted && client_greet(c, ms, err))
 		return err->code;
-	int len = snprintf(line, sizeof(line), "{\"command\":\"%s\"}\n", command);
-
-	if (send_line(c, line, (size_t)len, pass))
+	if (send_line(c, line, len, pass))
 		return err_set(err, -ENODATA, "the machine has hung up");
 	json_t *answer = next_answer(c, ms, err);
 

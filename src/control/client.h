@@ -24,6 +24,9 @@ void client_close(struct control_client *c);
  * to wait; 0: as long as it takes. */
 NODISCARD int client_ask(struct control_client *c, const char *command, int pass, unsigned ms,
 	json_t **result, struct err *err);
+/* The same with members: takes `take_request`. */
+NODISCARD int client_request(struct control_client *c, json_t *take_request, int pass, unsigned ms,
+	json_t **result, struct err *err);
 /* The next line, or NULL with err; -ENODATA: the machine has hung up. */
 json_t *client_next(struct control_client *c, unsigned ms, struct err *err);
 /* Who listens there, for a signal; 0: not known. */

@@ -7,8 +7,10 @@
 struct command {
 	const char *name, *doc;
 	/* 0, or -errno with err; members of the result go into `result`. */
-	int (*run)(struct control_conn *conn, json_t *result, struct err *err);
-	size_t op; /* without run: which of control_ops does it */
+	int (*run)(
+		struct control_conn *conn, const json_t *request, json_t *result, struct err *err);
+	size_t op;	    /* without run: which of control_ops does it */
+	const char *member; /* of a request, besides command and id; NULL: none */
 };
 
 static int put(json_t *object, const char *name, json_t *take_value)
@@ -16,7 +18,7 @@ static int put(json_t *object, const char *name, json_t *take_value)
 	return json_object_set_new(object, name, take_value) ? -ENOMEM : 0;
 }
 
-static int status(struct control_conn *conn, json_t *result, struct err *err)
+static int status(struct control_conn *conn, const json_t *request, json_t *result, struct err *err)
 {
 	const struct control_config *config = &conn->control->config;
 	struct control_status s = { 0 };
@@ -39,13 +41,14 @@ static int status(struct control_conn *conn, json_t *result, struct err *err)
 	return 0;
 }
 
-static int events(struct control_conn *conn, json_t *result, struct err *err)
+static int events(struct control_conn *conn, const json_t *request, json_t *result, struct err *err)
 {
 	conn->events = true;
 	return 0;
 }
 
-static int console(struct control_conn *conn, json_t *result, struct err *err)
+static int console(
+	struct control_conn *conn, const json_t *request, json_t *result, struct err *err)
 {
 	if (conn->control->console.fd < 0)
 		return err_set(err, -ENOTTY,
@@ -55,7 +58,7 @@ static int console(struct control_conn *conn, json_t *result, struct err *err)
 	return 0;
 }
 
-static int save(struct control_conn *conn, json_t *result, struct err *err)
+static int save(struct control_conn *conn, const json_t *request, json_t *result, struct err *err)
 {
 	const struct control_config *config = &conn->control->config;
 
@@ -66,7 +69,32 @@ static int save(struct control_conn *conn, json_t *result, struct err *err)
 	return config->ops->save(config->ctx, conn->passed, err);
 }
 
-static int help(struct control_conn *conn, json_t *result, struct err *err);
+static int balloon(
+	struct control_conn *conn, const json_t *request, json_t *result, struct err *err)
+{
+	const struct control_config *config = &conn->control->config;
+	const json_t *member = json_object_get(request, "target");
+	struct control_balloon b = { 0 };
+	u64 target = (u64)json_integer_value(member);
+
+	if (!config->ops->balloon)
+		return err_set(err, -ENOSYS, "this machine cannot do that");
+	if (member && (!json_is_integer(member) || json_integer_value(member) < 0))
+		return err_set(err, -EINVAL, "target is no number of bytes");
+	if (config->ops->balloon(config->ctx, member ? &target : NULL, &b, err))
+		return err->code;
+	if (put(result, "target", json_integer((json_int_t)b.target)) ||
+		put(result, "actual", json_integer((json_int_t)b.actual)) ||
+		put(result, "given", json_integer((json_int_t)b.given)) ||
+		(b.told &&
+			(put(result, "free", json_integer((json_int_t)b.free)) ||
+				put(result, "available", json_integer((json_int_t)b.available)) ||
+				put(result, "total", json_integer((json_int_t)b.total)))))
+		return err_set(err, -ENOMEM, "no memory for the answer");
+	return 0;
+}
+
+static int help(struct control_conn *conn, const json_t *request, json_t *result, struct err *err);
 
 #define OP(name) offsetof(struct control_ops, name)
 
@@ -79,11 +107,12 @@ static const struct command commands[] = {
 	{ "reset", "press the reset button", .op = OP(reset) },
 	{ "console", "the connection becomes the serial console", console },
 	{ "events", "lines for what happens, from now on", events },
+	{ "balloon", "how full the memory balloon is, and is to be", balloon, .member = "target" },
 	{ "save", "write the paused machine to the file that comes along", save },
 	{ "help", "what there is to ask for", help },
 };
 
-static int help(struct control_conn *conn, json_t *result, struct err *err)
+static int help(struct control_conn *conn, const json_t *request, json_t *result, struct err *err)
 {
 	for (const struct command *c = commands; c < commands + ARRAY_LEN(commands); c++)
 		if (put(result, c->name, json_string(c->doc)))
@@ -111,14 +140,15 @@ static const struct command *find(const char *name)
 	return NULL;
 }
 
-static int check_members(json_t *request, struct err *err)
+static int check_members(json_t *request, const char *known, struct err *err)
 {
 	const char *name;
 	json_t *value;
 
 	json_object_foreach(request, name, value)
 	{
-		if (strcmp(name, "command") && strcmp(name, "id"))
+		if (strcmp(name, "command") && strcmp(name, "id") &&
+			(!known || strcmp(name, known)))
 			return err_set(err, -EINVAL, "a request has no member %.60s", name);
 	}
 	value = json_object_get(request, "id");
@@ -133,13 +163,14 @@ static int obey(struct control_conn *conn, json_t *request, json_t *result, stru
 
 	if (!json_is_object(request) || !name)
 		return err_set(err, -EINVAL, "a request is an object with a command");
-	if (check_members(request, err))
-		return err->code;
 	const struct command *c = find(name);
 
+	if (check_members(request, c ? c->member : NULL, err))
+		return err->code;
 	if (!c)
 		return err_set(err, -ENOENT, "no command %.60s; \"help\" lists them", name);
-	return c->run ? c->run(conn, result, err) : run_op(&conn->control->config, c->op, err);
+	return c->run ? c->run(conn, request, result, err)
+		      : run_op(&conn->control->config, c->op, err);
 }
 
 static const struct {
@@ -152,6 +183,7 @@ static const struct {
 	{ -ESHUTDOWN, "ending" },
 	{ -ENOTTY, "no-console" },
 	{ -ENOSYS, "not-here" },
+	{ -ENODEV, "not-here" },
 	{ -EBUSY, "busy" },
 	{ -ENOSPC, "no-room" },
 };

@@ -22,7 +22,8 @@
  *   console  the connection is the machine's serial console: bytes, no lines any more. Of a machine
  *            whose console is a terminal already, an error.
  *
- * `save` takes an open file, which comes with its line as SCM_RIGHTS.
+ * `balloon` takes "target", a number of bytes, with which the guest's balloon is to be filled;
+ * without it, it only tells. `save` takes an open file, which comes with its line as SCM_RIGHTS.
  *
  * A version with the same number may have more commands, members of results, and events; whatever
  * would break a program gets another number.
@@ -63,6 +64,13 @@ struct control_status {
 	bool network;	     /* the guest has an address of its own */
 };
 
+/* A memory balloon, in bytes; what the guest says of itself is as it was when it was asked last. */
+struct control_balloon {
+	u64 target, actual, given; /* asked for; in the balloon; given back to the host in all */
+	bool told;		   /* the guest has said these: */
+	u64 free, available, total;
+};
+
 /* What commands do: 0, or -errno with err. All on the main thread. A NULL one is refused. */
 struct control_ops {
 	void (*status)(void *ctx, struct control_status *status);
@@ -71,6 +79,8 @@ struct control_ops {
 	int (*stop)(void *ctx, struct err *err); /* the power button */
 	int (*kill)(void *ctx, struct err *err);
 	int (*reset)(void *ctx, struct err *err);
+	/* target NULL: only to know */
+	int (*balloon)(void *ctx, const u64 *target, struct control_balloon *b, struct err *err);
 	int (*save)(void *ctx, int fd, struct err *err); /* fd is borrowed */
 };
 

@@ -127,6 +127,7 @@ def a_machine_can_be_held():
         good("resume", "web")
         talk(p, b"c", b"d")
     refused(["web", "not paused"], "resume", "web")
+    refused(["web", "no balloon", "--balloon 0"], "balloon", "web")
     gone("web")
 
 

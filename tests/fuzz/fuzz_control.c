@@ -48,8 +48,20 @@ static int op_save(void *ctx, int fd, struct err *err)
 	return 0;
 }
 
-static const struct control_ops ops = { op_status, op_any, op_any, op_any, op_any, op_any,
-	op_save };
+static int balloon(void *ctx, const u64 *target, struct control_balloon *b, struct err *err)
+{
+	*b = (struct control_balloon){ .target = target ? *target : 0, .told = true };
+	return 0;
+}
+
+static const struct control_ops ops = { .status = op_status,
+	.pause = op_any,
+	.resume = op_any,
+	.stop = op_any,
+	.kill = op_any,
+	.reset = op_any,
+	.save = op_save,
+	.balloon = balloon };
 
 static void open_bench(void)
 {
@@ -90,7 +102,8 @@ static void op_ask(struct input *in)
 {
 	static const char *const lines[] = { "{\"command\":\"status\",\"id\":1}\n",
 		"{\"command\":\"help\"}\n{\"command\":\"pause\"}\n", "{\"command\":\"console\"}\n",
-		"{\"command\":\"events\"}\n", "{\"command\":\"save\"}\n", "{\"id\":", "\n",
+		"{\"command\":\"events\"}\n", "{\"command\":\"balloon\",\"target\":1}\n",
+		"{\"command\":\"save\"}\n", "{\"id\":", "\n",
 		"{\"command\":\"kill\",\"id\":\"x\"}\n" };
 	u8 what = take8(in);
 	char line[64];

@@ -46,7 +46,19 @@ static int op_save(void *ctx, int fd, struct err *err)
 	return 0;
 }
 
-static const struct control_ops ops = { .status = op_status, .pause = op_pause, .save = op_save };
+static int op_balloon(void *ctx, const u64 *target, struct control_balloon *b, struct err *err)
+{
+	if (target && *target > 4096)
+		return err_set(err, -EINVAL, "too much");
+	*b = (struct control_balloon){
+		.target = target ? *target : 1, .actual = 2, .given = 3, .told = !target, .free = 4
+	};
+	return 0;
+}
+
+static const struct control_ops ops = {
+	.balloon = op_balloon, .status = op_status, .pause = op_pause, .save = op_save
+};
 
 static int temporary(void)
 {
@@ -123,6 +135,34 @@ static void expect(struct bench *b, const char *request, const char *answer)
 }
 
 #define GREETING "{\"strata\":\"1.2\",\"protocol\":1,\"name\":\"web\"}\n"
+
+static void members_are_for_who_knows_them(void **state)
+{
+	struct bench b;
+
+	open_bench(&b, false);
+	hear(b.fd);
+	expect(&b, "{\"command\":\"balloon\",\"target\":4096}\n",
+		"{\"result\":{\"target\":4096,\"actual\":2,\"given\":3}}\n");
+	expect(&b, "{\"command\":\"balloon\"}\n",
+		"{\"result\":{\"target\":1,\"actual\":2,\"given\":3,\"free\":4,\"available\":0,"
+		"\"total\":0}}\n");
+	expect(&b, "{\"command\":\"balloon\",\"target\":4097}\n",
+		"{\"error\":{\"code\":\"bad-request\",\"text\":\"too much\"}}\n");
+	for (unsigned i = 0; i < 3; i++) {
+		static const char *const wrong[] = { "-1", "\"1\"", "1.5" };
+		char line[80];
+
+		snprintf(line, sizeof(line), "{\"command\":\"balloon\",\"target\":%s}\n", wrong[i]);
+		expect(&b, line,
+			"{\"error\":{\"code\":\"bad-request\",\"text\":\"target is no number of "
+			"bytes\"}}\n");
+	}
+	expect(&b, "{\"command\":\"pause\",\"target\":1}\n",
+		"{\"error\":{\"code\":\"bad-request\",\"text\":\"a request has no member "
+		"target\"}}\n");
+	close_bench(&b);
+}
 
 static void greets_and_answers(void **state)
 {
@@ -375,6 +415,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(greets_and_answers),
+		cmocka_unit_test(members_are_for_who_knows_them),
 		cmocka_unit_test(requests_come_in_pieces_and_in_heaps),
 		cmocka_unit_test(nonsense_is_refused_by_its_name),
 		cmocka_unit_test(a_line_without_end_is_hung_up_on),
