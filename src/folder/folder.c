@@ -1,5 +1,6 @@
 /* See folder.h: the monitor's end. */
 #include "base/bits.h"
+#include "base/log.h"
 #include "folder/folder_priv.h"
 #include "folder/fuse.h"
 #include <errno.h>
@@ -14,19 +15,22 @@ _Static_assert(FOLDER_BUFFER == FUSE_BUFFER && FOLDER_SLOTS <= 32, "buffers");
 
 #define BUFFERS ((size_t)FOLDER_SLOTS * FOLDER_BUFFER)
 
-/* The server says in a byte that it is ready; or why not, in words. */
 static int wait_ready(int fd, struct err *err)
 {
-	char text[200];
+	char text[1 + sizeof(err->text)] = { FOLDER_FAILED };
 	ssize_t len;
 
 	do
 		len = recv(fd, text, sizeof(text) - 1, 0);
 	while (len < 0 && errno == EINTR);
-	if (len == 1)
-		return 0;
-	text[len > 0 ? len : 0] = '\0';
-	return err_set(err, -EIO, "%s", len > 0 ? text : "its process has ended");
+	if (len <= 0)
+		return err_set(err, -EIO, "its process has ended");
+	text[len] = '\0';
+	if (text[0] == FOLDER_FAILED)
+		return err_set(err, -EIO, "%.200s", text + 1);
+	if (text[0] == FOLDER_UNFENCED)
+		log_warn("folder", "its process keeps more rights than it needs: %s", text + 1);
+	return 0;
 }
 
 static int start(struct folder *s, int folder, bool readonly, struct err *err)

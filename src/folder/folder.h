@@ -4,8 +4,9 @@
  *
  * That process is forked before the sandbox is entered and keeps the user's rights over files, and
  * little else: it has given up all other capabilities, it has the folder as its root where it may
- * have one (root's may), and makes the system calls of a table of its own (fence.c). It ends when
- * the monitor does.
+ * have one (root's may), and makes the system calls of a table of its own (fence.c). What the host
+ * forbids of that is left out, with a warning, as the monitor does it. It ends when the monitor
+ * does.
  *
  * Requests and answers stand in memory that both share, a buffer a slot; a socket carries the
  * numbers. Neither side trusts the other: the server copies what it looks at, and of an answer the

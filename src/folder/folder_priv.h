@@ -2,6 +2,9 @@
 #pragma once
 #include "folder/folder.h"
 
+/* The server's first message begins with one of these; words may follow. */
+enum { FOLDER_READY, FOLDER_UNFENCED, FOLDER_FAILED };
+
 struct folder_question {
 	u32 slot, session, len, room;
 };

@@ -44,9 +44,16 @@ static int prepare(struct tree *t, int socket, int folder, bool readonly, struct
 	raise_limit();
 	if (keep_two(socket, folder))
 		return err_set(err, -errno, "%s", strerror(errno));
-	if (tree_open(t, FOLDER, readonly, err))
-		return err->code;
-	return folder_fence(FOLDER, err);
+	return tree_open(t, FOLDER, readonly, err);
+}
+
+/* FOLDER_READY or what else there is to say, and perhaps words. */
+static void report(char what, const struct err *err)
+{
+	char text[1 + sizeof(err->text)] = { what };
+
+	memcpy(text + 1, err->text, strlen(err->text));
+	(void)!send(SOCKET, text, 1 + strlen(err->text), MSG_NOSIGNAL);
 }
 
 static bool answer(struct tree *t, const struct folder_question *q, u8 *buffers)
@@ -68,10 +75,11 @@ void folder_serve(int socket, int folder, u8 *buffers, bool readonly)
 	ssize_t len;
 
 	if (prepare(&t, socket, folder, readonly, &err)) {
-		(void)!send(SOCKET, err.text, strlen(err.text), MSG_NOSIGNAL);
+		report(FOLDER_FAILED, &err);
 		_exit(1);
 	}
-	(void)!send(SOCKET, "", 1, MSG_NOSIGNAL);
+	/* Where the host forbids a stage, the monitor runs, too, and says so. */
+	report(folder_fence(FOLDER, &err) ? FOLDER_UNFENCED : FOLDER_READY, &err);
 	while ((len = recv(SOCKET, &q, sizeof(q), 0)) == sizeof(q) || (len < 0 && errno == EINTR)) {
 		if (len < 0)
 			continue;
