@@ -134,8 +134,8 @@ configure() {
 	seed_reader
 	mkdir -p "$tree/root/.ssh"
 	chmod 700 "$tree/root/.ssh"
-	# Names are looked up once there is a network: the rest of the system does not wait until they can be.
-	sed 's/^Before=sysinit.target network.target /Before=/' "$tree/lib/systemd/system/systemd-resolved.service" >"$tree/etc/systemd/system/systemd-resolved.service"
+	# Names can be looked up when the network is there; what comes before does not wait for that.
+	sed 's/^Before=sysinit.target /Before=/' "$tree/lib/systemd/system/systemd-resolved.service" >"$tree/etc/systemd/system/systemd-resolved.service"
 	# A getty on a screen, where there is one.
 	mkdir -p "$tree/etc/systemd/system/getty@tty1.service.d"
 	printf '[Unit]\nConditionPathExistsGlob=/dev/fb*\n' >"$tree/etc/systemd/system/getty@tty1.service.d/screen.conf"
@@ -149,7 +149,7 @@ configure() {
 	chroot "$tree" apt-mark -qq hold linux-image-cloud-amd64 >/dev/null
 	ln -sf ../run/systemd/resolve/stub-resolv.conf "$tree/etc/resolv.conf"
 	rm -f "$tree"/etc/ssh/ssh_host_* "$tree"/etc/apt/apt.conf.d/99mmdebstrap "$tree"/etc/dpkg/dpkg.cfg.d/99mmdebstrap
-	rm -f "$tree"/var/lib/dbus/machine-id "$tree"/var/lib/systemd/random-seed
+	rm -f "$tree"/var/cache/apt/*.bin "$tree"/var/lib/dbus/machine-id "$tree"/var/lib/systemd/random-seed
 	: >"$tree/etc/machine-id"
 	# Units that would bring up to date what was just installed look at these.
 	touch "$tree/etc/.updated" "$tree/var/.updated"

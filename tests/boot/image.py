@@ -7,6 +7,7 @@ A long test: it builds the image from Debian's packages. Skips (77) where it can
 """
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -50,6 +51,14 @@ def check(what, got, wanted):
     return [] if got == wanted else [f"{what}: {got!r}, not {wanted!r}"]
 
 
+def resolves(name):
+    """Whether the host can."""
+    try:
+        return bool(socket.getaddrinfo(name, 80))
+    except OSError:
+        return False
+
+
 def use(home, engine, seconds):
     """What is wrong with the machine, from its making to its second end."""
     started = time.monotonic()
@@ -67,7 +76,8 @@ def use(home, engine, seconds):
     problems += check("a shell's words", home("ssh", "web", "--", "echo", "$USER;", "sudo", "whoami"), "ada\nroot\n")
     problems += check("the system's state", home(*at, "systemctl", "is-system-running", "--wait", status=0).strip(), "running")
     problems += check("errors", home(*at, "journalctl", "-b", "-p", "3", "-o", "cat", "--no-pager", "-t", "systemd", "-t", "sshd"), "-- No entries --\n")
-    problems += check("name servers of its network", home(*at, "sh", "-c", "resolvectl dns | grep -c 'Link.*: .'"), "1\n")
+    if resolves("deb.debian.org"):
+        problems += check("a name", home(*at, "sh", "-c", "resolvectl query --legend=no deb.debian.org >/dev/null && echo found"), "found\n")
     home(*at, "sh", "-c", "echo kept >~/kept; sync")
     before = home(*at, "cat", *IDENTITY)
     home("stop", "web")
@@ -89,6 +99,7 @@ def main():
         guest.skip("a long test: STRATA_TEST_LONG=1 runs it")
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
         home = Home(strata, folder)
+        problems = ["it did not come to its end"]
         try:
             build(home)
             problems = use(home, engine, seconds)
@@ -96,8 +107,8 @@ def main():
             problems = [str(e)]
         finally:
             for name in ("web", "mail"):
-                if problems_text := subprocess.run([strata, "logs", name], env=home.env, capture_output=True, text=True).stdout:
-                    print(problems_text[-3000:])
+                if problems:
+                    print(subprocess.run([strata, "logs", name], env=home.env, capture_output=True, text=True).stdout[-3000:])
                 subprocess.run([strata, "rm", "--force", name], env=home.env, capture_output=True)
     print(*problems, sep="\n")
     sys.exit(1 if problems else 0)
