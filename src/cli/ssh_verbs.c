@@ -7,7 +7,9 @@
  * before the guest does, so that a connection proves nothing; what came before the guest's network
  * was there waits in libslirp, and all of it comes to the guest at once when it is. So it is asked
  * first whether the guest has an address ("network" of the control socket's status); the guest may
- * have one that nobody sees, and now and then somebody knocks all the same.
+ * have one that nobody sees, and now and then somebody knocks all the same. Who knocks says who he
+ * is, as RFC 4253 4.2 allows before the other one does: a server takes what ends without that for
+ * an error.
  */
 #include "base/bits.h"
 #include "base/scope.h"
@@ -45,6 +47,7 @@ struct values {
 struct attempt {
 	int fd;
 	u64 since;
+	bool introduced;
 };
 
 struct knock {
@@ -64,8 +67,8 @@ static void give_up(struct attempt *a)
 
 static void begin(struct knock *k, struct attempt *a, u64 now)
 {
-	*a = (struct attempt){ socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
-		now };
+	*a = (struct attempt){ socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), now,
+		false };
 	if (a->fd >= 0 && connect(a->fd, (const struct sockaddr *)&k->to, sizeof(k->to)) &&
 		errno != EINPROGRESS)
 		give_up(a);
@@ -108,6 +111,15 @@ static void knock(struct knock *k, u64 now)
 		begin(k, room, now);
 }
 
+/* Connected: false if it is over with it. */
+static bool introduce(struct attempt *a)
+{
+	static const char name[] = "SSH-2.0-strata\r\n";
+
+	a->introduced = true;
+	return send(a->fd, name, strlen(name), MSG_NOSIGNAL) == (ssize_t)strlen(name);
+}
+
 /* Whether one of them has been answered. */
 static bool listen_once(struct knock *k)
 {
@@ -115,11 +127,14 @@ static bool listen_once(struct knock *k)
 	char said[4];
 
 	for (unsigned i = 0; i < ATTEMPTS; i++)
-		p[i] = (struct pollfd){ .fd = k->attempts[i].fd, .events = POLLIN };
+		p[i] = (struct pollfd){ .fd = k->attempts[i].fd,
+			.events = k->attempts[i].introduced ? POLLIN : POLLOUT };
 	if (poll(p, ATTEMPTS, POLL_MS) <= 0)
 		return false;
 	for (unsigned i = 0; i < ATTEMPTS; i++) {
 		if (p[i].fd < 0 || !p[i].revents)
+			continue;
+		if (p[i].revents == POLLOUT && introduce(&k->attempts[i]))
 			continue;
 		if (recv(p[i].fd, said, sizeof(said), 0) == sizeof(said) &&
 			!memcmp(said, "SSH-", sizeof(said)))
