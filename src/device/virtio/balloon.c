@@ -42,8 +42,8 @@ enum { QUEUE_INFLATE, QUEUE_DEFLATE, QUEUE_STATS, QUEUES = 5 };
 /* 5.5.6: a page's number, and a statistic's tag and value. */
 #define PAGE_LEN   4u
 #define STAT_LEN   10u
-#define STATS_MAX  32u	 /* entries that are looked at */
-#define PAGES_MAX  4096u /* of a chain: what is beyond stays where it is, as the device may do */
+#define STATS_MAX  32u	/* entries that are looked at */
+#define PAGES_MAX  256u /* of a chain, as Linux fills them: what is beyond stays where it is */
 #define PAGES_READ 64u
 
 struct balloon {
