@@ -10,14 +10,15 @@
 #include "base/bits.h"
 #include "device/virtio/console.h"
 #include "machine/machine_priv.h"
-#include "net/connector.h"
 #include "os/fd.h"
+#include "os/unix_listen.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
+
+#define BACKLOG 4
 
 _Static_assert(MACHINE_PORTS_MAX + 1 == VIRTIO_CONSOLE_PORTS, "ports");
 
@@ -214,22 +215,6 @@ void machine_port_unlisten(struct machine *m)
 
 /* ---- life ---- */
 
-static int open_port(struct machine_port *p, const char *path, struct err *err)
-{
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-
-	if (snprintf(a.sun_path, sizeof(a.sun_path), "%s", path) >= (int)sizeof(a.sun_path))
-		return err_set(
-			err, -ENAMETOOLONG, "%.40s...: longer than a socket's path may be", path);
-	if (connector_left_behind(path))
-		unlink(path);
-	p->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (p->listener < 0 || bind(p->listener, (struct sockaddr *)&a, sizeof(a)) < 0 ||
-		listen(p->listener, 4) < 0)
-		return err_set(err, -errno, "%s: %s", path, strerror(errno));
-	return 0;
-}
-
 int machine_port_open(struct machine *m, struct err *err)
 {
 	for (unsigned i = 0; i < m->config.port_count; i++) {
@@ -239,7 +224,8 @@ int machine_port_open(struct machine *m, struct err *err)
 			.machine = m, .number = i + 1, .fd = -1, .listener = -1
 		};
 		m->port_count++;
-		if (open_port(p, m->config.ports[i].path, err))
+		p->listener = unix_listen(m->config.ports[i].path, 0, BACKLOG, err);
+		if (p->listener < 0)
 			return err_wrap(err, "port %.64s", m->config.ports[i].name);
 	}
 	return 0;

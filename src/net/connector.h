@@ -20,5 +20,3 @@ void connector_close(struct connector *c);
 NODISCARD int connector_ask(struct connector *c, u32 id, u32 number);
 /* The next answer: true. *fd is -1 where nobody listens. */
 NODISCARD bool connector_answer(struct connector *c, u32 *id, int *fd);
-/* A socket's path at which nobody listens, and which is a socket. */
-bool connector_left_behind(const char *path);

@@ -31,12 +31,12 @@
 #include "base/log.h"
 #include "net/connector.h"
 #include "net/net_priv.h"
+#include "os/unix_listen.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define CONNS_MAX  128u
@@ -558,39 +558,17 @@ static void vsock_reset(struct net *n)
 	net_wake(n);
 }
 
-static bool somebody_listens(const struct sockaddr_un *a)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	bool answers = fd >= 0 && (connect(fd, (const struct sockaddr *)a, sizeof(*a)) == 0 ||
-					  errno == EAGAIN);
-
-	if (fd >= 0)
-		close(fd);
-	return answers;
-}
-
 static int vsock_open(struct net *n, struct err *err)
 {
 	const char *path = n->config.name;
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
 	struct vsock *s = n->back;
 
-	s->listener = s->connector.fd = -1;
+	s->connector.fd = -1;
 	for (unsigned i = 0; i < CONNS_MAX; i++)
 		s->conns[i].fd = -1;
-	if (strlen(path) + CONNECTOR_SUFFIX >= sizeof(a.sun_path))
-		return err_set(err, -ENAMETOOLONG, "%.60s...: a socket's path is at most %zu bytes",
-			path, sizeof(a.sun_path) - CONNECTOR_SUFFIX - 1);
-	memcpy(a.sun_path, path, strlen(path));
-	if (somebody_listens(&a))
-		return err_set(err, -EADDRINUSE, "%s: another program listens there", path);
-	if (connector_left_behind(path))
-		unlink(path);
-	s->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (s->listener < 0 || bind(s->listener, (struct sockaddr *)&a, sizeof(a)) < 0)
-		return err_set(err, -errno, "%s: %s", path, strerror(errno));
-	if (listen(s->listener, (int)CONNS_MAX) < 0)
-		return err_set(err, -errno, "%s: %s", path, strerror(errno));
+	s->listener = unix_listen(path, CONNECTOR_SUFFIX, (int)CONNS_MAX, err);
+	if (s->listener < 0)
+		return err->code;
 	return connector_open(&s->connector, path, err);
 }
 

@@ -9,6 +9,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -121,6 +122,14 @@ def ports_are_checked():
     one_line(strata("run", "--kernel", "x", "--console", "frob"), 2, "--console", "frob", "serial", "virtio")
     one_line(strata("run", "--kernel", image(bytes(4096)), "--engine", "interpret", "--port", "a=/nonexistent/x"), 1, "port a", "/nonexistent/x", "No such file")
     one_line(strata("run", "--kernel", image(bytes(4096)), "--engine", "interpret", "--port", "a=/" + "x" * 120), 1, "port a", "longer than")
+    # A socket is not taken from whoever listens at it.
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as other:
+        other.bind(f"{folder}/x")
+        other.listen()
+        for option in (["--port", f"a={folder}/x"], ["--vsock", f"{folder}/x"]):
+            one_line(strata("run", "--kernel", image(bytes(4096)), "--engine", "interpret", *option), 1, f"{folder}/x", "another program listens")
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(f"{folder}/x")
 
 
 def usage_errors_name_the_culprit():
