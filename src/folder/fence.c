@@ -13,14 +13,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define ALLOW(call, why)                        \
-	{                                       \
-		.nr = SYS_##call, .reason = why \
-	}
-#define ALLOW_IF(call, how, n, v, why)                                              \
-	{                                                                           \
-		.nr = SYS_##call, .match = how, .arg = n, .value = v, .reason = why \
-	}
+#define ALLOW	 SANDBOX_ALLOW
+#define ALLOW_IF SANDBOX_ALLOW_IF
 
 static const struct sandbox_rule rules[] = {
 	/* requests */

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "folder/folder_priv.h"
 #include "folder/fuse.h"
+#include "os/helper.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -35,20 +36,14 @@ static int wait_ready(int fd, struct err *err)
 
 static int start(struct folder *s, int folder, bool readonly, struct err *err)
 {
-	int ends[2];
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
-		return err_set(err, -errno, "%s", strerror(errno));
-	pid_t child = fork();
+	int end;
+	pid_t child = helper_fork(&end, err);
 
 	if (!child)
-		folder_serve(ends[1], folder, s->buffers, readonly);
-	close(ends[1]);
-	if (child < 0) {
-		close(ends[0]);
-		return err_set(err, -errno, "%s", strerror(errno));
-	}
-	s->fd = ends[0];
+		folder_serve(end, folder, s->buffers, readonly);
+	if (child < 0)
+		return err->code;
+	s->fd = end;
 	return wait_ready(s->fd, err);
 }
 

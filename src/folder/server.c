@@ -2,8 +2,8 @@
 #include "base/bits.h"
 #include "folder/folder_priv.h"
 #include "folder/fuse.h"
+#include "os/helper.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -13,16 +13,6 @@
 #include <unistd.h>
 
 enum { SOCKET, FOLDER, DESCRIPTORS };
-
-/* Only these two stay; what waits for the end of our output must not wait for this process. */
-static int keep_two(int socket, int folder)
-{
-	int copy = fcntl(socket, F_DUPFD, DESCRIPTORS), other = fcntl(folder, F_DUPFD, DESCRIPTORS);
-
-	if (copy < 0 || other < 0 || dup2(copy, SOCKET) < 0 || dup2(other, FOLDER) < 0)
-		return -errno;
-	return close_range(DESCRIPTORS, ~0u, 0);
-}
 
 /* A descriptor for each file that the guest has a name for. */
 static void raise_limit(void)
@@ -42,8 +32,10 @@ static int prepare(struct tree *t, int socket, int folder, bool readonly, struct
 	signal(SIGXFSZ, SIG_IGN);
 	umask(0); /* the guest has applied its own */
 	raise_limit();
-	if (keep_two(socket, folder))
-		return err_set(err, -errno, "%s", strerror(errno));
+	int rc = helper_keep((const int[]){ [SOCKET] = socket, [FOLDER] = folder }, DESCRIPTORS);
+
+	if (rc)
+		return err_set(err, rc, "%s", strerror(-rc));
 	return tree_open(t, FOLDER, readonly, err);
 }
 

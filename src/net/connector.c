@@ -1,5 +1,6 @@
 /* See connector.h. What the child calls is safe after fork() in a process with threads. */
 #include "net/connector.h"
+#include "os/helper.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -54,11 +55,8 @@ _Noreturn static void serve(int fd, const char *path)
 
 	prctl(PR_SET_NAME, "connector", 0, 0, 0);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	/* The only descriptor that stays; what waits for the end of our output must not wait for
-	 * this process. */
-	if (dup2(fd, 0) < 0)
+	if (helper_keep(&fd, 1))
 		_exit(1);
-	close_range(1, ~0u, 0);
 	while ((len = recv(0, &q, sizeof(q), 0)) == sizeof(q) || (len < 0 && errno == EINTR)) {
 		if (len < 0)
 			continue;
@@ -73,20 +71,14 @@ _Noreturn static void serve(int fd, const char *path)
 
 int connector_open(struct connector *c, const char *path, struct err *err)
 {
-	int ends[2];
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
-		return err_set(err, -errno, "connector: %s", strerror(errno));
-	pid_t child = fork();
+	int end;
+	pid_t child = helper_fork(&end, err);
 
 	if (!child)
-		serve(ends[1], path);
-	close(ends[1]);
-	if (child < 0) {
-		close(ends[0]);
-		return err_set(err, -errno, "connector: %s", strerror(errno));
-	}
-	c->fd = ends[0];
+		serve(end, path);
+	if (child < 0)
+		return err_wrap(err, "connector");
+	c->fd = end;
 	return 0;
 }
 

@@ -25,6 +25,16 @@ struct sandbox_rule {
 	const char *reason;
 };
 
+/* Rows: always, or for one value of an argument. */
+#define SANDBOX_ALLOW(call, why)                \
+	{                                       \
+		.nr = SYS_##call, .reason = why \
+	}
+#define SANDBOX_ALLOW_IF(call, how, n, v, why)                                      \
+	{                                                                           \
+		.nr = SYS_##call, .match = how, .arg = n, .value = v, .reason = why \
+	}
+
 /* From now on, for all threads, only what has a row. *used: rows that count with these needs. */
 NODISCARD int sandbox_filter(const struct sandbox_rule *rules, unsigned rule_count, unsigned needs,
 	unsigned *used, struct err *err);

@@ -17,14 +17,8 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
-#define ALLOW(call, why)                        \
-	{                                       \
-		.nr = SYS_##call, .reason = why \
-	}
-#define ALLOW_IF(call, how, n, v, why)                                              \
-	{                                                                           \
-		.nr = SYS_##call, .match = how, .arg = n, .value = v, .reason = why \
-	}
+#define ALLOW		    SANDBOX_ALLOW
+#define ALLOW_IF	    SANDBOX_ALLOW_IF
 #define IOCTL(request, why) ALLOW_IF(ioctl, MATCH_EQUAL, 1, (u32)(request), why)
 #define NEEDED(call, for_, why)                                \
 	{                                                      \

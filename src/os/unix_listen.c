@@ -29,8 +29,9 @@ int unix_listen(const char *path, unsigned spare, int backlog, struct err *err)
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
 
 	if (strlen(path) + spare >= sizeof(a.sun_path))
-		return err_set(err, -ENAMETOOLONG, "%.60s...: longer than a socket's path may be, %zu bytes",
-			path, sizeof(a.sun_path) - spare - 1);
+		return err_set(err, -ENAMETOOLONG,
+			"%.60s...: longer than a socket's path may be, %zu bytes", path,
+			sizeof(a.sun_path) - spare - 1);
 	memcpy(a.sun_path, path, strlen(path));
 	if (somebody_listens(&a))
 		return err_set(err, -EADDRINUSE, "%s: another program listens there", path);
