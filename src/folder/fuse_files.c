@@ -8,8 +8,6 @@
 /* What a guest may ask for in opening; direct access is a matter between it and its cache. */
 #define OPEN_FLAGS (O_ACCMODE | O_APPEND | O_TRUNC | O_DSYNC | O_SYNC)
 
-static int result(int rc) { return rc < 0 ? -errno : 0; }
-
 static bool changes(u32 flags) { return (flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC; }
 
 static int put_handle(struct fuse_call *c, int take_fd)
@@ -108,24 +106,31 @@ int fuse_flush(struct fuse_call *c)
 	if (fd < 0)
 		return fd;
 	fd = dup(fd);
-	return fd < 0 ? -errno : result(close(fd));
+	return fd < 0 ? -errno : fuse_result(close(fd));
+}
+
+void fuse_let_go(struct fuse_call *c, enum tree_kind kind)
+{
+	tree_handle_close(c->tree, ((const struct fuse_release_in *)c->arg)->fh, kind);
 }
 
 int fuse_release(struct fuse_call *c)
 {
-	tree_handle_close(c->tree, ((const struct fuse_release_in *)c->arg)->fh, TREE_FILE);
+	fuse_let_go(c, TREE_FILE);
 	return 0;
 }
 
-int fuse_fsync(struct fuse_call *c)
+int fuse_sync(struct fuse_call *c, enum tree_kind kind)
 {
 	const struct fuse_fsync_in *in = (const void *)c->arg;
-	int fd = tree_handle(c->tree, in->fh, TREE_FILE);
+	int fd = tree_handle(c->tree, in->fh, kind);
 
 	if (fd < 0)
 		return fd;
-	return result(in->fsync_flags & FUSE_FSYNC_FDATASYNC ? fdatasync(fd) : fsync(fd));
+	return fuse_result(in->fsync_flags & FUSE_FSYNC_FDATASYNC ? fdatasync(fd) : fsync(fd));
 }
+
+int fuse_fsync(struct fuse_call *c) { return fuse_sync(c, TREE_FILE); }
 
 /* Where data and holes are; anything else a kernel knows itself. */
 int fuse_lseek(struct fuse_call *c)
@@ -156,7 +161,7 @@ int fuse_fallocate(struct fuse_call *c)
 		return fd;
 	if (in->mode & ~known)
 		return -EOPNOTSUPP;
-	return result(fallocate(fd, (int)in->mode, (off_t)in->offset, (off_t)in->length));
+	return fuse_result(fallocate(fd, (int)in->mode, (off_t)in->offset, (off_t)in->length));
 }
 
 int fuse_syncfs(struct fuse_call *c)
@@ -165,7 +170,7 @@ int fuse_syncfs(struct fuse_call *c)
 
 	if (fd < 0)
 		return fd;
-	int rc = result(syncfs(fd));
+	int rc = fuse_result(syncfs(fd));
 
 	close(fd);
 	return rc;

@@ -104,16 +104,8 @@ int fuse_readdirplus(struct fuse_call *c) { return read_folder(c, true); }
 
 int fuse_releasedir(struct fuse_call *c)
 {
-	tree_handle_close(c->tree, ((const struct fuse_release_in *)c->arg)->fh, TREE_FOLDER);
+	fuse_let_go(c, TREE_FOLDER);
 	return 0;
 }
 
-int fuse_fsyncdir(struct fuse_call *c)
-{
-	const struct fuse_fsync_in *in = (const void *)c->arg;
-	int fd = tree_handle(c->tree, in->fh, TREE_FOLDER);
-
-	if (fd < 0)
-		return fd;
-	return (in->fsync_flags & FUSE_FSYNC_FDATASYNC ? fdatasync(fd) : fsync(fd)) ? -errno : 0;
-}
+int fuse_fsyncdir(struct fuse_call *c) { return fuse_sync(c, TREE_FOLDER); }

@@ -11,8 +11,6 @@
 
 #define MODE_BITS 01777u /* no set-user-ID and set-group-ID */
 
-static int result(int rc) { return rc < 0 ? -errno : 0; }
-
 static void proc_name(const struct tree_node *n, char name[16]) { snprintf(name, 16, "%d", n->fd); }
 
 /* ---- nodes ---- */
@@ -56,7 +54,7 @@ static int set_size(struct fuse_call *c, const struct fuse_setattr_in *in)
 
 	if (fd < 0)
 		return fd;
-	int rc = result(ftruncate(fd, (off_t)in->size));
+	int rc = fuse_result(ftruncate(fd, (off_t)in->size));
 
 	if (!(in->valid & FATTR_FH))
 		close(fd);
@@ -81,7 +79,7 @@ static int set_times(struct fuse_call *c, const struct fuse_setattr_in *in)
 
 	if (in->atimensec >= 1000000000 || in->mtimensec >= 1000000000)
 		return -EINVAL;
-	return result(utimensat(c->node->fd, "", times, AT_EMPTY_PATH));
+	return fuse_result(utimensat(c->node->fd, "", times, AT_EMPTY_PATH));
 }
 
 int fuse_setattr(struct fuse_call *c)
@@ -93,9 +91,9 @@ int fuse_setattr(struct fuse_call *c)
 
 	proc_name(c->node, name);
 	if (in->valid & FATTR_MODE && c->node->type != S_IFLNK)
-		rc = result(fchmodat(c->tree->proc, name, in->mode & MODE_BITS, 0));
+		rc = fuse_result(fchmodat(c->tree->proc, name, in->mode & MODE_BITS, 0));
 	if (!rc && owner)
-		rc = result(fchownat(c->node->fd, "", owner & FATTR_UID ? in->uid : (uid_t)-1,
+		rc = fuse_result(fchownat(c->node->fd, "", owner & FATTR_UID ? in->uid : (uid_t)-1,
 			owner & FATTR_GID ? in->gid : (gid_t)-1, AT_EMPTY_PATH));
 	if (!rc && in->valid & FATTR_SIZE)
 		rc = set_size(c, in);
@@ -120,7 +118,8 @@ int fuse_access(struct fuse_call *c)
 	if (in->mask & W_OK && c->tree->readonly)
 		return -EROFS;
 	proc_name(c->node, name);
-	return result(faccessat(c->tree->proc, name, (int)(in->mask & (R_OK | W_OK | X_OK)), 0));
+	return fuse_result(
+		faccessat(c->tree->proc, name, (int)(in->mask & (R_OK | W_OK | X_OK)), 0));
 }
 
 int fuse_statfs(struct fuse_call *c)
@@ -203,7 +202,7 @@ int fuse_link(struct fuse_call *c)
 
 static int unlink_as(struct fuse_call *c, int flags)
 {
-	return result(unlinkat(c->node->fd, c->names[0], flags));
+	return fuse_result(unlinkat(c->node->fd, c->names[0], flags));
 }
 
 int fuse_unlink(struct fuse_call *c) { return unlink_as(c, 0); }
@@ -218,7 +217,7 @@ static int move(struct fuse_call *c, u64 to, u32 flags)
 	/* RENAME_WHITEOUT would make a device. */
 	if (flags & ~(u32)(RENAME_NOREPLACE | RENAME_EXCHANGE))
 		return -EINVAL;
-	return result(renameat2(c->node->fd, c->names[0], folder->fd, c->names[1], flags));
+	return fuse_result(renameat2(c->node->fd, c->names[0], folder->fd, c->names[1], flags));
 }
 
 int fuse_rename(struct fuse_call *c)

@@ -1,6 +1,8 @@
 /* Between the table of requests and those who serve them. */
 #pragma once
 #include "folder/fuse.h"
+#include "folder/tree.h"
+#include <errno.h>
 #include <linux/fuse.h>
 
 struct fuse_call {
@@ -18,6 +20,11 @@ struct fuse_call {
 /* A row of the table: 0 or -errno; what was put before is the answer. */
 typedef int fuse_handler(struct fuse_call *c);
 
+/* What a system call has returned, as a handler's. */
+static inline int fuse_result(int rc) { return rc < 0 ? -errno : 0; }
+/* fsync(2) and close(2) for either kind of handle. */
+NODISCARD int fuse_sync(struct fuse_call *c, enum tree_kind kind);
+void fuse_let_go(struct fuse_call *c, enum tree_kind kind);
 /* Adds to the answer. -EIO: there is no room for it. */
 NODISCARD int fuse_put(struct fuse_call *c, const void *data, size_t len);
 struct fuse_attr fuse_attr_of(const struct stat *st);

@@ -165,6 +165,15 @@ static struct device_env common_env(struct machine *m)
 	};
 }
 
+/* The part has its device, and counts, or NULL with err. */
+static struct device *fill(struct machine_part *p, const struct device_class *class,
+	const char *name, const struct device_env *env, struct err *err)
+{
+	p->device = device_new(class, name, env, err);
+	p->machine->part_count += p->device != NULL;
+	return p->device;
+}
+
 static int make(struct machine *m, const struct machine_place *place, struct err *err)
 {
 	struct machine_part *p = new_part(m, place);
@@ -178,10 +187,8 @@ static int make(struct machine *m, const struct machine_place *place, struct err
 		env.console = &firmware_log_backend;
 		env.console_ctx = &m->firmware_log;
 	}
-	p->device = device_new(place->class, place->name, &env, err);
-	if (!p->device)
+	if (!fill(p, place->class, place->name, &env, err))
 		return err->code;
-	m->part_count++;
 	if (place->base)
 		device_move(p->device, 0, place->base);
 	if (place->known)
@@ -198,10 +205,8 @@ static int make_lapic(struct machine *m, struct machine_cpu *c, struct err *err)
 
 	snprintf(name, sizeof(name), "lapic%u", c->v.index);
 	snprintf(id, sizeof(id), "%u", c->v.apic_id);
-	p->device = device_new(&lapic_class, name, &env, err);
-	if (!p->device)
+	if (!fill(p, &lapic_class, name, &env, err))
 		return err->code;
-	m->part_count++;
 	c->lapic = container_of(p->device, struct lapic, dev);
 	irq_wire_cpu(c);
 	if (device_set(p->device, "id", id, err) ||
@@ -224,10 +229,8 @@ static int make_disk(struct machine *m, unsigned i, struct err *err)
 	if (mmio)
 		env.lines[0] = (struct irq_line){ irq_pin, p, machine_mmio_irqs[disk_mmio(m, i)] };
 	snprintf(name, sizeof(name), "disk%u", i);
-	p->device = device_new(disk_class(m, i), name, &env, err);
-	if (!p->device)
+	if (!fill(p, disk_class(m, i), name, &env, err))
 		return err->code;
-	m->part_count++;
 	if (mmio) {
 		device_move(p->device, 0, MACHINE_MMIO + disk_mmio(m, i) * PAGE_SIZE);
 		if (device_attach(p->device, &m->bus, err))
@@ -250,10 +253,8 @@ static int make_ahci(struct machine *m, struct err *err)
 	env.disk_ctx = at[0];
 	for (unsigned i = 1; i < count; i++)
 		env.disk_more[i - 1] = at[i];
-	p->device = device_new(&ahci_class, "ahci", &env, err);
-	if (!p->device)
+	if (!fill(p, &ahci_class, "ahci", &env, err))
 		return err->code;
-	m->part_count++;
 	return disk_configure_ahci(m, p->device, err);
 }
 
@@ -273,10 +274,8 @@ static int make_ide(struct machine *m, struct err *err)
 	for (unsigned n = 0; n < MACHINE_IDE_MAX; n++)
 		if (at[n] != MACHINE_DISKS_MAX)
 			*(n ? &env.disk_more[n - 1] : &env.disk_ctx) = m->disks[at[n]].block;
-	p->device = device_new(ide_place.class, ide_place.name, &env, err);
-	if (!p->device)
+	if (!fill(p, ide_place.class, ide_place.name, &env, err))
 		return err->code;
-	m->part_count++;
 	if (disk_configure_ide(m, at, p->device, err))
 		return err->code;
 	return device_attach(p->device, &m->bus, err);
@@ -293,9 +292,7 @@ static int make_networked(struct machine *m, const struct device_class *class, c
 	env.net = ops;
 	env.net_ctx = m;
 	pthread_mutex_lock(&m->lock);
-	p->device = device_new(class, name, &env, err);
-	if (p->device) {
-		m->part_count++;
+	if (fill(p, class, name, &env, err)) {
 		*err = (struct err){ 0 };
 		(void)!configure(m, p->device, err);
 	}
@@ -320,10 +317,8 @@ static int make_balloon(struct machine *m, struct err *err)
 	struct machine_part *p = new_part(m, NULL);
 	struct device_env env = common_env(m);
 
-	p->device = device_new(&virtio_balloon_class, "balloon", &env, err);
-	if (!p->device)
+	if (!fill(p, &virtio_balloon_class, "balloon", &env, err))
 		return err->code;
-	m->part_count++;
 	return machine_balloon_configure(m, p->device, err);
 }
 
@@ -336,10 +331,8 @@ static int make_share(struct machine *m, unsigned i, struct err *err)
 	env.shared = &machine_shared_backend;
 	env.shared_ctx = &m->shares[i];
 	snprintf(name, sizeof(name), "share%u", i);
-	p->device = device_new(&virtio_fs_class, name, &env, err);
-	if (!p->device)
+	if (!fill(p, &virtio_fs_class, name, &env, err))
 		return err->code;
-	m->part_count++;
 	return machine_share_configure(m, i, p->device, err);
 }
 
@@ -350,10 +343,8 @@ static int make_console(struct machine *m, struct err *err)
 
 	env.port = &machine_port_backend;
 	env.port_ctx = m;
-	p->device = device_new(&virtio_console_class, "console", &env, err);
-	if (!p->device)
+	if (!fill(p, &virtio_console_class, "console", &env, err))
 		return err->code;
-	m->part_count++;
 	return machine_port_configure(m, p->device, err);
 }
 

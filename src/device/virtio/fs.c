@@ -177,12 +177,7 @@ static void fs_reset(struct device *d)
 /* Chains that are under way have no place in a saved machine: see fs.h, and machine_save(). */
 static void fs_loaded(struct device *d)
 {
-	struct fs *f = fs_of(virtio_of(d));
-
-	for (unsigned i = 0; i < SHARED_SLOTS; i++)
-		f->slots[i].held = false;
-	f->hungry = 0;
-	d->env.shared->reset(d->env.shared_ctx);
+	forget(virtio_of(d));
 	virtio_loaded(d);
 }
 

@@ -42,8 +42,6 @@ enum mmio {
 	CONFIG = 0x100,
 };
 
-static u32 half(u64 value, u32 which) { return which > 1 ? 0 : (u32)(value >> 32 * which); }
-
 static void set_half(u64 *to, unsigned upper, u32 value)
 {
 	*to = upper ? (*to & 0xffffffff) | (u64)value << 32 : (*to & ~0xffffffffull) | value;
@@ -90,7 +88,7 @@ static u32 read_register(struct virtio *v, unsigned at)
 	case VERSION_: return VERSION;
 	case DEVICE_ID: return v->type->id;
 	case VENDOR_ID: return VENDOR;
-	case OFFERED: return half(v->offered, v->offered_select);
+	case OFFERED: return virtio_half(v->offered, v->offered_select);
 	case QUEUE_MAX: return q ? VIRTQ_SIZE_MAX : 0;
 	case QUEUE_READY: return q && q->enabled;
 	case ISR: return v->isr;

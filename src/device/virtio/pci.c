@@ -81,17 +81,15 @@ static u16 vector_or_none(const struct virtio *v, u64 vector)
 
 /* Reads */
 
-static u32 half(u64 v, u32 select) { return select > 1 ? 0 : (u32)(v >> 32 * select); }
-
 static void common_image(struct virtio *v, u8 image[COMMON_LEN])
 {
 	const struct virtq *q = virtio_selected(v);
 
 	memset(image, 0, COMMON_LEN);
 	put_le32(image + OFFERED_SELECT, v->offered_select);
-	put_le32(image + OFFERED, half(v->offered, v->offered_select));
+	put_le32(image + OFFERED, virtio_half(v->offered, v->offered_select));
 	put_le32(image + ACCEPTED_SELECT, v->accepted_select);
-	put_le32(image + ACCEPTED, half(v->accepted, v->accepted_select));
+	put_le32(image + ACCEPTED, virtio_half(v->accepted, v->accepted_select));
 	put_le16(image + CONFIG_VECTOR, v->config_vector);
 	put_le16(image + QUEUE_COUNT, (u16)v->queue_count);
 	image[STATUS] = v->status;

@@ -19,6 +19,12 @@ void virtio_write_status(struct virtio *v, u8 status);
 void virtio_notified(struct virtio *v, unsigned queue);
 struct virtq *virtio_selected(struct virtio *v); /* NULL: there is none */
 
+/* The part of the features that the driver has selected: there are two. */
+static inline u32 virtio_half(u64 features, u32 select)
+{
+	return select > 1 ? 0 : (u32)(features >> 32 * select);
+}
+
 /* How registers and interrupts reach a driver. */
 struct virtio_transport {
 	int (*init)(struct virtio *v, struct err *err);
