@@ -292,7 +292,7 @@ static void set_sizes(struct run_values *v)
 				  : NULL;
 }
 
-int clone_begin(struct clone *c, const struct run_values *v, const char *verb, struct err *err)
+int clone_begin(struct clone *c, const struct run_values *v, struct err *err)
 {
 	*c = (struct clone){ .values = *v, .image = { .folder = -1, .lock = -1 }, .alone = -1 };
 	if (check_options(v, err) || (v->name && store_check_name(v->name, err)))

@@ -30,8 +30,7 @@ struct clone {
 };
 
 /* -EINVAL: usage. */
-NODISCARD int clone_begin(
-	struct clone *c, const struct run_values *v, const char *verb, struct err *err);
+NODISCARD int clone_begin(struct clone *c, const struct run_values *v, struct err *err);
 NODISCARD int clone_fill(void *clone, int folder, const char *path, struct err *err);
 void clone_made(struct clone *c);
 void clone_free(struct clone *c);

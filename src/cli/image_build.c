@@ -102,10 +102,7 @@ static int check_name(const char *name, struct err *err)
 	if (images_open(&i, name, &why))
 		return why.code == -ENOENT ? 0 : (*err = why, why.code);
 	images_close(&i);
-	return err_set(err, -EEXIST,
-		"image %s exists; `strata image rm %s` removes it, --name NAME gives this one "
-		"another name",
-		name, name);
+	return images_taken(name, err);
 }
 
 static int done(const char *verb, const char *name, const struct err *err)

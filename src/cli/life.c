@@ -392,32 +392,12 @@ static int begin_clone(struct clone *c, const struct run_values **v, const char 
 {
 	struct err err = { 0 };
 
-	if (clone_begin(c, *v, verb, &err)) {
+	if (clone_begin(c, *v, &err)) {
 		clone_free(c);
 		return fail_at(verb, &err);
 	}
 	*v = &c->values;
 	return CLI_OK;
-}
-
-int life_create(const struct run_values *v)
-{
-	struct clone clone, *c = v->image ? &clone : NULL;
-	struct life l;
-	int status = c ? begin_clone(c, &v, "create") : CLI_OK;
-
-	init(&l);
-	if (status)
-		return status;
-	status = run_check(v, "create");
-	if (!status)
-		status = make(&l, v, c, false, "create");
-	if (!status && c)
-		printf("%s\n", l.at.name);
-	store_close(&l.at);
-	if (c)
-		clone_free(c);
-	return status;
 }
 
 /* To a person at a terminal. */
@@ -458,25 +438,37 @@ static int run_made(struct life *l, const struct run_values *v, const struct clo
 	return status;
 }
 
-int life_run(const struct run_values *v)
+/* Makes a machine, of an image perhaps, and does something with it. */
+static int with_new(const struct run_values *v, const char *verb, bool ephemeral,
+	int (*use)(struct life *l, const struct run_values *v, const struct clone *c))
 {
 	struct clone clone, *c = v->image ? &clone : NULL;
 	struct life l;
-	int status = c ? begin_clone(c, &v, "run") : CLI_OK;
+	int status = c ? begin_clone(c, &v, verb) : CLI_OK;
 
 	init(&l);
 	if (status)
 		return status;
-	status = run_check(v, "run");
+	status = run_check(v, verb);
 	if (!status)
-		status = make(&l, v, c, v->remove, "run");
+		status = make(&l, v, c, ephemeral, verb);
 	if (!status)
-		status = run_made(&l, v, c);
+		status = use(&l, v, c);
 	store_close(&l.at);
 	if (c)
 		clone_free(c);
 	return status;
 }
+
+static int say_name(struct life *l, const struct run_values *v, const struct clone *c)
+{
+	if (c)
+		printf("%s\n", l->at.name);
+	return CLI_OK;
+}
+
+int life_create(const struct run_values *v) { return with_new(v, "create", false, say_name); }
+int life_run(const struct run_values *v) { return with_new(v, "run", v->remove, run_made); }
 
 static int apply(const struct store_config *config, struct run_values *v, struct err *err)
 {

@@ -41,9 +41,7 @@ static int call(const char *package, const char *const *argv, struct err *err)
 		child_run(&(struct child){ .argv = argv, .line = keep_line, .ctx = &last }, err);
 
 	if (status == -ENOENT)
-		return err_set(err, -ENOENT,
-			"%s is missing: install Debian's package %s: sudo apt-get install %s",
-			argv[0], package, package);
+		return child_missing(argv[0], package, err);
 	if (status > 0)
 		return err_set(err, -EIO, "%s: exit status %d: %s", argv[0], status, last.line);
 	return status;

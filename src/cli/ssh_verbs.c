@@ -17,6 +17,7 @@
 #include "cli/machines.h"
 #include "cli/net_option.h"
 #include "cli/seed.h"
+#include "os/child.h"
 #include "os/fd.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -265,9 +266,8 @@ static int become_ssh(const struct store_machine *m, const struct way *w, const 
 
 	for (; n < ARRAY_LEN(fixed); n++)
 		argv[n] = fixed[n];
-	if (exact)
-		argv[n++] = terminal ? "-t" : "-T";
 	if (exact) {
+		argv[n++] = terminal ? "-t" : "-T";
 		argv[n++] = "-e";
 		argv[n++] = "none";
 	}
@@ -283,11 +283,8 @@ static int become_ssh(const struct store_machine *m, const struct way *w, const 
 	}
 	argv[n] = NULL;
 	execvp(argv[0], (char *const *)(uintptr_t)argv);
-	return errno == ENOENT
-		       ? err_set(err, -ENOENT,
-				 "ssh is missing: install Debian's package openssh-client: sudo "
-				 "apt-get install openssh-client")
-		       : err_set(err, -errno, "ssh: %s", strerror(errno));
+	return errno == ENOENT ? child_missing(argv[0], "openssh-client", err)
+			       : err_set(err, -errno, "ssh: %s", strerror(errno));
 }
 
 static int go(const struct values *v, const char *verb, bool exact)

@@ -58,10 +58,7 @@ static int check_tools(const struct system_plan *p, struct err *err)
 		if ((t->debian && p->kind != SYSTEM_DEBIAN) || (t->user && !geteuid()))
 			continue;
 		if (!is_installed(t->program))
-			return err_set(err, -ENOENT,
-				"%s is missing: install Debian's package %s: sudo apt-get install "
-				"%s",
-				t->program, t->package, t->package);
+			return child_missing(t->program, t->package, err);
 	}
 	return 0;
 }
@@ -290,10 +287,6 @@ static int write_partition(int fd, u64 size, struct err *err)
 {
 	u32 first = START / BLOCK_SECTOR, count = (u32)((size - START) / BLOCK_SECTOR);
 	u8 record[BLOCK_SECTOR] = {
-		[440] = SIGNATURE & 0xff,
-		[441] = SIGNATURE >> 8 & 0xff,
-		[442] = SIGNATURE >> 16 & 0xff,
-		[443] = SIGNATURE >> 24,
 		[447] = 0xfe,
 		[448] = 0xff,
 		[449] = 0xff,
@@ -305,10 +298,9 @@ static int write_partition(int fd, u64 size, struct err *err)
 		[511] = 0xaa,
 	};
 
-	for (unsigned i = 0; i < 4; i++) {
-		record[454 + i] = (u8)(first >> 8 * i);
-		record[458 + i] = (u8)(count >> 8 * i);
-	}
+	put_le32(record + 440, SIGNATURE);
+	put_le32(record + 454, first);
+	put_le32(record + 458, count);
 	return pwrite(fd, record, sizeof(record), 0) == (ssize_t)sizeof(record)
 		       ? 0
 		       : err_set(err, -EIO, DISK_RAW ": %s", strerror(errno));

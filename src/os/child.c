@@ -101,3 +101,10 @@ int child_run(const struct child *c, struct err *err)
 
 	return told > 0 ? err_set(err, -why, "%s: %s", c->argv[0], strerror(why)) : status;
 }
+
+int child_missing(const char *program, const char *package, struct err *err)
+{
+	return err_set(err, -ENOENT,
+		"%s is missing: install Debian's package %s: sudo apt-get install %s", program,
+		package, package);
+}

@@ -22,3 +22,5 @@ struct child {
 /* Its exit status, 128 + n after signal n; or -errno with err when it could not be begun: -ENOENT,
  * there is no such program. */
 NODISCARD int child_run(const struct child *c, struct err *err);
+/* Says so, and which of Debian's packages has the program: -ENOENT. */
+int child_missing(const char *program, const char *package, struct err *err);

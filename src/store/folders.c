@@ -1,6 +1,7 @@
 #include "base/scope.h"
 #include "os/child.h"
 #include "store/folders_priv.h"
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -39,6 +40,31 @@ int folders_path(enum folders_kind kind, char *path, size_t size, struct err *er
 	return n < 0 || (size_t)n >= size ? err_set(err, -ENAMETOOLONG, "%s: too long a path",
 						    named ? roots[kind].variable : "HOME")
 					  : 0;
+}
+
+int folders_path_of(
+	enum folders_kind kind, const char *name, char *path, size_t size, struct err *err)
+{
+	int rc = folders_path(kind, path, size, err);
+	size_t len = rc ? 0 : strlen(path);
+
+	if (rc)
+		return rc;
+	if (len + 1 + strlen(name) >= size)
+		return err_set(err, -ENAMETOOLONG, "%s: too long a path", path);
+	snprintf(path + len, size - len, "/%s", name);
+	return 0;
+}
+
+bool folders_good_name(const char *name, size_t most, const char *marks)
+{
+	size_t len = strlen(name);
+	bool good = len && len <= most && isalnum((unsigned char)name[0]);
+
+	for (size_t i = 0; i < len && good; i++)
+		good = isascii((unsigned char)name[i]) &&
+		       (isalnum((unsigned char)name[i]) || strchr(marks, name[i]));
+	return good;
 }
 
 static int make_folders(char *path)

@@ -15,6 +15,11 @@ enum folders_kind { FOLDERS_MACHINES, FOLDERS_IMAGES, FOLDERS_STATE };
 
 /* The root's path; 0, or -ENOENT with err: the environment does not say where. */
 NODISCARD int folders_path(enum folders_kind kind, char *path, size_t size, struct err *err);
+/* The path of what has that name in it, likewise. */
+NODISCARD int folders_path_of(
+	enum folders_kind kind, const char *name, char *path, size_t size, struct err *err);
+/* Up to `most` letters, digits and `marks`, the first of them a letter or digit. */
+bool folders_good_name(const char *name, size_t most, const char *marks);
 /* The root, made if need be: a descriptor, or -errno with err. */
 NODISCARD int folders_root(enum folders_kind kind, struct err *err);
 

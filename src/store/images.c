@@ -1,7 +1,6 @@
 #include "store/images.h"
 #include "base/scope.h"
 #include "store/folders_priv.h"
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -10,27 +9,26 @@
 
 int images_check_name(const char *name, struct err *err)
 {
-	size_t len = strlen(name);
-	bool good = len && len <= IMAGES_NAME_MAX && isalnum((unsigned char)name[0]);
+	return folders_good_name(name, IMAGES_NAME_MAX, "._-:")
+		       ? 0
+		       : err_set(err, -EINVAL,
+				 "%.64s: an image's name is up to %u letters, digits, colons, "
+				 "dots, dashes and underscores, and begins with a letter or digit",
+				 *name ? name : "an empty text", IMAGES_NAME_MAX);
+}
 
-	for (size_t i = 0; i < len && good; i++)
-		good = isascii((unsigned char)name[i]) &&
-		       (isalnum((unsigned char)name[i]) || strchr("._-:", name[i]));
-	return good ? 0
-		    : err_set(err, -EINVAL,
-			      "%.64s: an image's name is up to %u letters, digits, colons, dots, "
-			      "dashes and underscores, and begins with a letter or digit",
-			      *name ? name : "an empty text", IMAGES_NAME_MAX);
+int images_taken(const char *name, struct err *err)
+{
+	return err_set(err, -EEXIST,
+		"image %s exists; `strata image rm %s` removes it, --name NAME gives this one "
+		"another name",
+		name, name);
 }
 
 static int set_path(struct images_image *i, const char *name, struct err *err)
 {
-	int rc = folders_path(FOLDERS_IMAGES, i->path, sizeof(i->path) - 80, err);
-
-	if (!rc)
-		snprintf(i->path + strlen(i->path), 80, "/%.70s", name);
 	snprintf(i->name, sizeof(i->name), "%s", name);
-	return rc;
+	return folders_path_of(FOLDERS_IMAGES, name, i->path, sizeof(i->path), err);
 }
 
 void images_close(struct images_image *i)
@@ -144,10 +142,7 @@ int images_finish(struct images_image *i, const char *name, struct err *err)
 	int rc = folders_finish(root, i->name, name);
 
 	if (rc == -EEXIST)
-		return err_set(err, rc,
-			"image %s exists; `strata image rm %s` removes it, --name NAME gives this "
-			"one another name",
-			name, name);
+		return images_taken(name, err);
 	if (rc)
 		return err_set(err, rc, "image %s: %s", name, strerror(-rc));
 	folders_unlock(i->lock);

@@ -30,6 +30,7 @@ struct images_image {
 /* Letters, digits and ._-: after a letter or digit. -EINVAL with err. */
 NODISCARD int images_check_name(const char *name, struct err *err);
 
+int images_taken(const char *name, struct err *err); /* says so: -EEXIST */
 /* One that is there. -ENOENT: there is none of that name. */
 NODISCARD int images_open(struct images_image *i, const char *name, struct err *err);
 /* Until images_close(). -EBUSY; -ENOENT: it has gone meanwhile. */

@@ -3,7 +3,6 @@
 #include "base/scope.h"
 #include "os/fd.h"
 #include "store/folders_priv.h"
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -21,17 +20,12 @@
 
 int store_check_name(const char *name, struct err *err)
 {
-	size_t len = strlen(name);
-	bool good = len && len <= STORE_NAME_MAX && isalnum((unsigned char)name[0]);
-
-	for (size_t i = 0; i < len && good; i++)
-		good = isascii((unsigned char)name[i]) &&
-		       (isalnum((unsigned char)name[i]) || strchr("._-", name[i]));
-	return good ? 0
-		    : err_set(err, -EINVAL,
-			      "%.64s: a name is up to %u letters, digits, dots, dashes and "
-			      "underscores, and begins with a letter or digit",
-			      *name ? name : "an empty text", STORE_NAME_MAX);
+	return folders_good_name(name, STORE_NAME_MAX, "._-")
+		       ? 0
+		       : err_set(err, -EINVAL,
+				 "%.64s: a name is up to %u letters, digits, dots, dashes and "
+				 "underscores, and begins with a letter or digit",
+				 *name ? name : "an empty text", STORE_NAME_MAX);
 }
 
 /* Whether the folder still has its name. */
@@ -160,14 +154,7 @@ int store_taken(const char *name, struct err *err)
 
 int store_path(const char *name, char *path, size_t size, struct err *err)
 {
-	int rc = folders_path(FOLDERS_MACHINES, path, size, err);
-	size_t len = rc ? 0 : strlen(path);
-
-	if (!rc && len + 1 + strlen(name) >= size)
-		return err_set(err, -ENAMETOOLONG, "%s: too long a path", path);
-	if (!rc)
-		snprintf(path + len, size - len, "/%s", name);
-	return rc;
+	return folders_path_of(FOLDERS_MACHINES, name, path, size, err);
 }
 
 int store_create(
@@ -322,12 +309,6 @@ int store_alone(struct err *err)
 int store_state_path(char *path, size_t size, const char *file, struct err *err)
 {
 	AUTO_FD root = folders_root(FOLDERS_STATE, err); /* makes it */
-	int rc = root < 0 ? root : folders_path(FOLDERS_STATE, path, size, err);
-	size_t len = rc ? 0 : strlen(path);
 
-	if (!rc && len + 1 + strlen(file) >= size)
-		return err_set(err, -ENAMETOOLONG, "%s: too long a path", path);
-	if (!rc)
-		snprintf(path + len, size - len, "/%s", file);
-	return rc;
+	return root < 0 ? root : folders_path_of(FOLDERS_STATE, file, path, size, err);
 }
