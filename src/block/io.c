@@ -51,13 +51,8 @@ void io_close(struct io *io)
 
 static bool is_long(const struct io_op *op)
 {
-	u64 bytes = 0;
-
-	if (op->kind != IO_READ && op->kind != IO_WRITE)
-		return false;
-	for (unsigned i = 0; i < op->iovcnt && bytes < LONG; i++)
-		bytes += op->iov[i].iov_len;
-	return bytes >= LONG;
+	return (op->kind == IO_READ || op->kind == IO_WRITE) &&
+	       io_total(op->iov, op->iovcnt) >= LONG;
 }
 
 const char *io_name(const struct io *io) { return io->way->name; }
