@@ -271,6 +271,8 @@ static inline void asm_ri32(
 	asm_u32(b, imm);
 }
 
+static inline bool asm_is_s32(u64 v) { return (u64)(s64)(s32)v == v; }
+
 /* The shortest way to a constant. */
 static inline void asm_const(struct asm_buf *b, unsigned reg, u64 v)
 {
@@ -278,7 +280,7 @@ static inline void asm_const(struct asm_buf *b, unsigned reg, u64 v)
 		u8 code[] = { (u8)(0x40 | (reg >= 8 ? 1 : 0)), (u8)(0xb8 | (reg & 7)) };
 		asm_bytes(b, code, sizeof(code));
 		asm_u32(b, (u32)v);
-	} else if ((u64)(s64)(s32)v == v) {
+	} else if (asm_is_s32(v)) {
 		asm_ri32(b, 0xc7, 0, reg, (u32)v, true);
 	} else {
 		u8 code[] = { (u8)(0x48 | (reg >= 8 ? 1 : 0)), (u8)(0xb8 | (reg & 7)) };

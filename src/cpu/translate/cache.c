@@ -245,7 +245,7 @@ static void unlink_one(struct translator *t, struct link *l)
 	asm_patch(l->site, codemem_rw(&t->mem, l->out));
 }
 
-static void open_gate(const struct tblock *b)
+void tcache_open_gate(const struct tblock *b)
 {
 	static const u8 nop5[5] = { 0x0f, 0x1f, 0x44, 0x00, 0x00 };
 
@@ -257,7 +257,7 @@ void tcache_unlink_out(struct translator *t, struct tblock *b)
 {
 	for (unsigned i = 0; i < b->link_count; i++)
 		unlink_one(t, &b->links[i]);
-	open_gate(b);
+	tcache_open_gate(b);
 	b->cut = false;
 }
 
@@ -265,7 +265,7 @@ void tcache_unpatch(struct translator *t, const struct tblock *b)
 {
 	for (unsigned i = 0; i < b->link_count; i++)
 		asm_patch(b->links[i].site, codemem_rw(&t->mem, b->links[i].out));
-	open_gate(b);
+	tcache_open_gate(b);
 }
 
 static u64 *filter_word(struct translator *t, u64 at, u64 *bit)

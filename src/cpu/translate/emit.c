@@ -87,12 +87,15 @@ void emit_outs(struct translator *t, struct tblock *b, struct link *links, const
 	}
 }
 
-void emit_near_rip(struct emit *e, unsigned reg, u64 address)
+void emit_constant(struct emit *e, unsigned reg, u64 value, bool near_rip)
 {
-	if (address <= 0xffffffff || (u64)(s64)(s32)address == address)
-		e->fixed = true; /* shorter */
-	asm_const(&e->a, reg, address);
-	asm_note(&e->addresses, e->a.at - sizeof(u64));
+	bool shorter = value <= 0xffffffff || asm_is_s32(value);
+
+	asm_const(&e->a, reg, value);
+	if (near_rip && shorter)
+		e->fixed = true;
+	else if (near_rip)
+		asm_note(&e->addresses, e->a.at - sizeof(u64));
 }
 
 /*

@@ -100,9 +100,9 @@ enum emit_result emit_insn(struct emit *e);
 /* The exits' stubs. */
 void emit_outs(struct translator *t, struct tblock *b, struct link *links, const struct out *outs,
 	unsigned count);
-/* A register gets a guest address, or one in the window, that is as far from RIP wherever the block
- * is. */
-void emit_near_rip(struct emit *e, unsigned reg, u64 address);
+/* A register gets a value. near_rip: it is a guest address, or one in the window, that is as far
+ * from RIP wherever the block is. */
+void emit_constant(struct emit *e, unsigned reg, u64 value, bool near_rip);
 /* An integer instruction that behaves the same when copied? */
 bool emit_copyable(ZydisMnemonic m);
 /* A jump (cc 0xff: always) to an exit stub. */

@@ -167,8 +167,7 @@ static bool narrows(const struct build *d)
 	case ZYDIS_MNEMONIC_MOVSXD: return true;
 	case ZYDIS_MNEMONIC_MOV:
 		return o[0].size == 32 ||
-		       (o[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
-			       (u64)(s64)(s32)o[1].imm.value.u == o[1].imm.value.u);
+		       (o[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && asm_is_s32(o[1].imm.value.u));
 	case ZYDIS_MNEMONIC_ADD:
 	case ZYDIS_MNEMONIC_SUB:
 	case ZYDIS_MNEMONIC_AND:

@@ -27,7 +27,7 @@ bool emit_address(struct emit *e, const struct op *op)
 	if (base == BASE_RIP) {
 		u64 at = e->rip + (u64)op->disp;
 
-		emit_near_rip(e, T_ADDR, op->asize == 4 ? (u32)at : at);
+		emit_constant(e, T_ADDR, op->asize == 4 ? (u32)at : at, true);
 	} else {
 		if (base != REG_NONE)
 			want |= BIT(base) & HOMELESS;
@@ -155,14 +155,6 @@ static bool hopeless(struct emit *e, const struct op *op, unsigned size)
 	       region_with(e, at, size) == WINDOW_NOWHERE;
 }
 
-static void emit_constant(struct emit *e, unsigned reg, u64 value, bool near_rip)
-{
-	if (near_rip)
-		emit_near_rip(e, reg, value);
-	else
-		asm_const(&e->a, reg, value);
-}
-
 /* Where the region is shown may be a constant only in code that no other vcpu copies: its window is
  * elsewhere, and what is in ours is another address space's. */
 static bool constant_operand(struct emit *e, const struct op *op, unsigned size,
@@ -174,7 +166,7 @@ static bool constant_operand(struct emit *e, const struct op *op, unsigned size,
 
 	if (region == WINDOW_NOWHERE)
 		return false;
-	if ((u64)(s64)(s32)at == at) {
+	if (asm_is_s32(at)) {
 		e->fixed |= near;
 		load_aux(e, region);
 		*out = (struct host_operand){ T_AUX, ASM_NONE, (s32)at };
@@ -280,7 +272,7 @@ static bool window_operand(struct emit *e, const struct op *op, unsigned size, b
 		(op->base == REG_NONE || op->base == BASE_RIP)) {
 		u64 at = (u64)op->disp + (op->base == BASE_RIP ? e->rip : 0);
 
-		if ((u64)(s64)(s32)at != at)
+		if (!asm_is_s32(at))
 			return false;
 		e->fixed |= op->base == BASE_RIP;
 		asm_load(&e->a, T_ADDR, SLOT(gs_window));

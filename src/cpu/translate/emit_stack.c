@@ -116,13 +116,14 @@ static void emit_push_reg(struct emit *e, unsigned guest)
 	emit_move_rsp(e, -(s32)e->word);
 }
 
-static void store_value(struct emit *e, const struct host_operand *m, u64 value)
+static void store_value(struct emit *e, const struct host_operand *m, u64 value, bool near_rip)
 {
-	if (e->word == 4 || (u64)(s64)(s32)value == value) {
+	if (e->word == 4 || asm_is_s32(value)) {
+		e->fixed |= near_rip;
 		emit_word(e, 0xc7, 0, m); /* mov [m], simm32 */
 		asm_u32(&e->a, (u32)value);
 	} else {
-		asm_const(&e->a, ASM_RCX, value);
+		emit_constant(e, ASM_RCX, value, near_rip);
 		asm_mem(&e->a, OP_MOV_STORE, ASM_RCX, m);
 	}
 	emit_move_rsp(e, -(s32)e->word);
@@ -133,14 +134,7 @@ void emit_push_next(struct emit *e, u64 next)
 	struct host_operand m;
 
 	emit_stack_operand(e, -(s32)e->word, e->word, true, &m);
-	if (e->word == 4 || (u64)(s64)(s32)next == next) {
-		e->fixed = true;
-		store_value(e, &m, next);
-		return;
-	}
-	emit_near_rip(e, ASM_RCX, next);
-	asm_mem(&e->a, OP_MOV_STORE, ASM_RCX, &m);
-	emit_move_rsp(e, -(s32)e->word);
+	store_value(e, &m, next, true);
 }
 
 /* The same for an indirect call, whose target is looked at later: what was there is kept, in case
@@ -152,7 +146,7 @@ void emit_push_return(struct emit *e, u64 next)
 	emit_stack_operand(e, -(s32)e->word, e->word, true, &m);
 	emit_word(e, OP_MOV_LOAD, ASM_RCX, &m);
 	asm_store(&e->a, SLOT(overwritten), ASM_RCX);
-	emit_near_rip(e, ASM_RCX, next);
+	emit_constant(e, ASM_RCX, next, true);
 	emit_word(e, OP_MOV_STORE, ASM_RCX, &m);
 	emit_move_rsp(e, -(s32)e->word);
 }
@@ -191,7 +185,7 @@ enum emit_result emit_push(struct emit *e)
 		struct host_operand m;
 
 		run_operand(e, true, &m);
-		store_value(e, &m, op->imm);
+		store_value(e, &m, op->imm, false);
 	}
 	return EMIT_NEXT;
 }

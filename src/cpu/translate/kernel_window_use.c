@@ -194,7 +194,7 @@ static bool still_so(void *ctx, u64 va, const u8 *host, bool writable, u64 *page
 {
 	struct translator *t = ctx;
 	struct x86_cpu *cpu = &t->c->v->x86;
-	unsigned write = writable ? ACCESS_WRITE : ACCESS_READ;
+	unsigned access = ACCESS_SYSTEM | (writable ? ACCESS_WRITE : ACCESS_READ);
 	struct x86_xlat x;
 
 	*pages = 1;
@@ -202,8 +202,7 @@ static bool still_so(void *ctx, u64 va, const u8 *host, bool writable, u64 *page
 		return false;
 	*pages = (x.page_size - (va & (x.page_size - 1))) >> PAGE_SHIFT;
 	if (!x.global || !x.accessed || (writable && !x.dirty) ||
-		x86_check_rights(&cpu->s, &x, ACCESS_READ | ACCESS_SYSTEM) ||
-		x86_check_rights(&cpu->s, &x, write | ACCESS_SYSTEM) ||
+		x86_check_rights(&cpu->s, &x, access) ||
 		memory_page(t->c->v->memory, x.gpa).host != host)
 		return false;
 	if (x.page_size > PAGE_SIZE)

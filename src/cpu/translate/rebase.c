@@ -29,18 +29,21 @@ static struct tblock **origin_of(struct translator *t, u64 gpa, u8 space)
 
 void rebase_dropped(struct translator *t) { memset(t->origins, 0, sizeof(t->origins)); }
 
-/* All that is near it lies in one region, and not in the first one, where constants are shorter. */
-static bool movable(u64 rip)
+/* The region that all that is near it lies in; 0: there is none, or it is the first one, where
+ * constants are shorter. */
+static unsigned region_near(u64 rip)
 {
 	unsigned region = window_region_of(rip, 1);
 
-	return region && region != WINDOW_NOWHERE && window_region_of(rip - NEAR, 1) == region &&
-	       window_region_of(rip + NEAR, 1) == region;
+	return region != WINDOW_NOWHERE && window_region_of(rip - NEAR, 1) == region &&
+			       window_region_of(rip + NEAR, 1) == region
+		       ? region
+		       : 0;
 }
 
 void rebase_offer(struct translator *t, struct tblock *b)
 {
-	if (b->relocs && movable(b->rip))
+	if (b->relocs && region_near(b->rip))
 		*origin_of(t, b->unit.gpa, b->space) = b;
 }
 
@@ -77,12 +80,13 @@ static void make_outs(struct translator *t, struct tblock *b, u8 *rw)
 	emit_outs(t, b, b->links, outs, r->outs);
 }
 
-static void move_links(const struct tblock *from, struct tblock *b, s64 shift, u64 by)
+/* They are the original's so far. */
+static void move_links(struct tblock *b, s64 shift, u64 by)
 {
 	for (unsigned i = 0; i < b->link_count; i++) {
-		const struct link *l = &from->links[i];
+		struct link *l = &b->links[i];
 
-		b->links[i] = (struct link){ .site = l->site + shift,
+		*l = (struct link){ .site = l->site + shift,
 			.target = l->target + by,
 			.owner = b,
 			.space = l->space,
@@ -107,12 +111,11 @@ static struct tblock *rebase(struct translator *t, const struct tblock *from, u6
 	b->cut = false;
 	b->incoming = NULL;
 	b->links = tblock_pooled(t, from->links, b->link_count * sizeof(struct link));
-	b->unit.valid = false; /* tcache_add() */
 	memcpy(rw - TBLOCK_HEAD, &b->id, TBLOCK_HEAD);
 	move_code(from, rw, shift, by);
-	move_links(from, b, shift, by);
+	move_links(b, shift, by);
 	make_outs(t, b, rw);
-	tcache_unpatch(t, b);
+	tcache_open_gate(b);
 	tblock_commit(t, b, outs_before);
 	t->rebased++;
 	return b;
@@ -123,8 +126,10 @@ struct tblock *rebase_find(struct translator *t, const struct code_bytes *src)
 	const struct tblock *b = *origin_of(t, src->gpa, t->code_space);
 	u64 rip = t->c->s->rip;
 
-	if (!b || !b->unit.valid || b->unit.gpa != src->gpa || b->space != t->code_space ||
-		!movable(rip) || window_region_of(rip, 1) != window_region_of(b->rip, 1) ||
+	unsigned region = region_near(rip);
+
+	if (!region || !b || !b->unit.valid || b->unit.gpa != src->gpa ||
+		b->space != t->code_space || window_region_of(b->rip, 1) != region ||
 		memcmp(b->bytes, src->host, b->unit.bytes))
 		return NULL;
 	return rebase(t, b, rip);

@@ -227,6 +227,15 @@ void retain_enter(struct translator *t)
 	t->enter_waits = t->kept;
 }
 
+/* Is what led to b to lead there again? */
+static bool comes_back(struct translator *t, const struct tblock *b, bool doubtful)
+{
+	bool back = doubtful ? retain_leads_to(t, b) : b->unit.valid;
+
+	t->put_back += back;
+	return back;
+}
+
 void retain_enter_now(struct translator *t)
 {
 	struct kept_space *k = t->kept;
@@ -241,16 +250,10 @@ void retain_enter_now(struct translator *t)
 	retain_look_again(t);
 	if (!doubtful)
 		put_pages(t, k);
-	for (unsigned n = k->jumps; n--;) {
-		if (doubtful ? !retain_leads_to(t, k->jump[n]) : !k->jump[n]->unit.valid)
-			continue;
-		tcache_jump(t, k->jump[n]);
-		t->put_back++;
-	}
-	for (unsigned n = k->links; n--;) {
-		if (doubtful ? !retain_leads_to(t, k->link[n].to) : !k->link[n].to->unit.valid)
-			continue;
-		tcache_link(t, k->link[n].link, k->link[n].to);
-		t->put_back++;
-	}
+	for (unsigned n = k->jumps; n--;)
+		if (comes_back(t, k->jump[n], doubtful))
+			tcache_jump(t, k->jump[n]);
+	for (unsigned n = k->links; n--;)
+		if (comes_back(t, k->link[n].to, doubtful))
+			tcache_link(t, k->link[n].link, k->link[n].to);
 }

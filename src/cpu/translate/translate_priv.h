@@ -474,7 +474,7 @@ u32 tblock_hash(u64 gpa, u64 rip, unsigned space);
 /* The instruction whose code is at pc. */
 unsigned tblock_insn_at(const struct tblock *b, const u8 *pc);
 
-/* It is whole but for its code's exits: registers it. */
+/* Its code and exits are in their places: it is found from now on. */
 void tblock_commit(struct translator *t, struct tblock *b, size_t outs_before);
 
 /* ---- rebase.c ---- */
@@ -496,6 +496,8 @@ struct tblock *tcache_find(struct translator *t, bool *interpret);
 void tcache_add(struct translator *t, struct tblock *b);
 /* All of its exits lead out, whatever was patched into them. */
 void tcache_unpatch(struct translator *t, const struct tblock *b);
+/* Its lookup is reached. */
+void tcache_open_gate(const struct tblock *b);
 bool tcache_has(const struct translator *t, const struct tblock *b, u64 rip);
 void tcache_link(struct translator *t, struct link *l, struct tblock *to);
 void tcache_jump(struct translator *t, struct tblock *to);
