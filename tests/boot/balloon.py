@@ -74,14 +74,10 @@ def main():
             if machine.machine.poll() == guest.NOT_POSSIBLE_HERE:
                 guest.skip(machine.text.strip())
             problems.append(str(e))
-        problems += guest.forbidden(machine.text)
-        problems += [f"in the output: {text!r}" for text in ["needs a reset"] if text in machine.text]
         given = re.search(r"^strata: balloon: (\d+) MiB", machine.text, re.M)
         if not given or int(given[1]) < LATER_MIB + SHRINKS_MIB:
             problems.append(f"given back in all: {given and given[1]} MiB")
-        if problems:
-            print(machine.text)
-        print(*problems, f"balloon: {machine.took():.1f} s", sep="\n")
+        machine.report(problems, "balloon", unwanted=["needs a reset"])
     sys.exit(1 if problems else 0)
 
 

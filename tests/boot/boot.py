@@ -46,10 +46,7 @@ def main():
         except guest.Failed as e:
             problems.append(str(e))
         problems += [f"missing in the output: {text!r}" for text in expected if text not in machine.text]
-        problems += guest.forbidden(machine.text)
-        if problems:
-            print(machine.text)
-        print(*problems, f"{flavour} under {engine}, {cpus} cpus: {machine.took():.1f} s", sep="\n")
+        machine.report(problems, f"{flavour} under {engine}, {cpus} cpus")
     sys.exit(1 if problems else 0)
 
 

@@ -45,10 +45,7 @@ def main():
                 problems += machine.end_well()
             except guest.Failed as e:
                 problems.append(str(e))
-            problems += guest.forbidden(machine.text)
-            if problems:
-                print(machine.text)
-            print(*problems, f"cloud under {engine}: {machine.took():.1f} s", sep="\n")
+            machine.report(problems, f"cloud under {engine}")
     sys.exit(1 if problems else 0)
 
 

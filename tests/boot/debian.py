@@ -74,10 +74,7 @@ def boot(strata, flavour, engine, cpus, seconds):
             if machine.cannot():
                 guest.skip(machine.text.strip())
             problems = [str(e)]
-        problems += guest.forbidden(machine.text)
-        if problems:
-            print(machine.text)
-        print(*problems, f"{flavour} under {engine}, {cpus} cpus: {machine.took():.1f} s", sep="\n")
+        machine.report(problems, f"{flavour} under {engine}, {cpus} cpus")
     return not problems
 
 

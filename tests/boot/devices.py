@@ -118,17 +118,11 @@ def main():
             problems += machine.end_well()
         except guest.Failed as e:
             problems.append(str(e))
-        problems += guest.forbidden(machine.text)
-        problems += [f"missing in the output: {text!r}" for text in ["all devices are well", "exit status 0"]
-                     if text not in machine.text]
-        problems += [f"in the output: {text!r}" for text in ["No config space access function", "needs a reset"]
-                     if text in machine.text]
         problems += check_disks(work.name, contents)
         if server.content not in server.received:
             problems.append("what the guest sent has not arrived")
-        if problems:
-            print(machine.text)
-        print(*problems, f"{flavour} under {engine}, {cpus} cpus, {interrupts}, {kind}: {machine.took():.1f} s", sep="\n")
+        machine.report(problems, f"{flavour} under {engine}, {cpus} cpus, {interrupts}, {kind}",
+                       expected=["all devices are well", "exit status 0"], unwanted=["No config space access function", "needs a reset"])
     sys.exit(1 if problems else 0)
 
 

@@ -97,10 +97,7 @@ def main():
             problems.append(repr(e) if isinstance(e, EOFError) else str(e))
             machine.machine.kill()
             problems += [f"it ended with {machine.end()}"]
-        problems += guest.forbidden(machine.text)
-        if problems:
-            print(machine.text)
-        print(*problems, f"display under {engine}, {cpus} cpus: {machine.took():.1f} s", sep="\n")
+        machine.report(problems, f"display under {engine}, {cpus} cpus")
     sys.exit(1 if problems else 0)
 
 

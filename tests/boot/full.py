@@ -61,14 +61,11 @@ def main():
             if machine.cannot():
                 guest.skip(machine.text.strip())
             problems.append(str(e))
-        problems += guest.forbidden(machine.text)
         if "WRONG" in machine.text:
             problems.append("the guest has noticed")
         if hashlib.md5(disk.read_bytes()[40 * MIB:48 * MIB]).digest() != hashlib.md5(data).digest():
             problems.append("the disk does not hold what was written")
-        if problems:
-            print(machine.text)
-        print(*problems, f"full disk under {engine}, {cpus} cpus: {machine.took():.1f} s", sep="\n")
+        machine.report(problems, f"full disk under {engine}, {cpus} cpus")
     sys.exit(1 if problems else 0)
 
 

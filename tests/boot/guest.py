@@ -162,3 +162,12 @@ class Guest:
         if self.cannot():
             skip(self.text.strip())
         return [] if status == expected else [f"exit status {status}, not {expected}"]
+
+    def report(self, problems, what, expected=(), unwanted=()):
+        """Adds what its output says or leaves out to the problems, and prints them: with the output, if there are any."""
+        problems += forbidden(self.text)
+        problems += [f"missing in the output: {text!r}" for text in expected if text not in self.text]
+        problems += [f"in the output: {text!r}" for text in unwanted if text in self.text]
+        if problems:
+            print(self.text)
+        print(*problems, f"{what}: {self.took():.1f} s", sep="\n")

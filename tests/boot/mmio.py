@@ -49,14 +49,9 @@ def main():
                 problems += machine.end_well()
             except guest.Failed as e:
                 problems.append(str(e))
-            problems += guest.forbidden(machine.text)
-            problems += [f"missing in the output: {text!r}" for text in ["both disks are well"] if text not in machine.text]
-            problems += [f"in the output: {text!r}" for text in ["needs a reset"] if text in machine.text]
             if target.read_bytes() != CONTENT:
                 problems.append("the disks differ")
-            if problems:
-                print(machine.text)
-            print(*problems, f"mmio: {machine.took():.1f} s", sep="\n")
+            machine.report(problems, "mmio", expected=["both disks are well"], unwanted=["needs a reset"])
     sys.exit(1 if problems else 0)
 
 

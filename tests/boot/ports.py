@@ -78,11 +78,7 @@ def main():
                 problems += machine.end_well()
             except (guest.Failed, OSError) as e:
                 problems.append(repr(e))
-            problems += guest.forbidden(machine.text)
-            problems += [f"in the output: {text!r}" for text in ["needs a reset"] if text in machine.text]
-            if problems:
-                print(machine.text)
-            print(*problems, f"ports: {machine.took():.1f} s", sep="\n")
+            machine.report(problems, "ports", unwanted=["needs a reset"])
     sys.exit(1 if problems else 0)
 
 

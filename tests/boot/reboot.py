@@ -41,10 +41,7 @@ def main():
             if machine.cannot():
                 guest.skip(machine.text.strip())
             problems.append(str(e))
-        problems += guest.forbidden(machine.text)
-        if problems:
-            print(machine.text)
-        print(*problems, f"{TIMES} boots of {flavour} under {engine}, {cpus} cpus: {machine.took():.1f} s", sep="\n")
+        machine.report(problems, f"{TIMES} boots of {flavour} under {engine}, {cpus} cpus")
     sys.exit(1 if problems else 0)
 
 

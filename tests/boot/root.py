@@ -75,12 +75,9 @@ def main():
                 problems += machine.end_well()
             except guest.Failed as e:
                 problems.append(str(e))
-            problems += guest.forbidden(machine.text)
             if f"the {boot} boot is well" not in machine.text or "WRONG" in machine.text:
                 problems.append(f"the {boot} boot is not well")
-            if problems:
-                print(machine.text)
-            print(*problems, f"{boot} boot under {engine}, {cpus} cpus: {machine.took():.1f} s", sep="\n")
+            machine.report(problems, f"{boot} boot under {engine}, {cpus} cpus")
     sys.exit(1 if problems else 0)
 
 

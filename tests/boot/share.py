@@ -111,13 +111,8 @@ def main():
                 problems += machine.end_well()
             except guest.Failed as e:
                 problems.append(str(e))
-            problems += guest.forbidden(machine.text)
-            problems += [f"missing in the output: {text!r}" for text in ["all folders are well"] if text not in machine.text]
-            problems += [f"in the output: {text!r}" for text in ["needs a reset"] if text in machine.text]
             problems += check(work)
-            if problems:
-                print(machine.text)
-            print(*problems, f"share: {machine.took():.1f} s", sep="\n")
+            machine.report(problems, "share", expected=["all folders are well"], unwanted=["needs a reset"])
     sys.exit(1 if problems else 0)
 
 

@@ -92,11 +92,7 @@ def main():
                 problems += machine.end_well()
             except guest.Failed as e:
                 problems.append(str(e))
-            problems += guest.forbidden(machine.text)
-            problems += [f"in the output: {text!r}" for text in ("needs a reset", "no credit") if text in machine.text]
-            if problems:
-                print(machine.text)
-            print(*problems, f"virtio sockets: {machine.took():.1f} s", sep="\n")
+            machine.report(problems, "virtio sockets", unwanted=["needs a reset", "no credit"])
     sys.exit(1 if problems else 0)
 
 
