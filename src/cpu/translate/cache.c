@@ -57,8 +57,7 @@ int tcache_open(struct translator *t, struct err *err)
 		return err_set(err, -ENOMEM, "translate: no memory for address spaces");
 	t->ctx->index_mask = (FAST_ENTRIES - 1ull) << PAGE_SHIFT;
 	t->ctx->page_mask = ~PAGE_MASK;
-	t->ctx->jump_mask = JUMP_ENTRIES - 1;
-	t->ctx->jump_mask_few = JUMP_ENTRIES_FEW - 1;
+	t->ctx->jump_mask = (JUMP_ENTRIES - 1ull) << JUMP_SHIFT;
 	t->ctx->status_mask = FLAGS_STATUS;
 	t->ctx->bit_mask32 = 31;
 	t->ctx->bit_mask64 = 63;
@@ -341,7 +340,7 @@ static void jumps_drop(struct translator *t, unsigned half)
 
 void tcache_jump(struct translator *t, struct tblock *to)
 {
-	unsigned half = (unsigned)(to->rip >> 63), n, i = jump_index(to->space, to->rip);
+	unsigned half = (unsigned)(to->rip >> 63), n, i = jump_index(to->rip);
 
 	if (t->jump_count[half] == JUMP_LOG)
 		jumps_drop(t, half);
@@ -533,7 +532,7 @@ void tcache_killed(void *translator, struct code_unit *u)
 	patched_note(t, b);
 	while (b->incoming)
 		unlink_one(t, b->incoming);
-	unsigned i = jump_index(b->space, b->rip);
+	unsigned i = jump_index(b->rip);
 	if (t->ctx->jump[b->space].code[i] == (u64)(uintptr_t)b->code)
 		jump_clear(t, b->space, i);
 	for (struct tblock **p = &t->hash[tblock_hash(u->gpa, b->rip, b->space)]; *p;

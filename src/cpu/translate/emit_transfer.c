@@ -14,11 +14,10 @@ static void emit_lookup(struct emit *e)
 	static const u8 nop5[] = { 0x0f, 0x1f, 0x44, 0x00, 0x00 };
 	unsigned space = facts_next_space(e);
 	u32 table = SLOT(jump) + (u32)(space * sizeof(struct jump_table));
-	u32 mask = space == CODE_WINDOW ? SLOT(jump_mask) : SLOT(jump_mask_few);
 
 	e->b->gate = e->a.at;
 	asm_bytes(&e->a, nop5, sizeof(nop5));
-	asm_bits(&e->a, ASM_PEXT, T_AUX, T_ADDR, mask);
+	asm_bits(&e->a, ASM_PEXT, T_AUX, T_ADDR, SLOT(jump_mask));
 	asm_gs_index(&e->a, OP_MOV_LOAD, ASM_RCX, T_AUX, 3, table);
 	asm_lea(&e->a, ASM_RCX, ASM_RCX, T_ADDR, 0, 0);
 	asm_jrcxz(&e->a, 5);

@@ -256,7 +256,7 @@ static const u8 *resume(struct translator *t)
 		return NULL;
 	settle_modes(t);
 	const struct jump_table *j = &t->ctx->jump[t->code_space];
-	unsigned i = jump_index(t->code_space, rip);
+	unsigned i = jump_index(rip);
 	if (j->neg[i] == -rip)
 		return (const u8 *)(uintptr_t)j->code[i];
 	t->pending_jump = true;

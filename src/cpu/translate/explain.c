@@ -138,7 +138,6 @@ static const struct slot {
 	{ SLOT(index_mask), "index_mask" },
 	{ SLOT(page_mask), "page_mask" },
 	{ SLOT(jump_mask), "jump_mask" },
-	{ SLOT(jump_mask_few), "jump_mask" },
 	{ SLOT(fs_base), "fs_base" },
 	{ SLOT(gs_base), "gs_base" },
 	{ SLOT(host_rsp), "host_stack" },

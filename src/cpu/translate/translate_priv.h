@@ -93,12 +93,12 @@
 
 #define FAST_ENTRIES 32768u    /* per space and kind: 128 MiB before two pages share an entry */
 #define FAST_INVALID BIT64(62) /* as a negated tag: no canonical address cancels it */
-/* Jump tables are indexed by the low bits of RIP; of the window's owner by more, since large
- * programs run there. */
-#define JUMP_ENTRIES	 1048576u
-#define JUMP_ENTRIES_FEW 262144u
-#define JUMP_LOG	 131072u
-#define FILL_LOG	 32768u
+/* Jump tables are indexed by bits 2 to 19 of RIP: what is jumped to lies further apart than four
+ * bytes, as calls are longer. */
+#define JUMP_ENTRIES 262144u
+#define JUMP_SHIFT   2u
+#define JUMP_LOG     131072u
+#define FILL_LOG     32768u
 
 /*
  * What a block was made for: one of mmu.h's spaces, where every access is checked; the same in flat
@@ -144,9 +144,9 @@ static inline unsigned code_space_loose(unsigned code_space)
 					   : code_space;
 }
 
-static inline unsigned jump_index(unsigned code_space, u64 rip)
+static inline unsigned jump_index(u64 rip)
 {
-	return (unsigned)rip & ((code_space == CODE_WINDOW ? JUMP_ENTRIES : JUMP_ENTRIES_FEW) - 1);
+	return (unsigned)(rip >> JUMP_SHIFT) & (JUMP_ENTRIES - 1);
 }
 
 /* Regions of both windows, in one numbering; WINDOW_NOWHERE: none. */
@@ -218,7 +218,7 @@ struct tctx {
 	u64 gs_window;			    /* as fs_window, for kernel code's GS */
 	u64 ac;				    /* FLAG_AC or 0 */
 	u64 tsc_offset;
-	u64 jump_mask, jump_mask_few;
+	u64 jump_mask;
 	u64 string_delta[2]; /* host minus guest address of the source and destination of a string
 			      */
 	u64 bit_mask32, bit_mask64; /* of a bit's number, in a word of so many bits */
