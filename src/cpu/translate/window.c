@@ -17,6 +17,8 @@
 #define ROUGH_TICKS   16u  /* ... for so long */
 #define MENDED_A_TICK 80u  /* the same: it does little but touch new pages */
 #define PATIENCE_MAX  32u  /* ticks */
+#define CHURN_TIMES   16u  /* that a page is hidden in this many ticks */
+#define CHURN_TICKS   4u
 
 static const u64 region_base[WINDOW_REGIONS] = {
 	[WINDOW_LOW] = 0,
@@ -211,6 +213,23 @@ static void remove_entry(struct window *w, struct window_page *p)
 	w->pages[hole].va = 0;
 }
 
+static void note_hidden(struct window *w, u64 va)
+{
+	struct window_churn *c = &w->churns[va >> PAGE_SHIFT & (WINDOW_CHURNS - 1)];
+
+	if (c->va != va || w->ticks - c->tick > CHURN_TICKS)
+		*c = (struct window_churn){ .va = va, .tick = w->ticks };
+	c->times++;
+}
+
+bool window_churns(const struct window *w, u64 va)
+{
+	const struct window_churn *c = &w->churns[va >> PAGE_SHIFT & (WINDOW_CHURNS - 1)];
+
+	return c->va == (va & ~PAGE_MASK) && w->ticks - c->tick <= CHURN_TICKS &&
+	       c->times > CHURN_TIMES;
+}
+
 void window_hide(struct window *w, u64 va)
 {
 	va &= ~PAGE_MASK;
@@ -225,6 +244,7 @@ void window_hide(struct window *w, u64 va)
 	w->in_region[window_region_of(va, PAGE_SIZE)]--;
 	--*shows(w, p->host);
 	remove_entry(w, p);
+	note_hidden(w, va);
 }
 
 void window_hide_all(struct window *w)
@@ -291,6 +311,7 @@ void window_tick(struct window *w, u64 cr3)
 {
 	bool storm = w->faults > FAULTS_A_TICK || w->mended > MENDED_A_TICK;
 
+	w->ticks++;
 	w->rough = w->faults > ROUGH_FAULTS ? w->rough + 1 : 0;
 	storm |= w->rough > ROUGH_TICKS;
 	w->faults = w->mended = 0;

@@ -27,7 +27,9 @@
  * timer ticks in succession. A storm of faults, of ours or of the guest's own, takes the window
  * away again, since a page that is touched once is not worth a mapping of the host; so what
  * switches, forks or faults a lot stays with the general form, which costs more for each access and
- * nothing for each flush.
+ * nothing for each flush. For the same reason a page that the owner flushes again and again, as
+ * who changes its protection does, is not shown again: instructions that want it get the general
+ * form.
  *
  * Threads: one window per vcpu, its thread only.
  */
@@ -51,6 +53,13 @@ struct window_page {
 	u8 *host; /* the RAM page it shows */
 };
 
+/* A page that the guest's flushes have hidden: how often since a tick. */
+struct window_churn {
+	u64 va, tick;
+	unsigned times;
+};
+#define WINDOW_CHURNS 64u
+
 struct window {
 	u8 *base; /* NULL: this host gave no room */
 	u64 delta[WINDOW_REGIONS];
@@ -63,6 +72,8 @@ struct window {
 	u64 awaited; /* the owner faulted on this page: it is to be shown when that is mended; 0:
 			none */
 	bool awaited_write;
+	u64 ticks;
+	struct window_churn churns[WINDOW_CHURNS]; /* direct-mapped */
 	unsigned count, in_region[WINDOW_REGIONS]; /* pages shown */
 	struct memory *memory;
 	struct window_page *pages; /* open addressing */
@@ -82,6 +93,8 @@ unsigned window_bits(unsigned region);
 /* Shows `pages` pages from the one at `va`, whose bytes are RAM at `host`. */
 void window_show(struct window *w, u64 va, u8 *host, unsigned pages, bool writable);
 void window_hide(struct window *w, u64 va);
+/* Has the page been hidden so often lately that showing it again is not worth it? */
+bool window_churns(const struct window *w, u64 va);
 void window_hide_all(struct window *w);
 void window_give(struct window *w, u64 cr3);
 /* The owner loses it, for a while. */

@@ -207,7 +207,7 @@ void window_returned(struct translator *t)
 	u64 va = w->awaited;
 
 	w->awaited = 0;
-	if (va && !window_has(w, va, w->awaited_write)) {
+	if (va && !window_has(w, va, w->awaited_write) && !window_churns(w, va)) {
 		w->mended++;
 		show(t, va, w->awaited_write);
 	}
@@ -230,6 +230,10 @@ bool window_missed(struct translator *t, struct tblock *b, unsigned index, u64 a
 	if (t->ctx->trap - 1 != X86_PF) {
 		learn(t, b, index, in->hint == HINT_GUESS ? HINT_LOOKUP : HINT_GENERAL,
 			in->hint == HINT_GUESS ? 1 : LOOKUP_MISSES);
+		return false;
+	}
+	if (!kernel && window_churns(&t->window, at)) {
+		learn(t, b, index, HINT_GENERAL, 1);
 		return false;
 	}
 	bool (*reveal)(struct translator * t, u64 at, bool write) =

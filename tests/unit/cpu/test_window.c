@@ -219,6 +219,30 @@ static void window_goes_to_who_runs_at_two_ticks(void **state)
 	assert_int_equal(f->w.owner, 0x2000);
 }
 
+static void window_page_that_comes_and_goes_churns_for_a_while(void **state)
+{
+	struct fixture *f = fixture(state);
+
+	for (unsigned i = 0; i < 195; i++) {
+		window_show(&f->w, HIGH_VA, page(f, 1), 1, true);
+		window_hide(&f->w, HIGH_VA);
+		if (i % 10 == 9)
+			window_tick(&f->w, 1);
+	}
+	assert_true(window_churns(&f->w, HIGH_VA + 7));
+	assert_false(window_churns(&f->w, HIGH_VA + PAGE_SIZE));
+	for (unsigned i = 0; i < 10; i++)
+		window_tick(&f->w, 1);
+	assert_false(window_churns(&f->w, HIGH_VA));
+	/* Once in a while is no reason, however often. */
+	for (unsigned i = 0; i < 200; i++) {
+		window_show(&f->w, HIGH_VA, page(f, 1), 1, true);
+		window_hide(&f->w, HIGH_VA);
+		window_tick(&f->w, 1);
+		assert_false(window_churns(&f->w, HIGH_VA));
+	}
+}
+
 static void window_is_lost_by_a_storm_of_faults_and_comes_back(void **state)
 {
 	struct fixture *f = fixture(state);
@@ -249,6 +273,8 @@ int main(void)
 			window_table_survives_hiding_in_any_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			window_goes_to_who_runs_at_two_ticks, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			window_page_that_comes_and_goes_churns_for_a_while, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			window_is_lost_by_a_storm_of_faults_and_comes_back, setup, teardown),
 	};
