@@ -2,14 +2,16 @@
  * Loaders: put a kernel, its initrd and its parameters into guest memory and the first processor
  * into the state that the kernel's boot protocol asks for. There is no firmware in between.
  *
- *   format       file                                   entered in     document
- *   bzimage      Linux bzImage, protocol 2.06 or newer  64-bit mode    Linux
- * Documentation/x86/boot.rst linux        ELF64 of a Linux kernel (vmlinux)      64-bit mode    the
- * same, "64-bit boot protocol" pvh          ELF with a PHYS32_ENTRY note           32-bit mode Xen
- * docs/misc/pvh.pandoc multiboot    ELF or flat with a multiboot 1 header  32-bit mode    Multiboot
- * Specification 0.6.96 firmware     flat BIOS image                        reset vector   SDM
- * 3A 9.1.4 sector       flat boot sector                       real mode      BIOS convention,
- * 0000:7c00
+ *   format      file                                   entered in
+ *   bzimage     Linux bzImage, protocol 2.06 or newer  64-bit mode
+ *   linux       ELF64 of a Linux kernel (vmlinux)      64-bit mode
+ *   pvh         ELF with a PHYS32_ENTRY note           32-bit mode
+ *   multiboot   ELF or flat with a multiboot 1 header  32-bit mode
+ *   firmware    flat BIOS image                        reset vector
+ *   sector      flat boot sector                       real mode, 0000:7c00
+ *
+ * Documents: Linux Documentation/x86/boot.rst (of linux: "64-bit boot protocol"); Xen
+ * docs/misc/pvh.pandoc; Multiboot Specification 0.6.96; SDM 3A 9.1.4; the BIOS's convention.
  *
  * Which format a file has: the first row above whose test says yes, in the order bzimage, linux,
  * pvh, multiboot, firmware, sector. One rule needs explaining. A Linux vmlinux may carry a PVH note
@@ -51,8 +53,9 @@ enum boot_format {
 /* A file in host memory. name is for messages and borrowed; size 0: no such file. */
 struct boot_image {
 	const char *name;
-	const u8 *data;
+	const u8 *data; /* NULL: let go */
 	u64 size;
+	int fd; /* to read it again; -1: it is no file */
 };
 
 struct boot_request {
@@ -73,6 +76,10 @@ struct boot_request {
 NODISCARD int boot_image_read(
 	struct boot_image *image, const char *what, const char *path, u64 limit, struct err *err);
 void boot_image_free(struct boot_image *image);
+/* Gives the memory back, and reads the file again: whoever resets a machine once in a while need
+ * not hold its kernel all the time. What was written to the file in between is what is read. */
+void boot_image_let_go(struct boot_image *image);
+NODISCARD int boot_image_again(struct boot_image *image, struct err *err);
 
 /* What runs once a kernel has unpacked itself: a copy of the file inside of a bzImage, or of the
  * file. `limit` bounds it. The caller owns it until boot_image_free(). */

@@ -6,12 +6,14 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static int read_all(int fd, u8 *to, u64 size)
 {
 	for (u64 done = 0; done < size;) {
-		ssize_t n = read(fd, to + done, size - done);
+		const struct iovec rest = { to + done, size - done };
+		ssize_t n = preadv(fd, &rest, 1, (off_t)done); /* what the sandbox allows */
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -52,17 +54,37 @@ int boot_image_read(
 	if (check_file(&st, limit, err) < 0)
 		return err_wrap(err, "%s %s", what, path);
 
-	u64 size = (u64)st.st_size;
-	AUTO_FREE u8 *data = malloc(size);
-	if (!data)
-		return err_set(err, -ENOMEM, "%s %s: no memory for %llu MiB", what, path,
-			(unsigned long long)(size / MiB));
-	int r = read_all(fd, data, size);
-	if (r < 0)
-		return err_set(err, r, "%s %s: %s", what, path,
-			r == -ENODATA ? "shrank while read" : strerror(-r));
-	*image = (struct boot_image){ .name = path, .data = steal_ptr(&data), .size = size };
+	*image = (struct boot_image){ .name = path, .size = (u64)st.st_size, .fd = fd };
+	if (boot_image_again(image, err)) {
+		*image = (struct boot_image){ 0 };
+		return err_wrap(err, "%s", what);
+	}
+	steal_fd(&fd);
 	return 0;
+}
+
+int boot_image_again(struct boot_image *image, struct err *err)
+{
+	if (!image->size || image->data)
+		return 0;
+	AUTO_FREE u8 *data = malloc(image->size);
+	if (!data)
+		return err_set(err, -ENOMEM, "%s: no memory for %llu MiB", image->name,
+			(unsigned long long)(image->size / MiB));
+	int r = read_all(image->fd, data, image->size);
+	if (r < 0)
+		return err_set(err, r, "%s: %s", image->name,
+			r == -ENODATA ? "it has shrunk" : strerror(-r));
+	image->data = steal_ptr(&data);
+	return 0;
+}
+
+void boot_image_let_go(struct boot_image *image)
+{
+	if (image->fd < 0)
+		return;
+	free((void *)(uintptr_t)image->data);
+	image->data = NULL;
 }
 
 int boot_image_unpacked(
@@ -80,12 +102,14 @@ int boot_image_unpacked(
 			return err_set(err, -ENOMEM, "%s: no memory", kernel->name);
 		memcpy(data, kernel->data, size);
 	}
-	*out = (struct boot_image){ .name = kernel->name, .data = data, .size = size };
+	*out = (struct boot_image){ .name = kernel->name, .data = data, .size = size, .fd = -1 };
 	return 0;
 }
 
 void boot_image_free(struct boot_image *image)
 {
 	free((void *)(uintptr_t)image->data);
+	if (image->size && image->fd >= 0)
+		close(image->fd);
 	*image = (struct boot_image){ 0 };
 }

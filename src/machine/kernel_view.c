@@ -138,7 +138,10 @@ static int look(struct kernel_view *k, const char *kernel, u64 memory, struct er
 {
 	struct vcpu *v = &k->m->cpus[0].v;
 
-	int r = boot_image_unpacked(&k->unpacked, &k->m->kernel, memory, err);
+	int r = boot_image_again(&k->m->kernel, err);
+	if (!r)
+		r = boot_image_unpacked(&k->unpacked, &k->m->kernel, memory, err);
+	boot_image_let_go(&k->m->kernel);
 	if (r)
 		return r;
 	/* Without names there are still addresses; a file that is no ELF has neither. */

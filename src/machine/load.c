@@ -1,6 +1,6 @@
 /*
  * Power-on and reset: everything back to its reset state, the tables a firmware would have made,
- * the kernel from the copies of its files that the machine keeps, and processor 0 at the kernel's
+ * the kernel from its files, which the machine keeps open, and processor 0 at the kernel's
  * first instruction; or firmware (firmware.c), which does all that for itself. The other processors
  * wait for a start-up IPI.
  *
@@ -125,9 +125,11 @@ static int load_kernel(struct machine *m, struct err *err)
 		return err->code;
 	if (!m->kernel.size)
 		return 0;
+	if (boot_image_again(&m->kernel, err) || boot_image_again(&m->initrd, err))
+		return err->code;
 
 	e820_build(&map, &m->memory);
-	return boot_load(
+	int r = boot_load(
 		&(struct boot_request){
 			.memory = &m->memory,
 			.map = &map,
@@ -139,6 +141,9 @@ static int load_kernel(struct machine *m, struct err *err)
 			.unpack = true,
 		},
 		&m->cpus[0].v.x86.s, err);
+	boot_image_let_go(&m->kernel);
+	boot_image_let_go(&m->initrd);
+	return r;
 }
 
 int load_guest(struct machine *m, struct err *err)

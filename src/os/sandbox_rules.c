@@ -44,7 +44,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	ALLOW(write, "console output, messages, traces; setting events"),
 	ALLOW(readv, "the same, as some C libraries do it"),
 	ALLOW(writev, "the same, as some C libraries do it; the C library's last words"),
-	ALLOW(preadv, "disk images"),
+	ALLOW(preadv, "disk images; kernels, at a reset"),
 	ALLOW(pwritev, "disk images"),
 	ALLOW(fdatasync, "a guest flushes its disk"),
 	ALLOW(fallocate, "holes in disk images"),

@@ -134,6 +134,14 @@ static void bad_files_are_refused_with_a_reason(void **state)
 	assert_int_equal(boot_image_read(&image, "initrd", path, 1000, &err), -EFBIG);
 	assert_int_equal(boot_image_read(&image, "initrd", path, sizeof(bios), &err), 0);
 	assert_memory_equal(image.data, bios, sizeof(bios));
+	boot_image_let_go(&image);
+	assert_null(image.data);
+	assert_int_equal(boot_image_again(&image, &err), 0);
+	assert_memory_equal(image.data, bios, sizeof(bios));
+	boot_image_let_go(&image);
+	assert_int_equal(truncate(path, sizeof(bios) - 1), 0);
+	assert_int_equal(boot_image_again(&image, &err), -ENODATA);
+	assert_non_null(strstr(err.text, "has shrunk"));
 	boot_image_free(&image);
 	assert_null(image.data);
 
