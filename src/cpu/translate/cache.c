@@ -12,6 +12,7 @@
 #include "base/must.h"
 #include "cpu/interpret/native.h"
 #include "cpu/translate/translate_priv.h"
+#include "os/pages.h"
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -20,6 +21,19 @@
 
 #define STARTS_SIZE (CACHE_SIZE / 4 / 8)
 _Static_assert(TBLOCKS_MAX <= BIT(21), "ids in exit codes");
+
+/* The tables that code looks into are large and sparse: a small machine is not worth them. */
+#define HUGE_TABLES_RAM (512 * MiB)
+
+static void use_huge_pages(struct translator *t, size_t ctx_size)
+{
+	pages_huge(t->pool, POOL_SIZE);
+	pages_huge(t->by_id, TBLOCKS_MAX * sizeof(*t->by_id));
+	pages_huge(t->starts, STARTS_SIZE);
+	pages_huge(t, sizeof(*t));
+	if (memory_ram_size(t->c->v->memory) >= HUGE_TABLES_RAM)
+		pages_huge(t->ctx, ctx_size);
+}
 
 int tcache_open(struct translator *t, struct err *err)
 {
@@ -37,6 +51,8 @@ int tcache_open(struct translator *t, struct err *err)
 	if (t->ctx == MAP_FAILED || t->pool == MAP_FAILED || t->by_id == MAP_FAILED ||
 		t->starts == MAP_FAILED)
 		return err_set(err, -ENOMEM, "translate: no memory for the code cache");
+	if (!(t->options & OPTION_NO_HUGE))
+		use_huge_pages(t, ctx_size);
 	if (codemem_open(&t->mem, CACHE_SIZE, (u8 *)t->ctx + ctx_size, err) < 0)
 		return -ENOMEM;
 	/*

@@ -19,6 +19,7 @@ const struct cpu_engine_option options_table[] = {
 		OPTION_WINDOW_ALWAYS },
 	{ "no-share", "translate code for each processor that runs it", OPTION_NO_SHARE },
 	{ "no-rebase", "translate code anew for each address that it runs at", OPTION_NO_REBASE },
+	{ "no-huge", "keep the engine's tables on small pages of the host", OPTION_NO_HUGE },
 	{ "no-resume", "after system calls and faults, find the next code the long way",
 		OPTION_NO_RESUME },
 	{ "no-retain", "forget an address space while another one runs", OPTION_NO_RETAIN },

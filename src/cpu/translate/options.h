@@ -25,6 +25,7 @@ enum translate_option {
 	OPTION_NO_SHARE = BIT(17),
 	OPTION_NO_FLAT = BIT(18),
 	OPTION_NO_REBASE = BIT(19),
+	OPTION_NO_HUGE = BIT(20),
 };
 
 extern const struct cpu_engine_option options_table[];
