@@ -159,8 +159,10 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 	e->index = m->count;
 	e->rip = m->b->rip + m->at;
 	e->gpa = m->src->gpa + m->at;
-	e->hint = in->hint =
-		emit_window(e) ? window_hint_of(m->t, m->b->space, e->gpa) : (u8)HINT_GENERAL;
+	e->hint = in->hint = !emit_window(e) ? (u8)HINT_GENERAL
+			     : in->access || (m->op.flags & OPF_END)
+				     ? window_hint_of(m->t, m->b->space, e->gpa)
+				     : (u8)HINT_GUESS;
 	e->traps = false;
 	enum emit_result r = emit_insn(e);
 	in->handed = is_handed(e, before, outs);
@@ -172,7 +174,7 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 		in->op = (u8)m->op_count;
 		m->ops[m->op_count++] = m->op;
 	}
-	facts_after(e);
+	facts_after(e, in->handed);
 	m->at += m->op.length;
 	m->count++;
 	return r;

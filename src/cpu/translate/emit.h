@@ -5,7 +5,7 @@
  * Facts. In a window block (window.h) the emitter keeps, for each instruction boundary, which guest
  * registers are known to lie in which region, and what the scratch register T_AUX holds. Whoever
  * enters a block in the middle (run_blocks(), behind an instruction that the interpreter executed)
- * checks the facts recorded there.
+ * checks the facts recorded there, or does not enter it where sums are among them.
  *
  * The guest's stack pointer is known to lie in the region of stacks at the start of every window
  * block that is not loose (window_stack_region()), give or take STACK_SLOP; so whoever goes there
@@ -32,13 +32,27 @@
 #define AUX_IS_REG(a) ((a) >= 0x10u && (a) < 0x20u)
 #define AUX_REG(a)    ((a)-0x10u)
 
+/*
+ * base + (index << shift) was seen to lie in a region: by a check of that sum, or since what was
+ * added to it was accessed. So the elements of an array need no check of their own while the index
+ * counts, and what an index of any size would do is never asked.
+ */
+struct fact_sum {
+	u8 base, index, shift; /* base: REG_NONE if there is none */
+	u8 region;
+	u64 drift; /* at most so far from where it was */
+};
+#define FACT_SUMS 4u
+
 struct facts {
 	u8 region[X86_GPRS]; /* WINDOW_NOWHERE: nothing is known */
 	u64 drift[X86_GPRS]; /* at most so far from the value that was checked */
 	u8 aux;
 	u64 aux_drift; /* of its register since then */
-	u8 stack;   /* the region that RSP is checked for: where stacks are, but in a loose block */
-	u64 slop;   /* RSP's distance from that region, at most */
+	u8 stack; /* the region that RSP is checked for: where stacks are, but in a loose block */
+	u64 slop; /* RSP's distance from that region, at most */
+	struct fact_sum sums[FACT_SUMS];
+	unsigned sum_count;
 	u32 narrow; /* guest registers whose value is one of 32 bits, extended either way */
 	u32 known;  /* guest registers whose present value is in value[]: for guesses only */
 	u64 value[X86_GPRS];
@@ -222,7 +236,7 @@ static inline u32 fast_slot(const struct emit *e, bool write)
 /* ---- emit_facts.c: what is known in a window block ---- */
 void facts_start(struct emit *e);
 /* After an instruction: what it wrote is no longer known. */
-void facts_after(struct emit *e);
+void facts_after(struct emit *e, bool handed);
 void facts_record(struct emit *e, struct tinsn *next);
 /* The operand's address if the registers have known values. */
 bool facts_guess(const struct emit *e, const struct op *op, u64 *at);
@@ -234,6 +248,12 @@ unsigned facts_next_space(const struct emit *e);
 bool facts_meet(struct facts *head, const struct facts *end);
 /* [reg + disp] is accessed through the window. */
 void facts_base_touched(struct emit *e, unsigned reg, s64 disp);
+/* What is known of the operand's base and index; NULL: nothing. */
+struct fact_sum *facts_sum(struct facts *f, const struct op *op);
+/* The operand, whose fact this is (NULL: none yet), was checked to lie in the region, or is
+ * accessed there. */
+void facts_sum_touched(
+	struct emit *e, const struct op *op, struct fact_sum *known, unsigned region);
 /* Before the block is left: a check of where RSP is, if it is likely to be where stacks are. */
 void facts_settle_stack(struct emit *e);
 /* RSP is about to be checked: what for? */

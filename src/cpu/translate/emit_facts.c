@@ -18,7 +18,7 @@ void facts_start(struct emit *e)
 	f->aux = AUX_NONE;
 	f->stack = WINDOW_HIGH;
 	f->slop = STACK_SLOP;
-	f->known = f->narrow = 0;
+	f->known = f->narrow = f->sum_count = 0;
 	if (!emit_window(e))
 		return;
 	f->stack = (u8)window_stack_region(e->t, e->b->space);
@@ -255,9 +255,93 @@ void facts_base_touched(struct emit *e, unsigned reg, s64 disp)
 		f->aux_drift = min_u64(f->aux_drift, distance(disp));
 }
 
-bool facts_meet(struct facts *head, const struct facts *end)
+/* ---- sums ---- */
+
+static bool same_sum(const struct fact_sum *a, const struct fact_sum *b)
+{
+	return a->base == b->base && a->index == b->index && a->shift == b->shift;
+}
+
+static struct fact_sum *find_sum(const struct facts *f, const struct fact_sum *like)
+{
+	for (unsigned i = 0; i < f->sum_count; i++)
+		if (same_sum(&f->sums[i], like))
+			return (struct fact_sum *)&f->sums[i];
+	return NULL;
+}
+
+static struct fact_sum sum_of(const struct op *op)
+{
+	return (struct fact_sum){ .base = op->base, .index = op->index, .shift = op->shift };
+}
+
+struct fact_sum *facts_sum(struct facts *f, const struct op *op)
+{
+	struct fact_sum like = sum_of(op);
+
+	return find_sum(f, &like);
+}
+
+void facts_sum_touched(struct emit *e, const struct op *op, struct fact_sum *known, unsigned region)
+{
+	struct facts *f = &e->f;
+
+	if (e->t->options & OPTION_NO_SUMS)
+		return;
+	if (known) {
+		if (surely_accesses(e->d))
+			known->drift = min_u64(known->drift, distance(op->disp));
+		return;
+	}
+	if (f->sum_count == FACT_SUMS) /* the oldest goes */
+		memmove(f->sums, f->sums + 1, --f->sum_count * sizeof(f->sums[0]));
+	f->sums[f->sum_count] = sum_of(op);
+	f->sums[f->sum_count].region = (u8)region;
+	f->sums[f->sum_count++].drift = distance(op->disp);
+}
+
+static void forget_sum(struct facts *f, unsigned i)
+{
+	memmove(f->sums + i, f->sums + i + 1, (--f->sum_count - i) * sizeof(f->sums[0]));
+}
+
+static void sums_lost(struct facts *f, unsigned reg)
+{
+	for (unsigned i = f->sum_count; i--;)
+		if (f->sums[i].base == reg || f->sums[i].index == reg)
+			forget_sum(f, i);
+}
+
+static void sums_moved(struct facts *f, unsigned reg, s64 by)
+{
+	for (unsigned i = f->sum_count; i--;) {
+		struct fact_sum *s = &f->sums[i];
+
+		s->drift += s->base == reg ? distance(by) : 0;
+		s->drift += s->index == reg ? distance(by) << s->shift : 0;
+		if (s->drift > FACT_REACH)
+			forget_sum(f, i);
+	}
+}
+
+static bool sums_meet(struct facts *head, const struct facts *end)
 {
 	bool kept = true;
+
+	for (unsigned i = head->sum_count; i--;) {
+		const struct fact_sum *now = find_sum(end, &head->sums[i]);
+
+		if (now && now->region == head->sums[i].region && now->drift <= head->sums[i].drift)
+			continue;
+		forget_sum(head, i);
+		kept = false;
+	}
+	return kept;
+}
+
+bool facts_meet(struct facts *head, const struct facts *end)
+{
+	bool kept = sums_meet(head, end);
 
 	for (unsigned g = 0; g < X86_GPRS; g++) {
 		if (head->region[g] != WINDOW_NOWHERE &&
@@ -348,6 +432,7 @@ void facts_settle_stack(struct emit *e)
 
 static void moved(struct facts *f, unsigned reg, s64 by)
 {
+	sums_moved(f, reg, by);
 	if (reg == RSP) {
 		f->slop += distance(by);
 	} else if (f->region[reg] != WINDOW_NOWHERE) {
@@ -367,6 +452,7 @@ static void moved(struct facts *f, unsigned reg, s64 by)
 
 static void lost(struct facts *f, unsigned reg)
 {
+	sums_lost(f, reg);
 	f->region[reg] = WINDOW_NOWHERE;
 	f->known &= ~BIT(reg);
 	f->narrow &= ~BIT(reg);
@@ -455,7 +541,7 @@ static bool copies(const struct build *d, unsigned *to, unsigned *from, s64 *by)
 	return true;
 }
 
-void facts_after(struct emit *e)
+void facts_after(struct emit *e, bool handed)
 {
 	struct facts *f = &e->f;
 	const struct build *d = e->d;
@@ -465,6 +551,9 @@ void facts_after(struct emit *e)
 
 	if (!emit_window(e))
 		return;
+	/* So that the block can be entered again behind it. */
+	if (handed)
+		f->sum_count = 0;
 	switch (d->insn.mnemonic) {
 	case ZYDIS_MNEMONIC_PUSH:
 		if (op->size == 8) {
@@ -525,6 +614,7 @@ void facts_record(struct emit *e, struct tinsn *next)
 {
 	next->facts = FACTS_NONE;
 	next->aux = e->f.aux == AUX_STACK ? AUX_STACK : AUX_NONE;
+	next->sums = (u8)e->f.sum_count;
 	if (!emit_window(e))
 		return;
 	for (unsigned g = 0; g < X86_GPRS; g++) {

@@ -265,6 +265,8 @@ static bool window_operand(struct emit *e, const struct op *op, unsigned size, b
 	struct host_operand *out, u32 *free_hosts)
 {
 	bool near = op->disp >= -(s64)FACT_REACH && op->disp <= (s64)FACT_REACH;
+	bool sums = op->asize == 8 && op->seg < X86_FS && op->index != REG_NONE &&
+		    op->base != BASE_RIP && near;
 	unsigned region;
 
 	*free_hosts = BIT(ASM_RCX) | BIT(T_ADDR);
@@ -309,11 +311,15 @@ static bool window_operand(struct emit *e, const struct op *op, unsigned size, b
 		*free_hosts = BIT(ASM_RCX);
 		return true;
 	}
-	region = likely_region(e, op, size);
+	struct fact_sum *sum = sums ? facts_sum(&e->f, op) : NULL;
+	region = sum ? sum->region : likely_region(e, op, size);
 	if (!emit_address(e, op))
 		return false;
 	if (region != WINDOW_NOWHERE) {
-		emit_region_check(e, T_ADDR, region);
+		if (!sum)
+			emit_region_check(e, T_ADDR, region);
+		if (sums)
+			facts_sum_touched(e, op, sum, region);
 		load_aux(e, region);
 	} else {
 		emit_look_up_delta(e, T_ADDR);

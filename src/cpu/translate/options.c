@@ -13,6 +13,7 @@ const struct cpu_engine_option options_table[] = {
 	{ "no-superblocks", "end each block at its first branch", OPTION_NO_SUPERBLOCKS },
 	{ "no-loops", "check in each round of a loop what the first one has shown",
 		OPTION_NO_LOOPS },
+	{ "no-sums", "check each access to an element of an array", OPTION_NO_SUMS },
 	{ "no-window", "check each access of user code, too", OPTION_NO_WINDOW },
 	{ "no-kernel-window", "check each access of the kernel's code", OPTION_NO_KERNEL_WINDOW },
 	{ "window-always", "any user code gets the window at once (slow; for tests)",

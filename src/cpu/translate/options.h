@@ -26,6 +26,7 @@ enum translate_option {
 	OPTION_NO_FLAT = BIT(18),
 	OPTION_NO_REBASE = BIT(19),
 	OPTION_NO_HUGE = BIT(20),
+	OPTION_NO_SUMS = BIT(21),
 };
 
 extern const struct cpu_engine_option options_table[];

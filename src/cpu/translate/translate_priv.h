@@ -280,6 +280,7 @@ struct tinsn {
 	u8 rep_at; /* where a string instruction of the window itself is, behind host_at; 0: none */
 	/* What the code from here on relies on (emit.h, Facts). */
 	u8 aux;
+	u8 sums;   /* how many */
 	u64 facts; /* the region that each guest register lies in, or FACTS_NOWHERE */
 };
 #define NO_OP 0xffu

@@ -70,7 +70,7 @@ bool window_resume(struct translator *t, const struct tblock *b, const struct ti
 {
 	const u64 *gpr = t->c->s->gpr;
 
-	if (!still_window(t, b))
+	if (!still_window(t, b) || next->sums)
 		return false;
 	if (window_stack_region(t, b->space) != WINDOW_NOWHERE && window_code_space(t) != b->space)
 		return false;

@@ -66,6 +66,15 @@ static ulong stride_masked(ulong unused)
 	ATTEMPT("mov (%0), %1", : "+r"(at), "+r"(n)::"memory");
 	CHECK_EQ(trap.vector, V_PF);
 	CHECK_EQ(trap.cr2, FAR_VA + 1000 * STRIDE);
+	at = FAR_VA;
+	n = 0;
+	ATTEMPT("1: vpmaskmovd (%0,%1,8), %%xmm1, %%xmm0\n\tadd %2, %1\n\t"
+		"cmp %3, %1\n\tjb 1b\n\tmov (%0,%1,8), %0",
+		: "+r"(at), "+r"(n)
+		: "r"(STRIDE), "r"(100 * STRIDE)
+		: "cc", "memory");
+	CHECK_EQ(trap.vector, V_PF);
+	CHECK_EQ(trap.cr2, FAR_VA + 800 * STRIDE);
 	return 0;
 }
 
@@ -79,6 +88,63 @@ static ulong stride_constant(ulong unused)
 	CHECK_EQ(trap.vector, V_PF);
 	CHECK_EQ(trap.cr2, FAR_VA + STRIDE);
 	CHECK_EQ(at, FAR_VA + STRIDE);
+	return 0;
+}
+
+/* There is no 1025th element, nor one before the first. */
+static ulong elements(ulong unused)
+{
+	ulong at = FAR_VA, n = 0, sum = 0;
+
+	ATTEMPT("1: add (%0,%1,8), %2\n\tinc %1\n\tjmp 1b",
+		: "+r"(at), "+r"(n), "+r"(sum)::"memory", "cc");
+	CHECK_EQ(trap.vector, V_PF);
+	CHECK_EQ(trap.cr2, FAR_VA + 2 * PAGE);
+	CHECK_EQ(n, 1024);
+	CHECK_EQ(sum, 1024 * 3);
+	ATTEMPT("1: sub -8(%0,%1,8), %2\n\tdec %1\n\tjmp 1b",
+		: "+r"(at), "+r"(n), "+r"(sum)::"memory", "cc");
+	CHECK_EQ(trap.vector, V_PF);
+	CHECK_EQ(trap.cr2, FAR_VA - 8);
+	CHECK_EQ(n, 0);
+	CHECK_EQ(sum, 0);
+	return 0;
+}
+
+/* Both parts of the sum move, against each other: it stays where it is, or leaves at once. */
+static ulong elements_slide(ulong unused)
+{
+	ulong at = FAR_VA, n = 0, left = 300;
+
+	ATTEMPT("1: mov (%0,%1,8), %%rax\n\tadd $0x20000000, %0\n\tsub $0x4000000, %1\n\t"
+		"dec %2\n\tjnz 1b",
+		: "+r"(at), "+r"(n), "+r"(left)::"memory", "cc", "rax");
+	CHECK_EQ(trap.vector, NO_TRAP);
+	CHECK_EQ(at + 8 * n, FAR_VA);
+	ATTEMPT("1: mov (%0,%1,8), %%rax\n\tadd $0x4000000, %1\n\tjmp 1b",
+		: "+r"(at), "+r"(n)::"memory", "cc", "rax");
+	CHECK_EQ(trap.vector, V_PF);
+	CHECK_EQ(trap.cr2, FAR_VA + STRIDE);
+	return 0;
+}
+
+/* The index itself is read from there, as a list's next element. */
+static ulong elements_to_and_fro(ulong unused)
+{
+	volatile ulong *near = (ulong *)(void *)pages[0], *far = (ulong *)FAR_VA;
+	ulong base = 8, index, n = 0;
+
+	for (unsigned i = 0; i < ROUNDS; i++)
+		near[8 * i] = (ulong)(i + 1 == ROUNDS ? NULL
+				      : i % 3	      ? &far[8 * (i + 1)]
+						      : &near[8 * (i + 1)]) -
+			      8;
+	index = (ulong)near - 8;
+	__asm__ volatile("1: inc %1\n\tmov (%2,%0), %0\n\tcmp $-8, %0\n\tjne 1b"
+			 : "+r"(index), "+r"(n)
+			 : "r"(base)
+			 : "memory", "cc");
+	CHECK_EQ(n, ROUNDS);
 	return 0;
 }
 
@@ -98,6 +164,12 @@ static void end_kernel(void) { in_ring(off_the_end, false); }
 static void end_user(void) { in_ring(off_the_end, true); }
 static void list_kernel(void) { in_ring(to_and_fro, false); }
 static void list_user(void) { in_ring(to_and_fro, true); }
+static void elements_kernel(void) { in_ring(elements, false); }
+static void elements_user(void) { in_ring(elements, true); }
+static void slide_kernel(void) { in_ring(elements_slide, false); }
+static void slide_user(void) { in_ring(elements_slide, true); }
+static void hop_kernel(void) { in_ring(elements_to_and_fro, false); }
+static void hop_user(void) { in_ring(elements_to_and_fro, true); }
 static void constant_user(void) { in_ring(stride_constant, true); }
 
 static void masked_user(void)
@@ -130,6 +202,12 @@ const struct test tests[] = {
 	{ "off the end, ring 3", end_user, ROUNDS },
 	{ "to and fro", list_kernel, ROUNDS },
 	{ "to and fro, ring 3", list_user, ROUNDS },
+	{ "elements", elements_kernel, ROUNDS },
+	{ "elements, ring 3", elements_user, ROUNDS },
+	{ "elements slide", slide_kernel, ROUNDS },
+	{ "elements slide, ring 3", slide_user, ROUNDS },
+	{ "elements to and fro", hop_kernel, ROUNDS },
+	{ "elements to and fro, ring 3", hop_user, ROUNDS },
 	{ "strides, ring 3", constant_user, ROUNDS },
 	{ "empty mask, ring 3", masked_user, ROUNDS },
 	{ "a constant of its own", own_constant, ROUNDS },
