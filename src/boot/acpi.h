@@ -31,6 +31,14 @@ struct acpi_ports {
 	u8 reset_value;
 };
 
+/* Slots whose functions come and go (device/pci/hotplug.h has the registers). */
+struct acpi_hotplug {
+	u16 port; /* 0: none */
+	u8 len;
+	u8 gpe;	   /* the event that tells of them */
+	u32 slots; /* a bit for each */
+};
+
 /* Memory that is nearer to one socket's processors than to others. */
 struct acpi_near {
 	u64 base, size;
@@ -56,7 +64,8 @@ struct acpi_config {
 	unsigned mmio_count;
 	u32 mmio_base;
 	u8 mmio_irq[ACPI_MMIO_MAX];
-	const struct pci_map *pci; /* NULL: no PCI */
+	const struct pci_map *pci;   /* NULL: no PCI */
+	struct acpi_hotplug hotplug; /* with PCI */
 };
 
 struct acpi_table {

@@ -17,7 +17,17 @@ enum {
 	OP_SCOPE = 0x10,
 	OP_BUFFER = 0x11,
 	OP_PACKAGE = 0x12,
+	OP_METHOD = 0x14,
+	OP_DUAL_NAME = 0x2e,
+	OP_MULTI_NAME = 0x2f,
 	OP_EXT = 0x5b,
+	OP_LOCAL0 = 0x60,
+	OP_STORE = 0x70,
+	OP_AND = 0x7b,
+	OP_NOTIFY = 0x86,
+	OP_IF = 0xa0,
+	OP_EXT_REGION = 0x80,
+	OP_EXT_FIELD = 0x81,
 	OP_EXT_DEVICE = 0x82,
 };
 
@@ -35,12 +45,21 @@ static void put(struct aml *a, const void *data, u32 len)
 
 static void put_byte(struct aml *a, u8 byte) { put(a, &byte, 1); }
 
+/* NameString, 20.2.2: what stands before the segments says how many there are. */
 static void put_name(struct aml *a, const char *name)
 {
-	u32 len = (u32)strlen(name);
+	bool rooted = name[0] == '\\';
+	u32 len = (u32)strlen(name + rooted), segments = (len + 1) / 5;
 
-	must(len - (name[0] == '\\') == 4, "AML name \"%s\"", name);
-	put(a, name, len);
+	must(segments && len == segments * 5 - 1, "AML name \"%s\"", name);
+	if (rooted)
+		put_byte(a, '\\');
+	if (segments == 2)
+		put_byte(a, OP_DUAL_NAME);
+	else if (segments > 2)
+		put(a, (u8[]){ OP_MULTI_NAME, (u8)segments }, 2);
+	for (u32 i = 0; i < segments; i++)
+		put(a, name + rooted + 5 * i, 4);
 }
 
 /* ComputationalData, 20.2.3: the shortest form. */
@@ -119,6 +138,85 @@ void aml_device(struct aml *a, const char *name)
 	open_package(a);
 	put_name(a, name);
 }
+
+#define SERIALIZED BIT(3)
+
+/* 20.2.5.2 */
+void aml_method(struct aml *a, const char *text, unsigned args)
+{
+	must(args < 8, "AML method of %u arguments", args);
+	put_byte(a, OP_METHOD);
+	open_package(a);
+	put_name(a, text);
+	put_byte(a, (u8)(args | SERIALIZED));
+}
+
+#define SPACE_SYSTEM_IO 1
+#define DWORD_ACCESS	3 /* nobody else changes what is beside the field: no lock, no update rule */
+
+void aml_ports(struct aml *a, const char *text, u16 base, u16 len)
+{
+	put(a, (u8[]){ OP_EXT, OP_EXT_REGION }, 2);
+	put_name(a, text);
+	put_byte(a, SPACE_SYSTEM_IO);
+	put_int(a, base);
+	put_int(a, len);
+}
+
+/* A field's size has the form of a length: 32 bits are one byte. */
+void aml_dwords(struct aml *a, const char *region, const char *const *names, unsigned count)
+{
+	put(a, (u8[]){ OP_EXT, OP_EXT_FIELD }, 2);
+	open_package(a);
+	put_name(a, region);
+	put_byte(a, DWORD_ACCESS);
+	for (unsigned i = 0; i < count; i++) {
+		put_name(a, names[i]);
+		put_byte(a, 32);
+	}
+	aml_close(a);
+}
+
+/* Statements, 20.2.5.3 and 20.2.5.4 */
+
+void aml_set(struct aml *a, const char *text, u64 value)
+{
+	put_byte(a, OP_STORE);
+	put_int(a, value);
+	put_name(a, text);
+}
+
+void aml_load(struct aml *a, const char *text)
+{
+	put_byte(a, OP_STORE);
+	put_name(a, text);
+	put_byte(a, OP_LOCAL0);
+}
+
+void aml_store(struct aml *a, const char *text)
+{
+	put(a, (u8[]){ OP_STORE, OP_LOCAL0 }, 2);
+	put_name(a, text);
+}
+
+/* And (Local0, bits), whose result goes nowhere else. */
+void aml_if_any(struct aml *a, u64 bits)
+{
+	put_byte(a, OP_IF);
+	open_package(a);
+	put(a, (u8[]){ OP_AND, OP_LOCAL0 }, 2);
+	put_int(a, bits);
+	put_byte(a, OP_ZERO);
+}
+
+void aml_notify(struct aml *a, const char *text, u8 what)
+{
+	put_byte(a, OP_NOTIFY);
+	put_name(a, text);
+	put_int(a, what);
+}
+
+void aml_call(struct aml *a, const char *method) { put_name(a, method); }
 
 static void name(struct aml *a, const char *text)
 {

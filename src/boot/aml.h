@@ -2,8 +2,9 @@
  * A small writer of ACPI Machine Language: the constructs a table of devices needs, each emitted
  * where it stands, with lengths filled in when a construct is closed (ACPI 6.4 chapter 20).
  *
- * Names are one four-character segment, or "\\" and one segment ("\\_SB_"). Running out of room
- * sets `overflow` and writes nothing more; the caller looks once, at the end.
+ * Names are four-character segments with dots between them, perhaps with "\\" in front ("_HID",
+ * "\\_SB_", "\\_SB_.PCI0"). Running out of room sets `overflow` and writes nothing more; the caller
+ * looks once, at the end.
  */
 #pragma once
 #include "base/types.h"
@@ -27,6 +28,21 @@ static inline struct aml aml_into(u8 *data, u32 size)
 void aml_scope(struct aml *a, const char *name);
 void aml_device(struct aml *a, const char *name);
 void aml_close(struct aml *a);
+
+/* Method (name, args); serialized, so that one that is under way is waited for. */
+void aml_method(struct aml *a, const char *name, unsigned args);
+
+/* OperationRegion (name, SystemIO, base, len), and names for its dwords, in order. */
+void aml_ports(struct aml *a, const char *name, u16 base, u16 len);
+void aml_dwords(struct aml *a, const char *region, const char *const *names, unsigned count);
+
+/* Statements of a method. Local0 is the only variable. */
+void aml_set(struct aml *a, const char *name, u64 value);
+void aml_load(struct aml *a, const char *name);	 /* Local0 = name */
+void aml_store(struct aml *a, const char *name); /* name = Local0 */
+void aml_if_any(struct aml *a, u64 bits);	 /* If (Local0 & bits); aml_close() ends it */
+void aml_notify(struct aml *a, const char *name, u8 what); /* table 5.161 */
+void aml_call(struct aml *a, const char *method);	   /* one without arguments */
 
 /* Name (name, value) */
 void aml_name_int(struct aml *a, const char *name, u64 value);

@@ -6,6 +6,7 @@
  * PCI sees it, and guests without PCI find them, too. The power button is the fixed one of the PM1
  * block, which needs no object here.
  */
+#include "base/bits.h"
 #include "boot/acpi.h"
 #include "boot/aml.h"
 #include <stdio.h>
@@ -85,6 +86,8 @@ static void platform(struct aml *a, const struct acpi_config *c)
 		aml_crs_io(a, c->ports.smi_command, 1);
 	if (c->ports.reset && !c->pci) /* else within the bridge's ports */
 		aml_crs_io(a, c->ports.reset, 1);
+	if (c->hotplug.port)
+		aml_crs_io(a, c->hotplug.port, c->hotplug.len);
 	if (c->pci)
 		aml_crs_memory(a, (u32)c->pci->ecam, 256 * MiB);
 	aml_crs_memory(a, 0xfec00000, 0x1000);
@@ -126,7 +129,64 @@ static void pci_windows(struct aml *a, const struct pci_map *p)
 	aml_crs_end(a);
 }
 
-static void pci(struct aml *a, const struct pci_map *p)
+/* Table 5.161: what a device is notified of. */
+#define NOTIFY_DEVICE_CHECK  1
+#define NOTIFY_EJECT_REQUEST 3
+
+/* The registers' names are those of the DSDT only; what they do says device/pci/hotplug.h. */
+static const char *const hotplug_registers[] = { "HPUP", "HPDN", "HPEJ" };
+
+static const char *slot_name(unsigned slot, char name[5])
+{
+	snprintf(name, 5, "S%03X", slot & 0xfff);
+	return name;
+}
+
+/* 6.3.3: _EJ0 is what makes systems take a slot for one whose function can go. There is no _STA:
+ * whether a function is there its configuration space says. */
+static void hotplug_slot(struct aml *a, unsigned slot)
+{
+	char name[5];
+
+	aml_device(a, slot_name(slot, name));
+	aml_name_int(a, "_ADR", slot << 16);
+	aml_name_int(a, "_SUN", slot);
+	aml_method(a, "_EJ0", 1);
+	aml_set(a, "HPEJ", BIT(slot));
+	aml_close(a);
+	aml_close(a);
+}
+
+/* Takes a register's bits, and tells of each. */
+static void hotplug_tell(struct aml *a, u32 slots, const char *from, u8 what)
+{
+	char name[5];
+
+	aml_load(a, from);
+	aml_store(a, from);
+	for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
+		if (!(slots & BIT(slot)))
+			continue;
+		aml_if_any(a, BIT(slot));
+		aml_notify(a, slot_name(slot, name), what);
+		aml_close(a);
+	}
+}
+
+static void hotplug(struct aml *a, const struct acpi_hotplug *h)
+{
+	aml_ports(a, "HPRG", h->port, h->len);
+	aml_dwords(a, "HPRG", hotplug_registers, ARRAY_LEN(hotplug_registers));
+	for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
+		if (h->slots & BIT(slot))
+			hotplug_slot(a, slot);
+	aml_method(a, "HPEV", 0);
+	hotplug_tell(a, h->slots, "HPUP", NOTIFY_DEVICE_CHECK);
+	hotplug_tell(a, h->slots, "HPDN", NOTIFY_EJECT_REQUEST);
+	aml_close(a);
+}
+
+static void pci(struct aml *a, const struct pci_map *p, const struct acpi_hotplug *h)
 {
 	aml_device(a, "PCI0");
 	aml_name_eisaid(a, "_HID", "PNP0A08");
@@ -136,6 +196,8 @@ static void pci(struct aml *a, const struct pci_map *p)
 	aml_name_int(a, "_BBN", 0);
 	pci_windows(a, p);
 	pci_routing(a, p);
+	if (h->port)
+		hotplug(a, h);
 	aml_close(a);
 }
 
@@ -183,7 +245,38 @@ static void devices(struct aml *a, const struct acpi_config *c)
 		hpet(a);
 	mmio(a, c);
 	if (c->pci)
-		pci(a, c->pci);
+		pci(a, c->pci, &c->hotplug);
+}
+
+/*
+ * General-purpose events (5.6.4.1): the operating system has cleared an event's status when it
+ * runs \_GPE._Exx. A row says where acpi_config has the event's number, 0 being none, and what is
+ * done about it.
+ */
+static void hotplug_event(struct aml *a) { aml_call(a, "\\_SB_.PCI0.HPEV"); }
+
+static const struct event {
+	size_t number; /* offset of an u8 */
+	void (*handle)(struct aml *a);
+} events[] = {
+	{ offsetof(struct acpi_config, hotplug.gpe), hotplug_event },
+};
+
+static void general_events(struct aml *a, const struct acpi_config *c)
+{
+	aml_scope(a, "\\_GPE");
+	for (const struct event *e = events; e < events + ARRAY_LEN(events); e++) {
+		u8 number = *((const u8 *)c + e->number);
+		char name[5];
+
+		if (!number)
+			continue;
+		snprintf(name, sizeof(name), "_E%02X", number);
+		aml_method(a, name, 0);
+		e->handle(a);
+		aml_close(a);
+	}
+	aml_close(a);
 }
 
 u32 acpi_dsdt(u8 *to, u32 size, const struct acpi_config *c)
@@ -197,6 +290,7 @@ u32 acpi_dsdt(u8 *to, u32 size, const struct acpi_config *c)
 	platform(&a, c);
 	devices(&a, c);
 	aml_close(&a);
+	general_events(&a, c);
 	aml_name_package(&a, "\\_S5_", s5, ARRAY_LEN(s5));
 	return a.overflow ? 0 : a.len;
 }

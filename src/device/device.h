@@ -67,6 +67,7 @@ struct device_env {
 	void (*power_off)(void *machine);
 	void (*reset)(void *machine);
 	void (*exit_code)(void *machine, u32 value); /* debug-exit: the byte the guest wrote */
+	void (*eject)(void *machine, unsigned slot); /* the guest is done with a slot's function */
 	const struct console_ops *console;	     /* serial ports */
 	void *console_ctx;
 	const struct disk_ops *disk; /* what a disk device's contents are */

@@ -10,6 +10,7 @@
 #include "device/legacy/legacy.h"
 #include "device/legacy/ps2.h"
 #include "device/nvme/nvme.h"
+#include "device/pci/hotplug.h"
 #include "device/pci/q35.h"
 #include "device/vga/vga.h"
 #include "device/virtio/balloon.h"
@@ -36,6 +37,7 @@ const struct device_class *const device_classes[] = {
 	&ioapic_class,
 	&hpet_class,
 	&q35_class,
+	&pci_hotplug_class,
 	&vga_class,
 	&fw_cfg_class,
 	&ide_class,

@@ -11,6 +11,7 @@
  * disabled passes LINT0 to the processor's INTR pin itself (lapic.c). Devices that share a line are
  * or-ed: each part owns a bit of the line's level.
  */
+#include "device/legacy/acpi_pm.h"
 #include "device/legacy/i8259.h"
 #include "machine/machine_priv.h"
 #include "os/tsc.h"
@@ -68,6 +69,14 @@ void irq_intr(void *part, unsigned n, bool level)
 		lapic_set_lint(m->cpus[0].lapic, 0, level);
 	else if (level)
 		vcpu_post(v, ATTN_INTR);
+}
+
+void irq_event(void *part, unsigned n, bool level)
+{
+	struct machine *m = ((struct machine_part *)part)->machine;
+
+	if (level && m->pm)
+		acpi_pm_event(m->pm, n);
 }
 
 void irq_msi(void *machine, u64 address, u32 data)

@@ -11,6 +11,7 @@
 #include "boot/e820.h"
 #include "device/legacy/acpi_pm.h"
 #include "device/legacy/hpet.h"
+#include "device/pci/hotplug.h"
 #include "device/pci/q35.h"
 #include "machine/machine_priv.h"
 #include "x86/msr.h"
@@ -95,6 +96,7 @@ int load_tables(
 		.mmio_base = MACHINE_MMIO,
 		.mmio_irq = { machine_mmio_irqs[0], machine_mmio_irqs[1] },
 		.pci = &map,
+		.hotplug = { PCI_HOTPLUG_BASE, PCI_HOTPLUG_LEN, ACPI_GPE_HOTPLUG, PCI_HOTPLUG_SLOTS },
 	};
 	const struct smbios_config about = { .topology = m->config.topology };
 

@@ -96,7 +96,8 @@ struct machine {
 	unsigned part_count;
 	struct firmware_log firmware_log;
 	/* Parts the machine itself talks to */
-	struct device *pic, *ioapic, *com1, *rtc, *fw_cfg, *pm, *i8042, *keyboard, *mouse, *vga;
+	struct device *pic, *ioapic, *com1, *rtc, *fw_cfg, *pm, *i8042, *keyboard, *mouse, *vga,
+		*hotplug;
 	struct machine_disk disks[MACHINE_DISKS_MAX];
 	unsigned disk_count; /* those that are open */
 	struct net *net;     /* NULL: none */
@@ -234,6 +235,7 @@ void irq_pin(void *part, unsigned n, bool level);	  /* of the I/O APIC's pins */
 void irq_intr(void *part, unsigned n, bool level);	  /* of the 8259 pair's output */
 void irq_replaceable(void *part, unsigned n, bool level); /* of the 8254 and the RTC */
 void irq_replace(void *part, unsigned n, bool level);	  /* the HPET replaces those two */
+void irq_event(void *part, unsigned n, bool level);	  /* a general-purpose event's source */
 void irq_msi(void *machine, u64 address, u32 data);
 void irq_wire_cpu(struct machine_cpu *c);
 

@@ -13,6 +13,7 @@
 #include "device/legacy/hpet.h"
 #include "device/legacy/legacy.h"
 #include "device/legacy/ps2.h"
+#include "device/pci/hotplug.h"
 #include "device/pci/q35.h"
 #include "device/vga/vga.h"
 #include "device/virtio/balloon.h"
@@ -69,6 +70,8 @@ static const struct machine_place places[] = {
 	{ &ps2_mouse_class, "mouse", .known = KNOWN(mouse) },
 	{ &acpi_pm_class, "acpi-pm", .known = KNOWN(pm), .wires = { ISA(0, ACPI_PM_SCI_IRQ) } },
 	{ &q35_class, "pci", .wires = { { irq_pin, 0, PCI_LINKS, PCI_FIRST_PIN } } },
+	{ &pci_hotplug_class, "hotplug", .known = KNOWN(hotplug),
+		.wires = { { irq_event, 0, 1, ACPI_GPE_HOTPLUG } } },
 	{ &vga_class, "vga", .known = KNOWN(vga), .when = WITH_DISPLAY },
 	{ &virtio_rng_class, "rng" },
 	{ &debug_exit_class, "debug-exit" },

@@ -15,6 +15,7 @@
 #include "device/legacy/i8259.h"
 #include "device/legacy/legacy.h"
 #include "device/legacy/ps2.h"
+#include "device/pci/hotplug.h"
 
 /* Registers outside any window: the local APIC's page, which its class serves directly. */
 #define PAGE_LEN 0x1000u
@@ -57,6 +58,7 @@ static void on_line(void *ctx, unsigned n, bool level) {}
 static void on_msi(void *ctx, u64 address, u32 data) {}
 static void on_event(void *ctx) {}
 static void on_exit_code(void *ctx, u32 value) {}
+static void on_eject(void *ctx, unsigned slot) { must(slot < PCI_SLOTS, "slot %u", slot); }
 static void on_show(void *ctx, u64 base) {}
 static u64 wall(void *ctx) { return 1700000000; }
 
@@ -304,6 +306,10 @@ static void op_outside(struct bench *b, struct input *in)
 		ioapic_set_irq(b->dev, n % IOAPIC_PINS, what & 2);
 	else if (class == &acpi_pm_class)
 		acpi_pm_event(b->dev, n & 15);
+	else if (class == &pci_hotplug_class && what & 1)
+		pci_hotplug_came(b->dev, PCI_HOTPLUG_FIRST + n % PCI_HOTPLUG_COUNT);
+	else if (class == &pci_hotplug_class)
+		pci_hotplug_leave(b->dev, PCI_HOTPLUG_FIRST + n % PCI_HOTPLUG_COUNT);
 	else if (class == &i8042_class && what & 4)
 		ps2_mouse_move(b->mouse, (s8)n, (s8)take8(in), (s8)take8(in), what);
 	else if (class == &i8042_class)
@@ -392,6 +398,7 @@ static void open_bench(struct bench *b, const struct device_class *class)
 		.power_off = on_event,
 		.reset = on_event,
 		.exit_code = on_exit_code,
+		.eject = on_eject,
 		.console = &console,
 		.console_ctx = b,
 		.video = { b->video, sizeof(b->video), on_show },

@@ -24,6 +24,12 @@
  * works for firmware that wants a legacy mode.
  */
 
+/* The general-purpose events and whose they are; 0 is nobody's, so that 0 can mean none. What each
+ * leads to is a row in boot/dsdt.c. */
+enum acpi_pm_gpe {
+	ACPI_GPE_HOTPLUG = 1, /* pci/hotplug.c */
+};
+
 /* The fixed power button was pressed. Machine's lock held. */
 void acpi_pm_power_button(struct device *d);
 /* General-purpose event n (0-15) happened. */

@@ -46,6 +46,7 @@ static const struct acpi_config pc = {
 	.mmio_irq = { 10, 11 },
 	.i8042 = true,
 	.pci = &pci,
+	.hotplug = { 0x640, 12, 1, 0xff000000 },
 };
 
 static u8 sum(const u8 *p, u32 len)
@@ -216,6 +217,7 @@ static void options(void **state)
 	c.timer_32bit = true;
 	c.i8042 = false;
 	c.vga = true;
+	c.hotplug = (struct acpi_hotplug){ 0 };
 	build(&c);
 	assert_null(find("HPET"));
 	assert_int_equal(get_le16(find("FACP") + 109), 1);
@@ -275,6 +277,28 @@ static void aml_lengths(void **state)
 		assert_int_equal(room[1] >> 6, extra);
 		assert_int_equal(len, body + extra + 1);
 		assert_int_equal(a.len, len + 1);
+	}
+}
+
+/* 20.2.2: one segment stands alone, two and more have a prefix that counts them. */
+static void aml_names(void **state)
+{
+	static const struct {
+		const char *name, *bytes;
+	} rows[] = {
+		{ "HPEV", "HPEV" },
+		{ "\\HPEV", "\\HPEV" },
+		{ "PCI0.HPEV", "\x2ePCI0HPEV" },
+		{ "\\_SB_.PCI0.HPEV", "\\\x2f\x03_SB_PCI0HPEV" },
+	};
+
+	for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
+		u8 room[32];
+		struct aml a = aml_into(room, sizeof(room));
+
+		aml_call(&a, rows[i].name);
+		assert_int_equal(a.len, strlen(rows[i].bytes));
+		assert_memory_equal(room, rows[i].bytes, a.len);
 	}
 }
 
@@ -367,6 +391,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(refuses),
 		cmocka_unit_test(largest_fits),
 		cmocka_unit_test(aml_lengths),
+		cmocka_unit_test(aml_names),
 		cmocka_unit_test(aml_overflow),
 		cmocka_unit_test(memory_map),
 	};
