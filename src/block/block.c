@@ -13,6 +13,7 @@
 #include "block/block.h"
 #include "base/bits.h"
 #include "base/log.h"
+#include "base/must.h"
 #include "block/format.h"
 #include "os/fd.h"
 #include "os/thread.h"
@@ -29,7 +30,7 @@
 const char *const block_cache_names[] = { "writeback", "none", "writethrough", "unsafe", NULL };
 
 struct block {
-	struct node *top;
+	struct node *top; /* NULL: empty */
 	struct block_options options;
 	struct io *io;
 	int event;
@@ -416,6 +417,8 @@ static int request_check(const struct block *b, const struct block_request *r)
 {
 	bool data = r->op == BLOCK_READ || r->op == BLOCK_WRITE;
 
+	if (!b->top)
+		return -EIO;
 	if (r->op == BLOCK_FLUSH)
 		return 0;
 	if ((r->offset | r->len) % BLOCK_SECTOR || !range_ok(r->offset, r->len, b->top->size))
@@ -614,18 +617,34 @@ static struct block *block_new(const struct block_options *options)
 	return b;
 }
 
-static int start(struct block *b, struct err *err)
+static int start(struct block *b, bool cached, struct err *err)
 {
 	int rc;
 
 	b->event = fd_event(err);
 	if (b->event < 0)
 		return b->event;
-	rc = io_open(&b->io, b->options.io, b->options.cache != BLOCK_NONE, b->event, err);
+	rc = io_open(&b->io, b->options.io, cached, b->event, err);
 	if (!rc)
 		rc = thread_start(&b->worker, "block", work, b, err);
 	b->has_worker = !rc;
 	return rc;
+}
+
+static int put_in(struct block *b, const char *path, struct err *err)
+{
+	struct node *top;
+	int rc = node_open(&top, path, &b->options, err);
+
+	if (rc)
+		return rc;
+	top->quiesce = quiesce;
+	top->blocking = blocking;
+	top->ctx = b;
+	b->guarded = top->probed && top->format == &raw_format;
+	b->sync_error = 0;
+	b->top = top;
+	return 0;
 }
 
 int block_open(
@@ -636,13 +655,9 @@ int block_open(
 
 	if (!b)
 		return err_set(err, -ENOMEM, "no memory");
-	rc = node_open(&b->top, path, &b->options, err);
+	rc = put_in(b, path, err);
 	if (!rc) {
-		b->top->quiesce = quiesce;
-		b->top->blocking = blocking;
-		b->top->ctx = b;
-		b->guarded = b->top->probed && b->top->format == &raw_format;
-		rc = start(b, err);
+		rc = start(b, b->options.cache != BLOCK_NONE, err);
 		if (rc)
 			node_close(b->top);
 	}
@@ -654,22 +669,59 @@ int block_open(
 	return 0;
 }
 
-int block_close(struct block *b, struct err *err)
+/* Without the threads for long transfers of cached files: they would wait beside each such block,
+ * which may never get an image. */
+int block_open_empty(struct block **out, struct err *err)
+{
+	struct block *b = block_new(NULL);
+	int rc = b ? start(b, false, err) : err_set(err, -ENOMEM, "no memory");
+
+	if (b && rc)
+		block_free(b);
+	else if (b)
+		*out = b;
+	return rc;
+}
+
+int block_insert(
+	struct block *b, const char *path, const struct block_options *options, struct err *err)
+{
+	must(!b->top, "%s: the block is not empty", path);
+	b->options = *options;
+	int rc = put_in(b, path, err);
+
+	b->options.files = NULL; /* the caller's */
+	return rc;
+}
+
+bool block_is_empty(const struct block *b) { return !b->top; }
+
+int block_remove(struct block *b, struct err *err)
 {
 	struct node *top = b->top;
-	const char *path = top->path;
-	int rc;
+	int rc, last;
 
 	block_drain(b);
+	if (!top)
+		return 0;
 	top->quiesce = NULL;
 	top->blocking = NULL;
 	rc = top->writable ? flush_slowly(b) : 0;
 	if (rc)
-		err_set(err, rc, "%s: %s", path, strerror(-rc));
-	block_free(b);
-	int last = node_close(top);
-
+		err_set(err, rc, "%s: %s", top->path, strerror(-rc));
+	pthread_mutex_lock(&b->format_lock); /* the worker's last look at it */
+	b->top = NULL;
+	pthread_mutex_unlock(&b->format_lock);
+	last = node_close(top);
 	if (!rc && last)
 		rc = err_set(err, last, "closing an image: %s", strerror(-last));
+	return rc;
+}
+
+int block_close(struct block *b, struct err *err)
+{
+	int rc = block_remove(b, err);
+
+	block_free(b);
 	return rc;
 }

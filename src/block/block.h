@@ -4,7 +4,8 @@
  *
  * Life. block_open() before the sandbox is entered: it opens files and starts threads. Afterwards
  * requests only use descriptors that are open. block_close() waits for what is under way and leaves
- * the image clean.
+ * the image clean. For an image that comes later there is block_open_empty(), whose thread waits,
+ * and block_insert(), which opens nothing: somebody outside has, by block_files_open().
  *
  * Requests are asynchronous. The caller fills a struct block_request, which stays its own but must
  * not move until done() is called, and so must what iov points to. block_submit() never blocks and
@@ -70,6 +71,15 @@ enum block_cache {
 };
 extern const char *const block_cache_names[]; /* NULL-terminated: "writeback", ... */
 
+/* The descriptors of an image and of those below it, in the order in which block_insert() takes
+ * them; each holds its image's lock. */
+#define BLOCK_FILES_MAX 32u
+
+struct block_files {
+	int fd[BLOCK_FILES_MAX]; /* -1: taken */
+	unsigned count, taken;
+};
+
 struct block_options {
 	const char *format; /* NULL: what the file looks like; then a raw image may not be made to
 			       look like another format from within */
@@ -80,6 +90,7 @@ struct block_options {
 	bool no_backing; /* this file alone; what it does not have reads as zeroes */
 	bool no_repair;	 /* open it as it is, even if nobody closed it properly */
 	bool wait_for_room;
+	struct block_files *files; /* of block_insert(): what it takes from, instead of opening */
 };
 
 struct block_info {
@@ -96,7 +107,21 @@ NODISCARD int block_open(
 	struct block **b, const char *path, const struct block_options *options, struct err *err);
 /* -errno: something could not be written. The block is gone in any case. */
 int block_close(struct block *b, struct err *err);
-struct block_info block_info(const struct block *b);
+/* Without an image: requests fail. It does its operations in whatever way this host offers. */
+NODISCARD int block_open_empty(struct block **b, struct err *err);
+/* An image for an empty block, from options->files; what fails leaves it empty. */
+NODISCARD int block_insert(
+	struct block *b, const char *path, const struct block_options *options, struct err *err);
+/* The block is empty again; otherwise as block_close(). */
+int block_remove(struct block *b, struct err *err);
+bool block_is_empty(const struct block *b);
+/* Opens and locks what block_insert() will want, which may be in another process; changes nothing
+ * in the images. */
+NODISCARD int block_files_open(struct block_files *f, const char *path,
+	const struct block_options *options, struct err *err);
+void block_files_close(struct block_files *f); /* those that were not taken */
+
+struct block_info block_info(const struct block *b); /* not of an empty one */
 
 void block_submit(struct block *b, struct block_request *r);
 void block_kick(struct block *b); /* submitted requests begin now at the latest */

@@ -42,17 +42,32 @@ static int open_one(const char *path, int flags, struct err *err)
 	return fd < 0 ? err_set(err, -errno, "%s: %s", path, strerror(errno)) : fd;
 }
 
+static int take_one(struct block_files *f, const char *path, struct err *err)
+{
+	if (f->taken >= f->count)
+		return err_set(err, -EINVAL, "%s: was not handed over", path);
+	int fd = f->fd[f->taken];
+
+	f->fd[f->taken++] = -1;
+	return fd;
+}
+
+static int get_one(const struct node *n, const struct block_options *o, int flags, struct err *err)
+{
+	return o->files ? take_one(o->files, n->path, err) : open_one(n->path, flags, err);
+}
+
 static int open_files(struct node *n, const struct block_options *o, struct err *err)
 {
 	int how = n->writable ? O_RDWR : O_RDONLY;
 
-	n->meta = open_one(n->path, how, err);
+	n->meta = get_one(n, o, how, err);
 	if (n->meta < 0)
 		return n->meta;
 	n->fd = n->meta;
 	n->direct = o->cache == BLOCK_NONE;
 	if (n->direct || (n->writable && o->cache == BLOCK_WRITETHROUGH))
-		n->fd = open_one(n->path, how | (n->direct ? O_DIRECT : O_DSYNC), err);
+		n->fd = get_one(n, o, how | (n->direct ? O_DIRECT : O_DSYNC), err);
 	if (n->fd < 0)
 		return n->fd;
 	return file_length(n, err);
@@ -81,7 +96,7 @@ static int node_open_one(
 {
 	int rc = open_files(n, o, err);
 
-	if (!rc && !o->no_lock)
+	if (!rc && !o->no_lock && !o->files)
 		rc = lock_take(n->meta, n->path, n->writable, err);
 	if (!rc)
 		rc = find_format(n, format, err);

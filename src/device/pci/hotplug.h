@@ -12,9 +12,10 @@
 #pragma once
 #include "device/device.h"
 
-#define PCI_HOTPLUG_BASE  0x640u
-#define PCI_HOTPLUG_LEN	  12u
-#define PCI_HOTPLUG_FIRST 24u /* the slots from here on; what a machine is made with fills the others */
+#define PCI_HOTPLUG_BASE 0x640u
+#define PCI_HOTPLUG_LEN	 12u
+#define PCI_HOTPLUG_FIRST \
+	24u /* the slots from here on; what a machine is made with fills the others */
 #define PCI_HOTPLUG_COUNT (PCI_SLOTS - PCI_HOTPLUG_FIRST)
 #define PCI_HOTPLUG_SLOTS (0xffffffffu << PCI_HOTPLUG_FIRST)
 

@@ -287,6 +287,73 @@ static void other_tools_respect_the_lock(void **state)
 	assert_int_equal(image_shell("qemu-io -f raw -c 'write 0 512' %s", path), 0);
 }
 
+/* ---- an image for a block that was there before ---- */
+
+static void insert(struct block *b, const char *path, const struct block_options *o)
+{
+	struct block_options with_files = *o;
+	struct block_files f;
+	struct err err = { 0 };
+
+	assert_int_equal(block_files_open(&f, path, o, &err), 0);
+	with_files.files = &f;
+	if (block_insert(b, path, &with_files, &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(f.taken, f.count);
+	block_files_close(&f);
+}
+
+static void images_come_and_go(void **state)
+{
+	struct err err = { 0 };
+	u8 out[4096], in[4096];
+	struct block *b;
+
+	assert_int_equal(block_open_empty(&b, &err), 0);
+	for (unsigned i = 0; i < ARRAY_LEN(ways); i++) {
+		const char *path = make_raw("l.raw", SIZE);
+		struct block *probe = open_way(path, &ways[i]);
+
+		if (!probe)
+			continue;
+		image_close(probe);
+		assert_true(block_is_empty(b));
+		assert_int_equal(block_read(b, 0, in, sizeof(in)), -EIO);
+		insert(b, path, &ways[i]);
+		assert_false(block_is_empty(b));
+		assert_int_equal(block_info(b).size, SIZE);
+		image_pattern(out, sizeof(out), 0, i);
+		assert_int_equal(block_write(b, 8192, out, sizeof(out)), 0);
+		assert_int_equal(block_read(b, 8192, in, sizeof(in)), 0);
+		assert_memory_equal(in, out, sizeof(in));
+		/* The lock came with the descriptor, and goes with it. */
+		assert_non_null(strstr(image_refused(path, &ways[0]), "in use by"));
+		assert_int_equal(block_remove(b, &err), 0);
+		probe = image_open(path, &ways[0]);
+		assert_int_equal(block_read(probe, 8192, in, sizeof(in)), 0);
+		assert_memory_equal(in, out, sizeof(in));
+		image_close(probe);
+	}
+	assert_int_equal(block_remove(b, &err), 0);
+	image_close(b);
+}
+
+static void what_was_not_handed_over_is_not_opened(void **state)
+{
+	const char *path = make_raw("m.raw", SIZE);
+	struct block_files none = { .count = 0 };
+	struct block_options o = { .format = "raw", .files = &none };
+	struct err err = { 0 };
+	struct block *b;
+
+	assert_int_equal(block_open_empty(&b, &err), 0);
+	assert_int_equal(block_insert(b, path, &o, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "not handed over"));
+	assert_true(block_is_empty(b));
+	insert(b, path, &ways[0]);
+	image_close(b);
+}
+
 /* ---- what looks like something else ---- */
 
 static void a_guest_cannot_change_the_format_of_a_guessed_image(void **state)
@@ -330,6 +397,8 @@ int main(void)
 		cmocka_unit_test(a_second_writer_is_refused_by_name),
 		cmocka_unit_test(readers_admit_readers_but_no_writer),
 		cmocka_unit_test(other_tools_respect_the_lock),
+		cmocka_unit_test(images_come_and_go),
+		cmocka_unit_test(what_was_not_handed_over_is_not_opened),
 		cmocka_unit_test(a_guest_cannot_change_the_format_of_a_guessed_image),
 		cmocka_unit_test(what_is_no_image_is_refused),
 	};

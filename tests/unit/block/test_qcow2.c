@@ -353,6 +353,43 @@ static void a_backing_chain_is_read_and_never_written(void **state)
 	}
 }
 
+/* Three files by their descriptors. */
+static void a_backing_chain_is_handed_over(void **state)
+{
+	const char *base = image_path("chain.raw"), *mid = image_path("chain-mid.qcow2");
+	const char *top = image_path("chain-top.qcow2");
+	struct block_options o = { .format = "qcow2" };
+	struct block_files f;
+	struct err err = { 0 };
+	static u8 want[MiB], have[MiB];
+	struct block *b;
+
+	if (NO_TOOLS())
+		skip();
+	image_pattern(want, sizeof(want), 0, 7);
+	write_file(base, want, sizeof(want));
+	assert_int_equal(image_shell("qemu-img create -q -f qcow2 -F raw -b %s %s", base, mid), 0);
+	assert_int_equal(image_shell("qemu-img create -q -f qcow2 -o lazy_refcounts=on -F qcow2 -b "
+				     "chain-mid.qcow2 %s",
+				 top),
+		0);
+	assert_int_equal(block_files_open(&f, top, &o, &err), 0);
+	assert_int_equal(f.count, 3);
+	o.files = &f;
+	assert_int_equal(block_open_empty(&b, &err), 0);
+	if (block_insert(b, top, &o, &err))
+		fail_msg("%s", err.text);
+	block_files_close(&f);
+	assert_int_equal(block_read(b, 0, have, sizeof(have)), 0);
+	assert_memory_equal(have, want, sizeof(have));
+	memset(want + 4096, 0x77, 4096);
+	assert_int_equal(block_write(b, 4096, want + 4096, 4096), 0);
+	assert_int_equal(block_read(b, 0, have, sizeof(have)), 0);
+	assert_memory_equal(have, want, sizeof(have));
+	image_close(b);
+	is_clean(top);
+}
+
 static void packed_clusters_are_read_and_replaced(void **state)
 {
 	static const char *const kinds[] = { "zlib", "zstd", "zlib,cluster_size=2M",
@@ -702,6 +739,7 @@ int main(void)
 		cmocka_unit_test(freed_clusters_are_used_again),
 		cmocka_unit_test(requests_at_once_do_not_disturb_each_other),
 		cmocka_unit_test(a_backing_chain_is_read_and_never_written),
+		cmocka_unit_test(a_backing_chain_is_handed_over),
 		cmocka_unit_test(packed_clusters_are_read_and_replaced),
 		cmocka_unit_test(snapshots_keep_what_they_saw),
 		cmocka_unit_test(what_nobody_closed_is_put_right_when_opened),

@@ -1,4 +1,5 @@
-/* Slots whose functions come and go: what the ACPI methods find in the registers, and what they do. */
+/* Slots whose functions come and go: what the ACPI methods find in the registers, and what they do.
+ */
 #include "device/pci/hotplug.h"
 #include "rig.h"
 
@@ -63,7 +64,8 @@ static void what_leaves_goes_when_the_guest_ejects_it(void **state)
 	rig_close(&r);
 }
 
-/* Slots of devices that are there for good, narrow and crooked accesses, and reads behind the end. */
+/* Slots of devices that are there for good, narrow and crooked accesses, and reads behind the end.
+ */
 static void nothing_else_ejects(void **state)
 {
 	struct rig r;
