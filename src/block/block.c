@@ -534,6 +534,7 @@ void block_drain(struct block *b)
 struct block_info block_info(const struct block *b)
 {
 	return (struct block_info){ .size = b->top->size,
+		.path = b->top->path,
 		.format = b->top->format->name,
 		.io = io_name(b->io),
 		.readonly = !b->top->writable,

@@ -95,7 +95,7 @@ struct block_options {
 
 struct block_info {
 	u64 size; /* bytes, a multiple of BLOCK_SECTOR */
-	const char *format;
+	const char *path, *format;
 	const char *io; /* "io_uring" or "threads" */
 	bool readonly;
 	u32 optimal; /* bytes: writes and discards of such pieces are cheapest */

@@ -21,6 +21,20 @@ static void drain(void *ctx) { block_drain(ctx); }
 
 const struct disk_ops disk_backend = { info, submit, kick, drain };
 
+/* Blocks without an image, for disks that come later. */
+static int open_spares(struct machine *m, struct err *err)
+{
+	for (unsigned i = 0; i < MACHINE_HOT_DISKS; i++) {
+		struct machine_disk *d = &m->disks[m->block_count];
+
+		d->machine = m;
+		if (block_open_empty(&d->block, err))
+			return err->code;
+		m->block_count++;
+	}
+	return 0;
+}
+
 int disk_open(struct machine *m, struct err *err)
 {
 	for (unsigned i = 0; i < m->config.disk_count; i++) {
@@ -33,28 +47,28 @@ int disk_open(struct machine *m, struct err *err)
 		options.wait_for_room = true;
 		if (block_open(&d->block, c->path, &options, err))
 			return err_wrap(err, "disk %u", i);
-		m->disk_count++;
+		m->disk_count = ++m->block_count;
 	}
-	return 0;
+	return m->config.hotplug ? open_spares(m, err) : 0;
 }
 
 void disk_close(struct machine *m)
 {
-	while (m->disk_count) {
+	while (m->block_count) {
 		struct err err = { 0 };
 
-		if (block_close(m->disks[--m->disk_count].block, &err))
+		if (block_close(m->disks[--m->block_count].block, &err))
 			log_err("disk", "%s", err.text);
 	}
+	m->disk_count = 0;
 }
 
-const struct device_class *disk_class(const struct machine *m, unsigned i)
+const struct device_class *disk_class(const struct machine_disk_config *c)
 {
-	switch ((enum machine_bus)m->config.disks[i].bus) {
+	switch ((enum machine_bus)c->bus) {
 	case MACHINE_VIRTIO:
-		return m->config.disks[i].transport == MACHINE_TRANSPORT_MMIO
-			       ? &virtio_blk_mmio_class
-			       : &virtio_blk_class;
+		return c->transport == MACHINE_TRANSPORT_MMIO ? &virtio_blk_mmio_class
+							      : &virtio_blk_class;
 	case MACHINE_NVME: return &nvme_class;
 	case MACHINE_AHCI: return &ahci_class;
 	case MACHINE_IDE: return &ide_class;
@@ -74,9 +88,9 @@ unsigned disk_mmio(const struct machine *m, unsigned i)
 }
 
 /* What a device may be told of its disk by name. */
-int disk_configure(struct machine *m, unsigned i, struct device *d, struct err *err)
+int disk_configure(const struct machine *m, const struct machine_disk_config *c, struct device *d,
+	struct err *err)
 {
-	const struct machine_disk_config *c = &m->config.disks[i];
 	unsigned queues = c->queues ? c->queues : m->config.cpus;
 	char text[16];
 
@@ -176,21 +190,21 @@ static void ready(void *ctx)
 
 const char *disk_stuck(const struct machine *m)
 {
-	for (unsigned i = 0; i < m->disk_count; i++)
+	for (unsigned i = 0; i < m->block_count; i++)
 		if (block_stuck(m->disks[i].block))
-			return m->config.disks[i].path;
+			return block_info(m->disks[i].block).path;
 	return NULL;
 }
 
 void disk_retry(struct machine *m)
 {
-	for (unsigned i = 0; i < m->disk_count; i++)
+	for (unsigned i = 0; i < m->block_count; i++)
 		block_retry(m->disks[i].block);
 }
 
 int disk_listen(struct machine *m, struct err *err)
 {
-	for (unsigned i = 0; i < m->disk_count; i++) {
+	for (unsigned i = 0; i < m->block_count; i++) {
 		struct machine_disk *d = &m->disks[i];
 
 		d->source = (struct loop_source){
@@ -205,7 +219,7 @@ int disk_listen(struct machine *m, struct err *err)
 
 void disk_unlisten(struct machine *m)
 {
-	for (unsigned i = 0; i < m->disk_count; i++) {
+	for (unsigned i = 0; i < m->block_count; i++) {
 		if (m->disks[i].listens)
 			loop_remove(m->loop, &m->disks[i].source);
 		m->disks[i].listens = false;
@@ -214,6 +228,6 @@ void disk_unlisten(struct machine *m)
 
 void disk_drain(struct machine *m)
 {
-	for (unsigned i = 0; i < m->disk_count; i++)
+	for (unsigned i = 0; i < m->block_count; i++)
 		block_drain(m->disks[i].block);
 }

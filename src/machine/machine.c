@@ -156,6 +156,7 @@ void machine_free(struct machine *m)
 	display_stop(m);
 	machine_net_close(m);
 	machine_vsock_close(m);
+	hot_free(m);
 	parts_free(m);
 	machine_share_close(m);
 	machine_port_close(m);

@@ -45,9 +45,10 @@ struct machine;
 
 /* What whoever looks after a machine may want to hear of. */
 enum machine_event {
-	MACHINE_EVENT_PAUSED,  /* text says why */
-	MACHINE_EVENT_RESUMED, /* guest code runs again */
-	MACHINE_EVENT_RESET,   /* it starts again */
+	MACHINE_EVENT_PAUSED,	/* text says why */
+	MACHINE_EVENT_RESUMED,	/* guest code runs again */
+	MACHINE_EVENT_RESET,	/* it starts again */
+	MACHINE_EVENT_DETACHED, /* the guest has let go of a device; text is its name */
 };
 
 enum machine_bus { MACHINE_VIRTIO, MACHINE_NVME, MACHINE_AHCI, MACHINE_IDE };
@@ -133,6 +134,7 @@ struct machine_config {
 	const struct machine_balloon_config *balloon; /* NULL: none; borrowed */
 	const struct display_config *display;	      /* NULL: none, and no VGA; borrowed */
 	int input, output;			      /* COM1's descriptors, borrowed; -1: none */
+	bool hotplug; /* machine_attach_disk() and the like are wanted */
 	int escape;   /* this input byte ends the machine; -1: none */
 	bool sandbox; /* os/sandbox.h, before the first guest instruction: for the whole process */
 	unsigned sandbox_needs;	 /* what the caller's own sources need there */
@@ -194,6 +196,29 @@ enum machine_state {
 enum machine_state machine_state(struct machine *m);
 
 bool machine_has_address(struct machine *m); /* net_has_address(); false without a network */
+
+/*
+ * Devices that come and go while the guest runs (hot.c), of a machine with config.hotplug. On the
+ * main thread, from callbacks of its loop. Whatever they need is open already: `files` are taken
+ * from, and the caller closes what is left of them. `about` is what machine_attached() repeats.
+ *
+ * A device goes when the guest lets go of it, which may be never; the event says so. -ENODEV: no
+ * device has that name, or only one that the machine was made with.
+ */
+#define MACHINE_HOT_MAX	  8 /* devices in all */
+#define MACHINE_HOT_DISKS 4
+#define MACHINE_NAME_MAX  16u
+
+NODISCARD int machine_attach_disk(struct machine *m, const struct machine_disk_config *config,
+	struct block_files *files, const char *about, char name[MACHINE_NAME_MAX], struct err *err);
+NODISCARD int machine_detach(struct machine *m, const char *name, struct err *err);
+
+struct machine_attached {
+	const char *name, *about;
+	bool leaving; /* the guest was asked to let go of it */
+};
+/* The i-th place of MACHINE_HOT_MAX; false: nothing is there. */
+bool machine_attached(struct machine *m, unsigned i, struct machine_attached *a);
 
 /* Sums over the vcpus; after machine_run(). */
 struct vcpu_stats machine_stats(const struct machine *m);

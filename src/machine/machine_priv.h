@@ -41,6 +41,16 @@ struct machine_disk {
 	bool listens;
 };
 
+/* hot.c: a slot whose device comes and goes. */
+struct machine_hot {
+	struct device *device;	     /* NULL: none */
+	struct machine_disk *disk;   /* its backend */
+	bool leaving;		     /* the guest was asked to let go of it */
+	bool gone;		     /* it has; the backend is still open */
+	char name[MACHINE_NAME_MAX]; /* once it is gone */
+	char *about;
+};
+
 /* share.c */
 struct machine_share {
 	struct machine *machine;
@@ -98,9 +108,12 @@ struct machine {
 	/* Parts the machine itself talks to */
 	struct device *pic, *ioapic, *com1, *rtc, *fw_cfg, *pm, *i8042, *keyboard, *mouse, *vga,
 		*hotplug;
-	struct machine_disk disks[MACHINE_DISKS_MAX];
-	unsigned disk_count; /* those that are open */
-	struct net *net;     /* NULL: none */
+	/* First those that the machine is made with, then those for machine_attach_disk() */
+	struct machine_disk disks[MACHINE_DISKS_MAX + MACHINE_HOT_DISKS];
+	unsigned disk_count;  /* of the first */
+	unsigned block_count; /* that are open, of both */
+	struct machine_hot hot[MACHINE_HOT_MAX];
+	struct net *net; /* NULL: none */
 	struct device *nic;
 	struct net *vsock_net; /* NULL: none */
 	struct device *vsock;
@@ -148,14 +161,15 @@ unsigned numa_memory(const struct machine *m, struct acpi_near to[MACHINE_NEAR_M
 /* parts.c: the devices and their places. */
 NODISCARD int parts_make(struct machine *m, struct err *err);
 void parts_free(struct machine *m);
-void parts_reset(struct machine *m); /* lock held */
-void parts_input(struct machine *m); /* lock held: COM1 takes what the console has */
+void parts_reset(struct machine *m);		/* lock held */
+struct device_env parts_env(struct machine *m); /* what all devices are handed */
+void parts_input(struct machine *m);		/* lock held: COM1 takes what the console has */
 
 /* disk.c: images. */
 extern const struct disk_ops disk_backend; /* ctx: the struct block */
 NODISCARD int disk_open(struct machine *m, struct err *err);
 void disk_close(struct machine *m);
-const struct device_class *disk_class(const struct machine *m, unsigned i);
+const struct device_class *disk_class(const struct machine_disk_config *c);
 /* How many of the disks before this one are not on PCI, where and which interrupts they have. */
 unsigned disk_mmio(const struct machine *m, unsigned i);
 #define MACHINE_MMIO 0xfeda0000u
@@ -167,7 +181,8 @@ NODISCARD int disk_configure_ahci(struct machine *m, struct device *d, struct er
 unsigned disk_ide(const struct machine *m, unsigned at[MACHINE_IDE_MAX]);
 NODISCARD int disk_configure_ide(
 	struct machine *m, const unsigned at[MACHINE_IDE_MAX], struct device *d, struct err *err);
-NODISCARD int disk_configure(struct machine *m, unsigned i, struct device *d, struct err *err);
+NODISCARD int disk_configure(const struct machine *m, const struct machine_disk_config *c,
+	struct device *d, struct err *err);
 NODISCARD int disk_listen(struct machine *m, struct err *err); /* m->loop */
 void disk_unlisten(struct machine *m);
 void disk_drain(struct machine *m); /* lock held: no request is under way */
@@ -228,6 +243,12 @@ NODISCARD int machine_port_listen(struct machine *m, struct err *err); /* m->loo
 void machine_port_unlisten(struct machine *m);
 void machine_port_turn(struct machine *m);    /* the main thread was woken */
 void machine_port_drained(struct machine *m); /* the console's output is empty; no lock held */
+
+/* hot.c: devices that come and go. */
+void hot_eject(void *machine, unsigned slot); /* struct device_env.eject */
+void hot_turn(struct machine *m);	      /* the main thread was woken */
+void hot_reset(struct machine *m);	      /* lock held */
+void hot_free(struct machine *m);
 
 /* irq.c: interrupt routing. All with the lock held. */
 void irq_isa(void *part, unsigned n, bool level);	  /* struct irq_line.set of ISA lines */

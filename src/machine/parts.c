@@ -150,7 +150,7 @@ static struct machine_part *new_part(struct machine *m, const struct machine_pla
 	return p;
 }
 
-static struct device_env common_env(struct machine *m)
+struct device_env parts_env(struct machine *m)
 {
 	return (struct device_env){
 		.memory = &m->memory,
@@ -162,6 +162,7 @@ static struct device_env common_env(struct machine *m)
 		.power_off = power_off,
 		.reset = reset,
 		.exit_code = exit_code,
+		.eject = hot_eject,
 		.random = random_bytes,
 		.video = video_memory(m),
 		.wall_clock = wall_clock,
@@ -180,7 +181,7 @@ static struct device *fill(struct machine_part *p, const struct device_class *cl
 static int make(struct machine *m, const struct machine_place *place, struct err *err)
 {
 	struct machine_part *p = new_part(m, place);
-	struct device_env env = common_env(m);
+	struct device_env env = parts_env(m);
 
 	connect(p, &env);
 	if (place->console && !m->config.virtio_console) {
@@ -203,7 +204,7 @@ static int make(struct machine *m, const struct machine_place *place, struct err
 static int make_lapic(struct machine *m, struct machine_cpu *c, struct err *err)
 {
 	struct machine_part *p = new_part(m, NULL);
-	struct device_env env = common_env(m);
+	struct device_env env = parts_env(m);
 	char name[16], id[16];
 
 	snprintf(name, sizeof(name), "lapic%u", c->v.index);
@@ -222,7 +223,7 @@ static int make_lapic(struct machine *m, struct machine_cpu *c, struct err *err)
 static int make_disk(struct machine *m, unsigned i, struct err *err)
 {
 	struct machine_part *p = new_part(m, NULL);
-	struct device_env env = common_env(m);
+	struct device_env env = parts_env(m);
 	char name[16];
 
 	env.disk = &disk_backend;
@@ -232,21 +233,21 @@ static int make_disk(struct machine *m, unsigned i, struct err *err)
 	if (mmio)
 		env.lines[0] = (struct irq_line){ irq_pin, p, machine_mmio_irqs[disk_mmio(m, i)] };
 	snprintf(name, sizeof(name), "disk%u", i);
-	if (!fill(p, disk_class(m, i), name, &env, err))
+	if (!fill(p, disk_class(&m->config.disks[i]), name, &env, err))
 		return err->code;
 	if (mmio) {
 		device_move(p->device, 0, MACHINE_MMIO + disk_mmio(m, i) * PAGE_SIZE);
 		if (device_attach(p->device, &m->bus, err))
 			return err->code;
 	}
-	return disk_configure(m, i, p->device, err);
+	return disk_configure(m, &m->config.disks[i], p->device, err);
 }
 
 /* One adapter for all disks that are to be on it. */
 static int make_ahci(struct machine *m, struct err *err)
 {
 	struct machine_part *p = new_part(m, NULL);
-	struct device_env env = common_env(m);
+	struct device_env env = parts_env(m);
 	void *at[MACHINE_AHCI_MAX];
 	unsigned count = disk_ahci(m, at);
 
@@ -267,7 +268,7 @@ static const struct machine_place ide_place = { &ide_class, "ide",
 static int make_ide(struct machine *m, struct err *err)
 {
 	struct machine_part *p = new_part(m, &ide_place);
-	struct device_env env = common_env(m);
+	struct device_env env = parts_env(m);
 	unsigned at[MACHINE_IDE_MAX];
 
 	if (!disk_ide(m, at))
@@ -290,7 +291,7 @@ static int make_networked(struct machine *m, const struct device_class *class, c
 	int (*configure)(struct machine *m, struct device *d, struct err *err), struct err *err)
 {
 	struct machine_part *p = new_part(m, NULL);
-	struct device_env env = common_env(m);
+	struct device_env env = parts_env(m);
 
 	env.net = ops;
 	env.net_ctx = m;
@@ -318,7 +319,7 @@ static int make_vsock(struct machine *m, struct err *err)
 static int make_balloon(struct machine *m, struct err *err)
 {
 	struct machine_part *p = new_part(m, NULL);
-	struct device_env env = common_env(m);
+	struct device_env env = parts_env(m);
 
 	if (!fill(p, &virtio_balloon_class, "balloon", &env, err))
 		return err->code;
@@ -328,7 +329,7 @@ static int make_balloon(struct machine *m, struct err *err)
 static int make_share(struct machine *m, unsigned i, struct err *err)
 {
 	struct machine_part *p = new_part(m, NULL);
-	struct device_env env = common_env(m);
+	struct device_env env = parts_env(m);
 	char name[16];
 
 	env.shared = &machine_shared_backend;
@@ -342,7 +343,7 @@ static int make_share(struct machine *m, unsigned i, struct err *err)
 static int make_console(struct machine *m, struct err *err)
 {
 	struct machine_part *p = new_part(m, NULL);
-	struct device_env env = common_env(m);
+	struct device_env env = parts_env(m);
 
 	env.port = &machine_port_backend;
 	env.port_ctx = m;
@@ -409,4 +410,5 @@ void parts_reset(struct machine *m)
 	for (unsigned i = 0; i < m->part_count; i++)
 		if (m->parts[i].device->class->reset)
 			m->parts[i].device->class->reset(m->parts[i].device);
+	hot_reset(m);
 }

@@ -312,6 +312,7 @@ static void on_wake(void *ctx)
 		return;
 	}
 	machine_port_turn(m);
+	hot_turn(m);
 	if (reset_asked)
 		reset(m);
 	if (memory_asked) /* the one does not do the other's work: both hold guest code */

@@ -6,6 +6,7 @@
  * Loading one section is all or nothing (state.h), loading all of them is made so here: the present
  * state is saved first and put back when a section is refused.
  */
+#include "device/pci/hotplug.h"
 #include "machine/cpu_state.h"
 #include "machine/machine_priv.h"
 #include <errno.h>
@@ -24,7 +25,32 @@ static const struct field clock_fields[] = {
 	FIELD_END,
 };
 
-/* The sections of a machine by index; false past the last. */
+/* The n-th of the devices that were attached while it ran; NULL: there are not so many. */
+static const struct machine_hot *attached(const struct machine *m, unsigned n)
+{
+	for (unsigned i = 0; i < MACHINE_HOT_MAX; i++)
+		if (m->hot[i].device && !n--)
+			return &m->hot[i];
+	return NULL;
+}
+
+static struct device *device_at(const struct machine *m, unsigned n)
+{
+	return n < m->part_count ? m->parts[n].device : attached(m, n - m->part_count)->device;
+}
+
+/* The sections of a machine by index; false past the last. An attached device's says in which slot
+ * it is: only there does the guest know it. */
+static bool hot_section(const struct machine *m, unsigned n, char name[NAME_SIZE])
+{
+	const struct machine_hot *h = attached(m, n);
+
+	if (h)
+		snprintf(name, NAME_SIZE, "%s@%u", h->device->name,
+			PCI_HOTPLUG_FIRST + (unsigned)(h - m->hot));
+	return h;
+}
+
 static bool section_name(const struct machine *m, unsigned i, char name[NAME_SIZE])
 {
 	memset(name, 0, NAME_SIZE);
@@ -35,7 +61,7 @@ static bool section_name(const struct machine *m, unsigned i, char name[NAME_SIZ
 	else if (i - 1 - m->config.cpus < m->part_count)
 		snprintf(name, NAME_SIZE, "%s", m->parts[i - 1 - m->config.cpus].device->name);
 	else
-		return false;
+		return hot_section(m, i - 1 - m->config.cpus - m->part_count, name);
 	return true;
 }
 
@@ -45,7 +71,7 @@ static int save_body(struct machine *m, unsigned i, struct blob *out)
 		return state_save(out, clock_fields, &m->clock);
 	if (i - 1 < m->config.cpus)
 		return cpu_state_save(&m->cpus[i - 1].v.x86.s, out);
-	return device_save(m->parts[i - 1 - m->config.cpus].device, out);
+	return device_save(device_at(m, i - 1 - m->config.cpus), out);
 }
 
 static int load_body(
@@ -67,7 +93,7 @@ static int load_body(
 		v->x86.ops->mode_changed(&v->x86);
 		return v->engine->push(v) ? err_set(err, -EIO, "the engine refuses the state") : 0;
 	}
-	return device_load(m->parts[i - 1 - m->config.cpus].device, data, len, used, err);
+	return device_load(device_at(m, i - 1 - m->config.cpus), data, len, used, err);
 }
 
 static int save_sections(struct machine *m, struct blob *out)

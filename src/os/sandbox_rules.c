@@ -10,6 +10,7 @@
 #include "os/sandbox_priv.h"
 #include <asm/prctl.h>
 #include <asm/termbits.h>
+#include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
@@ -99,6 +100,8 @@ const struct sandbox_rule sandbox_rules[] = {
 	NEEDED_IF(ioctl, MATCH_EQUAL, 1, (u32)TUNSETOFFLOAD, SOCKETS,
 		"what a tap may leave to the guest"),
 
+	NEEDED_IF(ioctl, MATCH_EQUAL, 1, (u32)BLKGETSIZE64, CONTROL,
+		"how large a disk is that the owner attaches"),
 	NEEDED(ftruncate, CONTROL, "the console's log begins again; how the machine ended"),
 
 	/* randomness */
