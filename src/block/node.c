@@ -2,6 +2,7 @@
 #include "base/scope.h"
 #include "block/format.h"
 #include "block/lock.h"
+#include "os/fd.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -20,7 +21,7 @@ static int file_length(struct node *n, struct err *err)
 {
 	struct stat st;
 
-	if (fstat(n->meta, &st))
+	if (fd_stat(n->meta, &st))
 		return err_set(err, -errno, "%s: %s", n->path, strerror(errno));
 	if (S_ISREG(st.st_mode))
 		n->file_size = (u64)st.st_size;
@@ -134,7 +135,7 @@ static bool same_file(const struct node *a, const struct node *b)
 {
 	struct stat x, y;
 
-	return !fstat(a->meta, &x) && !fstat(b->meta, &y) && x.st_dev == y.st_dev &&
+	return !fd_stat(a->meta, &x) && !fd_stat(b->meta, &y) && x.st_dev == y.st_dev &&
 	       x.st_ino == y.st_ino;
 }
 

@@ -3,6 +3,7 @@
 #include "memory/memory.h"
 #include "base/bits.h"
 #include "base/must.h"
+#include "os/fd.h"
 #include <errno.h>
 #include <linux/membarrier.h>
 #include <stdatomic.h>
@@ -274,9 +275,8 @@ u64 memory_held(const struct memory *m)
 	u64 sum = 0;
 	struct stat st;
 
-	/* The call itself: a C library may ask by a path, which the sandbox does not let it. */
 	for (unsigned i = 0; i < m->region_count; i++)
-		if (!syscall(SYS_fstat, m->regions[i].fd, &st))
+		if (!fd_stat(m->regions[i].fd, &st))
 			sum += (u64)st.st_blocks * 512;
 	return sum;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -71,3 +72,5 @@ u64 fd_monotonic_ns(void)
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (u64)t.tv_sec * NS_PER_S + (u64)t.tv_nsec;
 }
+
+int fd_stat(int fd, struct stat *st) { return (int)syscall(SYS_fstat, fd, st); }
