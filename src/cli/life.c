@@ -1,5 +1,6 @@
 #include "cli/life.h"
 #include "base/scope.h"
+#include "cli/attach.h"
 #include "cli/clone.h"
 #include "cli/version.h"
 #include "control/control.h"
@@ -115,6 +116,36 @@ static int op_balloon(void *ctx, const u64 *target, struct control_balloon *b, s
 	return 0;
 }
 
+static int op_attach(
+	void *ctx, const struct control_attach *a, char name[CONTROL_DEVICE_MAX], struct err *err)
+{
+	return attach_to(((struct life *)ctx)->machine, a, name, err);
+}
+
+static int op_detach(void *ctx, const char *name, struct err *err)
+{
+	struct machine *m = ((struct life *)ctx)->machine;
+
+	if (machine_state(m) != MACHINE_RUNNING)
+		return err_set(err, -EBUSY,
+			"it is %s: a guest that does not run lets go of nothing; `strata resume` "
+			"it first",
+			state_names[machine_state(m)]);
+	return machine_detach(m, name, err);
+}
+
+static bool op_attached(void *ctx, unsigned n, struct control_device *d)
+{
+	struct machine_attached a;
+
+	for (unsigned i = 0; i < MACHINE_HOT_MAX; i++)
+		if (machine_attached(((struct life *)ctx)->machine, i, &a) && !n--) {
+			*d = (struct control_device){ a.name, a.about, a.leaving };
+			return true;
+		}
+	return false;
+}
+
 static const struct control_ops ops = {
 	.status = op_status,
 	.pause = op_pause,
@@ -123,6 +154,9 @@ static const struct control_ops ops = {
 	.kill = op_kill,
 	.reset = op_reset,
 	.balloon = op_balloon,
+	.attach = op_attach,
+	.detach = op_detach,
+	.attached = op_attached,
 };
 
 static void on_event(void *ctx, enum machine_event what, const char *text)
@@ -131,6 +165,7 @@ static void on_event(void *ctx, enum machine_event what, const char *text)
 		[MACHINE_EVENT_PAUSED] = "paused",
 		[MACHINE_EVENT_RESUMED] = "resumed",
 		[MACHINE_EVENT_RESET] = "reset",
+		[MACHINE_EVENT_DETACHED] = "detached",
 	};
 
 	control_event(((struct life *)ctx)->control, names[what], text);
@@ -218,6 +253,7 @@ int life_begin(struct life *l, struct machine_config *config, struct loop *loop,
 		config->escape = -1;
 	}
 	config->sandbox_needs = SANDBOX_CONTROL;
+	config->hotplug = true;
 	config->event = on_event;
 	config->event_ctx = l;
 	l->began = (struct loop_source){ .fd = fd_event(err), .ready = on_began, .ctx = l };

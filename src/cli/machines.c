@@ -159,7 +159,7 @@ static void show_row(const struct look *l)
 static json_t *as_json(const struct look *l)
 {
 	static const char *const members[] = { "pid", "engine", "cpus", "memory", "host_memory",
-		"guest_seconds", "address" };
+		"guest_seconds", "address", "attached" };
 	json_t *j = json_pack("{s:s,s:s}", "name", l->name, "state", l->state);
 
 	for (unsigned i = 0; l->status && i < ARRAY_LEN(members); i++)
@@ -251,6 +251,18 @@ static json_t *config_as_json(const struct store_config *c)
 	return j;
 }
 
+static void show_attached(const json_t *list)
+{
+	const json_t *d;
+	size_t i;
+
+	json_array_foreach(list, i, d) printf("# attached: %s: %s%s\n",
+		json_string_value(json_object_get(d, "name")),
+		json_string_value(json_object_get(d, "about")),
+		json_is_true(json_object_get(d, "leaving")) ? " (the guest is to let go of it)"
+							    : "");
+}
+
 static int show_one(
 	const struct look *l, const struct store_config *config, bool json, struct err *err)
 {
@@ -273,6 +285,7 @@ static int show_one(
 		else if (json_is_number(value))
 			printf("# %s: %.15g\n", name, json_number_value(value));
 	}
+	show_attached(json_object_get(j, "attached"));
 	json_decref(j);
 	return store_config_write(config, stdout, err);
 }

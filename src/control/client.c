@@ -124,23 +124,26 @@ void client_close(struct control_client *c)
 	c->fd = -1;
 }
 
-union one_descriptor {
+union descriptors {
 	struct cmsghdr head;
-	char bytes[CMSG_SPACE(sizeof(int))];
+	char bytes[CMSG_SPACE(CONTROL_FDS_MAX * sizeof(int))];
 };
 
-static int send_line(struct control_client *c, const char *line, size_t len, int pass)
+static int send_line(
+	struct control_client *c, const char *line, size_t len, const int *fds, unsigned count)
 {
-	union one_descriptor control = { .head = { .cmsg_len = CMSG_LEN(sizeof(int)),
-						 .cmsg_level = SOL_SOCKET,
-						 .cmsg_type = SCM_RIGHTS } };
+	union descriptors control = { .head = { .cmsg_len = CMSG_LEN(count * sizeof(int)),
+					      .cmsg_level = SOL_SOCKET,
+					      .cmsg_type = SCM_RIGHTS } };
 	struct iovec iov = { (void *)(uintptr_t)line, len };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
 
-	if (pass >= 0) {
-		memcpy(CMSG_DATA(&control.head), &pass, sizeof(pass));
+	if (count > CONTROL_FDS_MAX)
+		return -E2BIG;
+	if (count) {
+		memcpy(CMSG_DATA(&control.head), fds, count * sizeof(int));
 		m.msg_control = &control;
-		m.msg_controllen = sizeof(control);
+		m.msg_controllen = CMSG_SPACE(count * sizeof(int));
 	}
 	return sendmsg(c->fd, &m, MSG_NOSIGNAL) == (ssize_t)len ? 0 : -errno;
 }
@@ -164,7 +167,13 @@ int client_ask(struct control_client *c, const char *command, int pass, unsigned
 int client_request(struct control_client *c, json_t *take_request, int pass, unsigned ms,
 	json_t **result, struct err *err)
 {
-	char line[256];
+	return client_request_with(c, take_request, &pass, pass >= 0, ms, result, err);
+}
+
+int client_request_with(struct control_client *c, json_t *take_request, const int *fds,
+	unsigned count, unsigned ms, json_t **result, struct err *err)
+{
+	char line[CONTROL_LINE_MAX];
 	size_t len = json_dumpb(take_request, line, sizeof(line) - 1, JSON_COMPACT);
 
 	json_decref(take_request);
@@ -173,7 +182,7 @@ int client_request(struct control_client *c, json_t *take_request, int pass, uns
 	line[len++] = '\n';
 	if (!c->greeted && client_greet(c, ms, err))
 		return err->code;
-	if (send_line(c, line, len, pass))
+	if (send_line(c, line, len, fds, count))
 		return err_set(err, -ENODATA, "the machine has hung up");
 	json_t *answer = next_answer(c, ms, err);
 

@@ -27,6 +27,9 @@ NODISCARD int client_ask(struct control_client *c, const char *command, int pass
 /* The same with members: takes `take_request`. */
 NODISCARD int client_request(struct control_client *c, json_t *take_request, int pass, unsigned ms,
 	json_t **result, struct err *err);
+/* The same with several files. */
+NODISCARD int client_request_with(struct control_client *c, json_t *take_request, const int *fds,
+	unsigned count, unsigned ms, json_t **result, struct err *err);
 /* The next line, or NULL with err; -ENODATA: the machine has hung up. */
 json_t *client_next(struct control_client *c, unsigned ms, struct err *err);
 /* Who listens there, for a signal; 0: not known. */

@@ -18,6 +18,19 @@ static int put(json_t *object, const char *name, json_t *take_value)
 	return json_object_set_new(object, name, take_value) ? -ENOMEM : 0;
 }
 
+/* New reference. */
+static json_t *attached(const struct control_config *config)
+{
+	json_t *list = json_array();
+	struct control_device d;
+
+	for (unsigned n = 0; config->ops->attached && config->ops->attached(config->ctx, n, &d);
+		n++)
+		json_array_append_new(list, json_pack("{s:s,s:s,s:b}", "name", d.name, "about",
+						    d.about, "leaving", d.leaving));
+	return list;
+}
+
 static int status(struct control_conn *conn, const json_t *request, json_t *result, struct err *err)
 {
 	const struct control_config *config = &conn->control->config;
@@ -36,6 +49,7 @@ static int status(struct control_conn *conn, const json_t *request, json_t *resu
 		put(result, "guest_seconds", json_real((double)(s.guest_ns / 1000000) / 1e3)) ||
 		put(result, "console", json_boolean(conn->control->console.fd >= 0)) ||
 		put(result, "network", json_boolean(s.network)) ||
+		put(result, "attached", attached(config)) ||
 		put(result, "address", s.address ? json_string(s.address) : json_null()))
 		return err_set(err, -ENOMEM, "no memory for the answer");
 	return 0;
@@ -64,9 +78,42 @@ static int save(struct control_conn *conn, const json_t *request, json_t *result
 
 	if (!config->ops->save)
 		return err_set(err, -ENOSYS, "this machine cannot do that");
-	if (conn->passed < 0)
+	if (!conn->passed_count)
 		return err_set(err, -EINVAL, "an open file must come with the request");
-	return config->ops->save(config->ctx, conn->passed, err);
+	return config->ops->save(config->ctx, conn->passed[conn->passed_count - 1], err);
+}
+
+static int attach(struct control_conn *conn, const json_t *request, json_t *result, struct err *err)
+{
+	const struct control_config *config = &conn->control->config;
+	const struct control_attach a = {
+		.disk = json_string_value(json_object_get(request, "disk")),
+		.fds = conn->passed,
+		.count = conn->passed_count,
+	};
+	char name[CONTROL_DEVICE_MAX];
+
+	if (!config->ops->attach)
+		return err_set(err, -ENOSYS, "this machine cannot do that");
+	if (!a.disk)
+		return err_set(err, -EINVAL, "what is to be attached is missing: \"disk\", a text");
+	if (config->ops->attach(config->ctx, &a, name, err))
+		return err->code;
+	return put(result, "device", json_string(name))
+		       ? err_set(err, -ENOMEM, "no memory for the answer")
+		       : 0;
+}
+
+static int detach(struct control_conn *conn, const json_t *request, json_t *result, struct err *err)
+{
+	const struct control_config *config = &conn->control->config;
+	const char *name = json_string_value(json_object_get(request, "device"));
+
+	if (!config->ops->detach)
+		return err_set(err, -ENOSYS, "this machine cannot do that");
+	if (!name)
+		return err_set(err, -EINVAL, "\"device\" is missing, a name");
+	return config->ops->detach(config->ctx, name, err);
 }
 
 static int balloon(
@@ -108,6 +155,8 @@ static const struct command commands[] = {
 	{ "console", "the connection becomes the serial console", console },
 	{ "events", "lines for what happens, from now on", events },
 	{ "balloon", "how full the memory balloon is, and is to be", balloon, .member = "target" },
+	{ "attach", "plug in a disk whose files come along", attach, .member = "disk" },
+	{ "detach", "ask the guest to let go of a device", detach, .member = "device" },
 	{ "save", "write the paused machine to the file that comes along", save },
 	{ "help", "what there is to ask for", help },
 };

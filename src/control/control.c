@@ -24,6 +24,14 @@ static void want(struct control_conn *conn)
 	loop_want(conn->control->loop, &conn->source, in, conn->out_len != 0);
 }
 
+static void close_passed(struct control_conn *conn)
+{
+	for (unsigned i = 0; i < conn->passed_count; i++)
+		if (conn->passed[i] >= 0)
+			close(conn->passed[i]);
+	conn->passed_count = 0;
+}
+
 void control_hang_up(struct control_conn *conn)
 {
 	struct control *c = conn->control;
@@ -35,8 +43,7 @@ void control_hang_up(struct control_conn *conn)
 	c->count--;
 	loop_remove(c->loop, &conn->source);
 	close(conn->source.fd);
-	if (conn->passed >= 0)
-		close(conn->passed);
+	close_passed(conn);
 	bool console = conn->mode == CONTROL_CONSOLE;
 
 	free(conn);
@@ -99,9 +106,7 @@ static void answer(struct control_conn *conn, const char *line, size_t len)
 	if (message)
 		control_line(conn, message);
 	json_decref(message);
-	if (conn->passed >= 0)
-		close(conn->passed);
-	conn->passed = -1;
+	close_passed(conn);
 }
 
 static void too_long(struct control_conn *conn)
@@ -135,12 +140,12 @@ static void read_lines(struct control_conn *conn)
 		control_stream_type(conn);
 }
 
-union one_descriptor {
+union descriptors {
 	struct cmsghdr head;
-	char bytes[CMSG_SPACE(sizeof(int))];
+	char bytes[CMSG_SPACE(CONTROL_FDS_MAX * sizeof(int))];
 };
 
-/* One is kept, the last; padding lets more come than were asked for. */
+/* Those of all that has come since the last answer, as far as there is room. */
 static void keep_passed(struct control_conn *conn, struct msghdr *m)
 {
 	const struct cmsghdr *head = CMSG_FIRSTHDR(m);
@@ -148,15 +153,19 @@ static void keep_passed(struct control_conn *conn, struct msghdr *m)
 	if (!head || head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
 		return;
 	for (size_t at = CMSG_LEN(0); at + sizeof(int) <= head->cmsg_len; at += sizeof(int)) {
-		if (conn->passed >= 0)
-			close(conn->passed);
-		memcpy(&conn->passed, (const char *)head + at, sizeof(int));
+		int fd;
+
+		memcpy(&fd, (const char *)head + at, sizeof(fd));
+		if (conn->passed_count < CONTROL_FDS_MAX)
+			conn->passed[conn->passed_count++] = fd;
+		else
+			close(fd);
 	}
 }
 
 static ssize_t receive(struct control_conn *conn)
 {
-	union one_descriptor control = { 0 };
+	union descriptors control = { 0 };
 	struct iovec iov = { conn->in + conn->in_len, sizeof(conn->in) - conn->in_len };
 	struct msghdr m = { .msg_iov = &iov,
 		.msg_iovlen = 1,
@@ -228,7 +237,6 @@ void control_adopt(struct control *c, int take_fd)
 	}
 	memset(conn, 0, offsetof(struct control_conn, in));
 	conn->control = c;
-	conn->passed = -1;
 	conn->source = (struct loop_source){ .fd = take_fd, .ready = ready, .ctx = conn };
 	if (loop_add(c->loop, &conn->source, &err)) {
 		log_warn("control", "%s", err.text);

@@ -22,6 +22,11 @@
  *   console  the connection is the machine's serial console: bytes, no lines any more. Of a machine
  *            whose console is a terminal already, an error.
  *
+ * `attach` takes "disk", a text as `strata run --disk` has it, with the path from the root on. What
+ * is to be opened comes along, open and locked, as SCM_RIGHTS (block_files_open()). The answer is
+ * {"device": "disk1"}. `detach` takes "device", that name, and only asks: that the guest has let go
+ * is told by an event, {"event": "detached", "text": "disk1"}.
+ *
  * `balloon` takes "target", a number of bytes, with which the guest's balloon is to be filled;
  * without it, it only tells. `save` takes an open file, which comes with its line as SCM_RIGHTS.
  *
@@ -50,6 +55,7 @@
 #define CONTROL_OUT	  65536u
 #define CONTROL_CONNS_MAX 16u
 #define CONTROL_STALL_MS  2000u
+#define CONTROL_FDS_MAX	  33u /* descriptors with a request */
 
 struct control;
 
@@ -71,6 +77,19 @@ struct control_balloon {
 	u64 free, available, total;
 };
 
+/* What is to be attached. Descriptors that are taken become -1. */
+struct control_attach {
+	const char *disk;
+	int *fds;
+	unsigned count;
+};
+
+struct control_device {
+	const char *name, *about; /* what it was attached by */
+	bool leaving;		  /* the guest was asked to let go of it */
+};
+#define CONTROL_DEVICE_MAX 16u /* of a name, with its end */
+
 /* What commands do: 0, or -errno with err. All on the main thread. A NULL one is refused. */
 struct control_ops {
 	void (*status)(void *ctx, struct control_status *status);
@@ -82,6 +101,11 @@ struct control_ops {
 	/* target NULL: only to know */
 	int (*balloon)(void *ctx, const u64 *target, struct control_balloon *b, struct err *err);
 	int (*save)(void *ctx, int fd, struct err *err); /* fd is borrowed */
+	int (*attach)(void *ctx, const struct control_attach *a, char name[CONTROL_DEVICE_MAX],
+		struct err *err);
+	int (*detach)(void *ctx, const char *name, struct err *err);
+	/* The n-th device that was attached; false: there are not so many. */
+	bool (*attached)(void *ctx, unsigned n, struct control_device *d);
 };
 
 struct control_config {

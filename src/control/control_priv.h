@@ -15,8 +15,9 @@ struct control_conn {
 	struct loop_source source;
 	enum control_mode mode;
 	bool events;
-	bool ended;  /* sends nothing more */
-	int passed;  /* a descriptor that came along; -1: none */
+	bool ended;		     /* sends nothing more */
+	int passed[CONTROL_FDS_MAX]; /* descriptors that came along; -1: taken */
+	unsigned passed_count;
 	u64 written; /* bytes, ever: whether there is progress */
 	u64 seen;    /* the same, when the console's clock was set */
 	size_t in_len, out_len;

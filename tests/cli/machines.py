@@ -131,6 +131,44 @@ def a_machine_can_be_held():
     gone("web")
 
 
+def attached(name):
+    return [row["name"] for row in json.loads(good("show", name, "--json")).get("attached", [])]
+
+
+def disks_come_and_wait_for_the_guest():
+    """This guest knows no hot-plug: what is attached stays until a reset."""
+    here = tempfile.TemporaryDirectory()
+    disk = Path(here.name) / "a,b.qcow2"
+    good("image", "create", str(disk), "--size", "1M")
+    wide = str(disk).replace(",", ",,")
+    detached("web")
+    expect(good("attach", "web", "--disk", wide), "disk0\n")
+    refused(["attach", "in use by", f"process {pid('web')}"], "attach", "web", "--disk", wide)
+    raw = Path(here.name) / "raw"
+    raw.write_bytes(bytes(1 << 20))
+    done = strata("attach", "web", "--disk", "raw,bus=nvme,readonly,format=raw", cwd=here.name)
+    expect((done.returncode, done.stdout), (0, b"disk1\n"))
+    expect(attached("web"), ["disk0", "disk1"])
+    assert f"# attached: disk1: {raw}" in good("show", "web")
+    refused(["web", "disk1", "has not let go", "reset"], "detach", "web", "disk1", "--timeout", "0.1")
+    assert f"# attached: disk1: {raw} (the guest is to let go of it)" in good("show", "web")
+    good("reset", "web")
+    while attached("web") != ["disk0"]:
+        pass
+    good("pause", "web")
+    refused(["web", "paused", "strata resume"], "detach", "web", "disk0")
+    good("resume", "web")
+    refused(["web", "disk7", "strata show"], "detach", "web", "disk7")
+    refused(["rng", "when the machine was started"], "detach", "web", "rng")
+    refused(["attach", "--disk", "nosuch"], "attach", "web", "--disk", f"{raw},nosuch=1", status=2)
+    refused(["bus=virtio or bus=nvme"], "attach", "web", "--disk", f"{raw},bus=ide")
+    refused(["/nonexistent"], "attach", "web", "--disk", "/nonexistent")
+    refused(["--disk FILE is missing"], "attach", "web", status=2)
+    refused(["no machine mail", "strata ls"], "attach", "mail", "--disk", str(raw))
+    gone("web")
+    good("image", "check", str(disk))
+
+
 def the_power_button_is_pressed():
     detached("web", BUTTON)
     good("stop", "web")
@@ -374,6 +412,7 @@ def the_socket_speaks_for_itself():
 CASES = [
     a_machine_lives_in_the_background,
     a_machine_can_be_held,
+    disks_come_and_wait_for_the_guest,
     the_power_button_is_pressed,
     events_are_told,
     what_is_created_is_started_later,

@@ -48,6 +48,29 @@ static int op_save(void *ctx, int fd, struct err *err)
 	return 0;
 }
 
+static int attach(
+	void *ctx, const struct control_attach *a, char name[CONTROL_DEVICE_MAX], struct err *err)
+{
+	must(a->disk && a->count <= CONTROL_FDS_MAX, "%u descriptors", a->count);
+	if (a->count && bench.done++ & 1) { /* taken */
+		close(a->fds[0]);
+		a->fds[0] = -1;
+	}
+	memcpy(name, "disk0", 6);
+	return 0;
+}
+
+static int detach(void *ctx, const char *name, struct err *err)
+{
+	return bench.done++ & 1 ? err_set(err, -ENODEV, "no %.40s", name) : 0;
+}
+
+static bool attached(void *ctx, unsigned n, struct control_device *d)
+{
+	*d = (struct control_device){ "disk0", "an image", n };
+	return n < 2;
+}
+
 static int balloon(void *ctx, const u64 *target, struct control_balloon *b, struct err *err)
 {
 	*b = (struct control_balloon){ .target = target ? *target : 0, .told = true };
@@ -61,6 +84,9 @@ static const struct control_ops ops = { .status = op_status,
 	.kill = op_any,
 	.reset = op_any,
 	.save = op_save,
+	.attach = attach,
+	.detach = detach,
+	.attached = attached,
 	.balloon = balloon };
 
 static void open_bench(void)
@@ -104,13 +130,16 @@ static void op_ask(struct input *in)
 		"{\"command\":\"help\"}\n{\"command\":\"pause\"}\n", "{\"command\":\"console\"}\n",
 		"{\"command\":\"events\"}\n", "{\"command\":\"balloon\",\"target\":1}\n",
 		"{\"command\":\"save\"}\n", "{\"id\":", "\n",
-		"{\"command\":\"kill\",\"id\":\"x\"}\n" };
+		"{\"command\":\"kill\",\"id\":\"x\"}\n",
+		"{\"command\":\"attach\",\"disk\":\"/x,readonly\"}\n",
+		"{\"command\":\"detach\",\"device\":\"disk0\"}\n" };
 	u8 what = take8(in);
 	char line[64];
 	int fd = bench.peers[what % PEERS];
-	size_t len = strlen(lines[what >> 2 & 7]);
+	const char *chosen = lines[(what >> 2 & 15) % ARRAY_LEN(lines)];
+	size_t len = strlen(chosen);
 
-	memcpy(line, lines[what >> 2 & 7], len);
+	memcpy(line, chosen, len);
 	if (what & 0x40)
 		line[take8(in) % len] = (char)take8(in);
 	if (fd >= 0)
@@ -138,7 +167,10 @@ static void op_send_file(struct input *in)
 	u8 what = take8(in);
 	int fd = bench.peers[what % PEERS], files[] = { 0, 0 };
 	size_t len = what & 0x80 ? sizeof(files) : sizeof(int);
-	struct iovec iov = { (char[]){ "{\"command\":\"save\"}\n" }, what & 0x40 ? 19 : 1 };
+	char save[] = "{\"command\":\"save\"}\n";
+	char attach_it[] = "{\"command\":\"attach\",\"disk\":\"/x\"}\n";
+	char *line = what & 0x20 ? attach_it : save;
+	struct iovec iov = { line, what & 0x40 ? strlen(line) : 1 };
 	struct msghdr m = { .msg_iov = &iov,
 		.msg_iovlen = 1,
 		.msg_control = &control,

@@ -20,6 +20,8 @@ struct bench {
 	unsigned pauses;
 	bool refuse;
 	off_t saved; /* size of the file that came along */
+	unsigned came;
+	char disk[64], left[16];
 };
 
 static void op_status(void *ctx, struct control_status *s)
@@ -46,6 +48,38 @@ static int op_save(void *ctx, int fd, struct err *err)
 	return 0;
 }
 
+/* Takes the first descriptor only. */
+static int op_attach(
+	void *ctx, const struct control_attach *a, char name[CONTROL_DEVICE_MAX], struct err *err)
+{
+	struct bench *b = ctx;
+
+	b->came = a->count;
+	snprintf(b->disk, sizeof(b->disk), "%s", a->disk);
+	if (a->count) {
+		close(a->fds[0]);
+		a->fds[0] = -1;
+	}
+	snprintf(name, CONTROL_DEVICE_MAX, "disk3");
+	return b->refuse ? err_set(err, -ENOSPC, "no room") : 0;
+}
+
+static int op_detach(void *ctx, const char *name, struct err *err)
+{
+	struct bench *b = ctx;
+
+	snprintf(b->left, sizeof(b->left), "%s", name);
+	return 0;
+}
+
+static bool op_attached(void *ctx, unsigned n, struct control_device *d)
+{
+	struct bench *b = ctx;
+
+	*d = (struct control_device){ "disk3", b->disk, b->left[0] };
+	return b->disk[0] && !n;
+}
+
 static int op_balloon(void *ctx, const u64 *target, struct control_balloon *b, struct err *err)
 {
 	if (target && *target > 4096)
@@ -57,7 +91,13 @@ static int op_balloon(void *ctx, const u64 *target, struct control_balloon *b, s
 }
 
 static const struct control_ops ops = {
-	.balloon = op_balloon, .status = op_status, .pause = op_pause, .save = op_save
+	.balloon = op_balloon,
+	.status = op_status,
+	.pause = op_pause,
+	.save = op_save,
+	.attach = op_attach,
+	.detach = op_detach,
+	.attached = op_attached,
 };
 
 static int temporary(void)
@@ -331,6 +371,66 @@ static void a_file_comes_along(void **state)
 	close_bench(&b);
 }
 
+static unsigned open_count(void)
+{
+	unsigned n = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+static void ask(
+	struct bench *b, struct control_client *c, json_t *request, const int *fds, unsigned count)
+{
+	struct err err = { 0 };
+
+	/* Nobody turns the loop meanwhile: the answer comes later. */
+	assert_int_equal(client_request_with(c, request, fds, count, 1, NULL, &err), -ETIMEDOUT);
+	turn(b);
+}
+
+static void several_files_come_along(void **state)
+{
+	struct control_client c = { .fd = -1 };
+	struct bench b;
+	int files[CONTROL_FDS_MAX];
+
+	for (unsigned i = 0; i < CONTROL_FDS_MAX; i++)
+		files[i] = temporary();
+	open_bench(&b, false);
+	hear(b.fd);
+	c.fd = b.fd;
+	c.greeted = true;
+	unsigned before = open_count();
+
+	ask(&b, &c, json_pack("{s:s,s:s}", "command", "attach", "disk", "/a,readonly"), files,
+		CONTROL_FDS_MAX);
+	assert_string_equal(hear(b.fd), "{\"result\":{\"device\":\"disk3\"}}\n");
+	assert_int_equal(b.came, CONTROL_FDS_MAX);
+	assert_string_equal(b.disk, "/a,readonly");
+	/* What was not taken is closed, and a refusal changes nothing about that. */
+	b.refuse = true;
+	ask(&b, &c, json_pack("{s:s,s:s}", "command", "attach", "disk", "/b"), files, 2);
+	assert_non_null(strstr(hear(b.fd), "\"no-room\""));
+	assert_int_equal(open_count(), before);
+	expect(&b, "{\"command\":\"attach\"}\n",
+		"{\"error\":{\"code\":\"bad-request\",\"text\":\"what is to be attached is "
+		"missing: "
+		"\\\"disk\\\", a text\"}}\n");
+	expect(&b, "{\"command\":\"detach\",\"device\":\"disk3\"}\n", "{\"result\":{}}\n");
+	assert_string_equal(b.left, "disk3");
+	say(&b, b.fd, "{\"command\":\"status\"}\n");
+	assert_non_null(strstr(hear(b.fd),
+		"\"attached\":[{\"name\":\"disk3\",\"about\":\"/b\",\"leaving\":true}]"));
+	expect(&b, "{\"command\":\"detach\"}\n",
+		"{\"error\":{\"code\":\"bad-request\",\"text\":\"\\\"device\\\" is missing, a "
+		"name\"}}\n");
+	for (unsigned i = 0; i < CONTROL_FDS_MAX; i++)
+		close(files[i]);
+	close_bench(&b);
+}
+
 static off_t size_of(int fd) { return lseek(fd, 0, SEEK_END); }
 
 static void the_console_is_a_log_and_streams(void **state)
@@ -423,6 +523,7 @@ int main(void)
 		cmocka_unit_test(events_are_told_to_those_who_asked),
 		cmocka_unit_test(there_is_an_end_to_connections),
 		cmocka_unit_test(a_file_comes_along),
+		cmocka_unit_test(several_files_come_along),
 		cmocka_unit_test(the_console_is_a_log_and_streams),
 		cmocka_unit_test(a_reader_who_sleeps_holds_nobody_up_for_long),
 		cmocka_unit_test(the_log_has_an_end),

@@ -1,0 +1,224 @@
+/*
+ * strata attach, detach: devices for a machine that runs, and away again.
+ *
+ * A monitor in its sandbox opens nothing. The command reads the option, opens and locks what it
+ * names, and sends the option's text with the descriptors; the monitor reads the same text, by the
+ * same table, and takes the descriptors instead of opening.
+ */
+#include "cli/attach.h"
+#include "base/scope.h"
+#include "cli/disk_option.h"
+#include "cli/machines.h"
+#include "os/fd.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ATTACH_MS  30000u /* an image's tables may have to be read, or put right */
+#define PATIENCE_S 10u	  /* with a guest that is asked to let go */
+
+_Static_assert(BLOCK_FILES_MAX <= CONTROL_FDS_MAX, "descriptors with a request");
+_Static_assert(MACHINE_NAME_MAX == CONTROL_DEVICE_MAX, "names");
+
+/* ---- the monitor's end ---- */
+
+static void take_files(struct block_files *to, const struct control_attach *a)
+{
+	*to = (struct block_files){ .count = 0 };
+	for (unsigned i = 0; i < a->count && to->count < BLOCK_FILES_MAX; i++) {
+		to->fd[to->count++] = a->fds[i];
+		a->fds[i] = -1;
+	}
+}
+
+int attach_to(struct machine *m, const struct control_attach *a, char name[CONTROL_DEVICE_MAX],
+	struct err *err)
+{
+	struct machine_disk_config disks[MACHINE_DISKS_MAX] = { 0 };
+	const struct option_list texts = { .items = { a->disk }, .count = 1 };
+	struct block_files files;
+
+	take_files(&files, a);
+	if (!disk_option_parse(&texts, disks, err))
+		(void)!machine_attach_disk(m, &disks[0], &files, disks[0].path, name, err);
+	block_files_close(&files);
+	disk_option_free(disks);
+	return err->code;
+}
+
+/* ---- the command's end: attach ---- */
+
+struct attach_values {
+	const char *name, *disk;
+};
+
+/* The monitor has a folder of its own. A comma in a file's name is written twice. */
+static char *with_folder(const char *text, struct err *err)
+{
+	AUTO_FREE char *here = *text == '/' ? strdup("") : getcwd(NULL, 0);
+	size_t len = here ? 2 * strlen(here) + strlen(text) + 2 : 0;
+	char *whole = here ? malloc(len) : NULL, *to = whole;
+
+	if (!whole) {
+		err_set(err, -errno, "the current folder: %s", strerror(errno));
+		return NULL;
+	}
+	for (const char *from = here; *from; from++) {
+		*to++ = *from;
+		if (*from == ',')
+			*to++ = ',';
+	}
+	snprintf(to, len - (size_t)(to - whole), "%s%s", *here ? "/" : "", text);
+	return whole;
+}
+
+static int send(struct control_client *c, const char *text, const struct block_files *files,
+	json_t **result, struct err *err)
+{
+	AUTO_FREE char *whole = with_folder(text, err);
+
+	if (!whole)
+		return err->code;
+	return client_request_with(c, json_pack("{s:s,s:s}", "command", "attach", "disk", whole),
+		files->fd, files->count, ATTACH_MS, result, err);
+}
+
+static int attach_disk(struct control_client *c, const char *text, json_t **result, struct err *err)
+{
+	struct machine_disk_config disks[MACHINE_DISKS_MAX] = { 0 };
+	const struct option_list texts = { .items = { text }, .count = 1 };
+	struct block_files files = { .count = 0 };
+
+	if (!disk_option_parse(&texts, disks, err) &&
+		!block_files_open(&files, disks[0].path, &disks[0].options, err))
+		(void)!send(c, text, &files, result, err);
+	block_files_close(&files);
+	disk_option_free(disks);
+	return err->code;
+}
+
+static int attach(const void *values)
+{
+	const struct attach_values *v = values;
+	struct control_client c;
+	struct err err = { 0 };
+	struct store_machine m;
+	json_t *result = NULL;
+
+	if (!v->disk) {
+		err_set(&err, -EINVAL, "--disk FILE is missing");
+		return machines_failed("attach", &err);
+	}
+	if (machines_connect(v->name, &m, &c, &err))
+		return machines_failed("attach", &err);
+	if (attach_disk(&c, v->disk, &result, &err))
+		err_wrap(&err, "%s", v->name);
+	else
+		printf("%s\n", json_string_value(json_object_get(result, "device")));
+	json_decref(result);
+	client_close(&c);
+	store_close(&m);
+	return err.code ? machines_failed("attach", &err) : CLI_OK;
+}
+
+static const struct option_row attach_options[] = {
+	{ "NAME", NULL, "the machine's", OPTION_OPERAND, offsetof(struct attach_values, name),
+		.required = true },
+	{ "disk", "FILE", "a disk image, with the options of run --disk; bus=virtio or nvme",
+		OPTION_TEXT, offsetof(struct attach_values, disk) },
+	{ 0 },
+};
+
+const struct verb verbs_attach = {
+	.name = "attach",
+	.doc = "plug a device into a machine that runs, and print its name",
+	.options = attach_options,
+	.size = sizeof(struct attach_values),
+	.run = attach,
+	.more = "What is attached is there until it is detached or the machine ends; the next "
+		"start is "
+		"without it.\n",
+};
+
+/* ---- detach ---- */
+
+struct detach_values {
+	const char *name, *device;
+	u64 timeout_ns;
+};
+
+static void detach_defaults(void *values)
+{
+	((struct detach_values *)values)->timeout_ns = PATIENCE_S * 1000000000ull;
+}
+
+static bool is_news_of(const json_t *event, const char *device)
+{
+	const char *what = json_string_value(json_object_get(event, "event"));
+	const char *text = json_string_value(json_object_get(event, "text"));
+
+	return what && text && !strcmp(what, "detached") && !strcmp(text, device);
+}
+
+/* Until the machine says that it has gone. */
+static int wait_for(struct control_client *c, const struct detach_values *v, struct err *err)
+{
+	u64 deadline = fd_monotonic_ns() + v->timeout_ns, now;
+
+	while ((now = fd_monotonic_ns()) < deadline) {
+		json_t *event = client_next(c, (unsigned)((deadline - now) / 1000000) + 1, err);
+		bool gone = event && is_news_of(event, v->device);
+
+		json_decref(event);
+		if (gone)
+			return 0;
+		if (!event && err->code != -ETIMEDOUT)
+			return err->code;
+	}
+	return err_set(err, -ETIMEDOUT,
+		"the guest has not let go of %s: its system may be busy, or know no hot-plug; the "
+		"device "
+		"goes when the guest lets go of it, or is reset",
+		v->device);
+}
+
+static int detach(const void *values)
+{
+	const struct detach_values *v = values;
+	struct control_client c;
+	struct err err = { 0 };
+	struct store_machine m;
+
+	if (machines_connect(v->name, &m, &c, &err))
+		return machines_failed("detach", &err);
+	json_t *request = json_pack("{s:s,s:s}", "command", "detach", "device", v->device);
+
+	if (client_ask(&c, "events", -1, MACHINES_ASK_MS, NULL, &err) ||
+		client_request(&c, request, -1, MACHINES_ASK_MS, NULL, &err) ||
+		wait_for(&c, v, &err))
+		err_wrap(&err, "%s", v->name);
+	client_close(&c);
+	store_close(&m);
+	return err.code ? machines_failed("detach", &err) : CLI_OK;
+}
+
+static const struct option_row detach_options[] = {
+	{ "NAME", NULL, "the machine's", OPTION_OPERAND, offsetof(struct detach_values, name),
+		.required = true },
+	{ "DEVICE", NULL, "what `strata attach` has printed; `strata show` lists what is attached",
+		OPTION_OPERAND, offsetof(struct detach_values, device), .required = true },
+	{ "timeout", "SECONDS", "how long the guest has to let go of it (default 10)",
+		OPTION_SECONDS, offsetof(struct detach_values, timeout_ns) },
+	{ 0 },
+};
+
+const struct verb verbs_detach = {
+	.name = "detach",
+	.doc = "take a device out of a machine that runs, once its guest has let go of it",
+	.options = detach_options,
+	.size = sizeof(struct detach_values),
+	.defaults = detach_defaults,
+	.run = detach,
+	.more = "Unmount a disk in the guest first: what it has not written by then is lost.\n",
+};
