@@ -9,6 +9,7 @@
 #include "base/scope.h"
 #include "cli/disk_option.h"
 #include "cli/machines.h"
+#include "cli/net_option.h"
 #include "os/fd.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -32,8 +33,8 @@ static void take_files(struct block_files *to, const struct control_attach *a)
 	}
 }
 
-int attach_to(struct machine *m, const struct control_attach *a, char name[CONTROL_DEVICE_MAX],
-	struct err *err)
+static int attach_disk_to(struct machine *m, const struct control_attach *a,
+	char name[CONTROL_DEVICE_MAX], struct err *err)
 {
 	struct machine_disk_config disks[MACHINE_DISKS_MAX] = { 0 };
 	const struct option_list texts = { .items = { a->disk }, .count = 1 };
@@ -47,10 +48,38 @@ int attach_to(struct machine *m, const struct control_attach *a, char name[CONTR
 	return err->code;
 }
 
+static int attach_net_to(struct machine *m, const struct control_attach *a,
+	char name[CONTROL_DEVICE_MAX], struct err *err)
+{
+	struct net_files files = { .count = 0 };
+	struct net_option option;
+	bool wanted;
+
+	for (unsigned i = 0; i < a->count && files.count < NET_FILES_MAX; i++) {
+		files.fd[files.count++] = a->fds[i];
+		a->fds[i] = -1;
+	}
+	if (!net_option_parse(a->net, &option, &wanted, err)) {
+		if (wanted)
+			(void)!machine_attach_net(m, &option.config, &files, a->net, name, err);
+		else
+			err_set(err, -EINVAL, "--net none: there is nothing to attach");
+	}
+	net_files_close(&files);
+	net_option_free(&option);
+	return err->code;
+}
+
+int attach_to(struct machine *m, const struct control_attach *a, char name[CONTROL_DEVICE_MAX],
+	struct err *err)
+{
+	return a->disk ? attach_disk_to(m, a, name, err) : attach_net_to(m, a, name, err);
+}
+
 /* ---- the command's end: attach ---- */
 
 struct attach_values {
-	const char *name, *disk;
+	const char *name, *disk, *net;
 };
 
 /* The monitor has a folder of its own. A comma in a file's name is written twice. */
@@ -98,6 +127,26 @@ static int attach_disk(struct control_client *c, const char *text, json_t **resu
 	return err->code;
 }
 
+static int attach_net(struct control_client *c, const char *text, json_t **result, struct err *err)
+{
+	struct net_files files = { .count = 0 };
+	struct net_option option;
+	bool wanted;
+	int rc = net_option_parse(text, &option, &wanted, err);
+
+	if (!rc && !wanted)
+		rc = err_set(err, -EINVAL, "--net none: there is nothing to attach");
+	if (!rc)
+		rc = net_files_open(&files, option.config.kind, option.config.name, err);
+	if (!rc)
+		rc = client_request_with(c,
+			json_pack("{s:s,s:s}", "command", "attach", "net", text), files.fd,
+			files.count, ATTACH_MS, result, err);
+	net_files_close(&files);
+	net_option_free(&option);
+	return rc;
+}
+
 static int attach(const void *values)
 {
 	const struct attach_values *v = values;
@@ -106,13 +155,14 @@ static int attach(const void *values)
 	struct store_machine m;
 	json_t *result = NULL;
 
-	if (!v->disk) {
-		err_set(&err, -EINVAL, "--disk FILE is missing");
+	if (!v->disk == !v->net) {
+		err_set(&err, -EINVAL, "either --disk FILE or --net NETWORK says what to attach");
 		return machines_failed("attach", &err);
 	}
 	if (machines_connect(v->name, &m, &c, &err))
 		return machines_failed("attach", &err);
-	if (attach_disk(&c, v->disk, &result, &err))
+	if (v->disk ? attach_disk(&c, v->disk, &result, &err)
+		    : attach_net(&c, v->net, &result, &err))
 		err_wrap(&err, "%s", v->name);
 	else
 		printf("%s\n", json_string_value(json_object_get(result, "device")));
@@ -127,6 +177,11 @@ static const struct option_row attach_options[] = {
 		.required = true },
 	{ "disk", "FILE", "a disk image, with the options of run --disk; bus=virtio or nvme",
 		OPTION_TEXT, offsetof(struct attach_values, disk) },
+	{ "net", "NETWORK",
+		"a network device, with the options of run --net but forward= and capture=; user "
+		"is for "
+		"machines that were started with it",
+		OPTION_TEXT, offsetof(struct attach_values, net) },
 	{ 0 },
 };
 

@@ -94,7 +94,7 @@ static int set_model(struct net_option *o, const char *value, struct err *err)
 
 	for (unsigned i = 0; i < ARRAY_LEN(models); i++)
 		if (!strcmp(value, models[i])) {
-			o->config.model = (enum machine_nic)i;
+			o->config.model = (enum machine_nic_model)i;
 			return 0;
 		}
 	return err_set(err, -EINVAL, "model=%.40s: must be virtio or e1000", value);

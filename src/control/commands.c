@@ -9,8 +9,8 @@ struct command {
 	/* 0, or -errno with err; members of the result go into `result`. */
 	int (*run)(
 		struct control_conn *conn, const json_t *request, json_t *result, struct err *err);
-	size_t op;	    /* without run: which of control_ops does it */
-	const char *member; /* of a request, besides command and id; NULL: none */
+	size_t op;		/* without run: which of control_ops does it */
+	const char *members[2]; /* of a request, besides command and id */
 };
 
 static int put(json_t *object, const char *name, json_t *take_value)
@@ -88,6 +88,7 @@ static int attach(struct control_conn *conn, const json_t *request, json_t *resu
 	const struct control_config *config = &conn->control->config;
 	const struct control_attach a = {
 		.disk = json_string_value(json_object_get(request, "disk")),
+		.net = json_string_value(json_object_get(request, "net")),
 		.fds = conn->passed,
 		.count = conn->passed_count,
 	};
@@ -95,8 +96,10 @@ static int attach(struct control_conn *conn, const json_t *request, json_t *resu
 
 	if (!config->ops->attach)
 		return err_set(err, -ENOSYS, "this machine cannot do that");
-	if (!a.disk)
-		return err_set(err, -EINVAL, "what is to be attached is missing: \"disk\", a text");
+	if (!a.disk == !a.net)
+		return err_set(err, -EINVAL,
+			"either \"disk\" or \"net\" is to be there, a text: what is to be "
+			"attached");
 	if (config->ops->attach(config->ctx, &a, name, err))
 		return err->code;
 	return put(result, "device", json_string(name))
@@ -154,9 +157,11 @@ static const struct command commands[] = {
 	{ "reset", "press the reset button", .op = OP(reset) },
 	{ "console", "the connection becomes the serial console", console },
 	{ "events", "lines for what happens, from now on", events },
-	{ "balloon", "how full the memory balloon is, and is to be", balloon, .member = "target" },
-	{ "attach", "plug in a disk whose files come along", attach, .member = "disk" },
-	{ "detach", "ask the guest to let go of a device", detach, .member = "device" },
+	{ "balloon", "how full the memory balloon is, and is to be", balloon,
+		.members = { "target" } },
+	{ "attach", "plug in a disk or a network, whose files come along", attach,
+		.members = { "disk", "net" } },
+	{ "detach", "ask the guest to let go of a device", detach, .members = { "device" } },
 	{ "save", "write the paused machine to the file that comes along", save },
 	{ "help", "what there is to ask for", help },
 };
@@ -189,15 +194,24 @@ static const struct command *find(const char *name)
 	return NULL;
 }
 
-static int check_members(json_t *request, const char *known, struct err *err)
+static bool is_member(const char *name, const struct command *c)
+{
+	if (!strcmp(name, "command") || !strcmp(name, "id"))
+		return true;
+	for (unsigned i = 0; c && i < ARRAY_LEN(c->members); i++)
+		if (c->members[i] && !strcmp(name, c->members[i]))
+			return true;
+	return false;
+}
+
+static int check_members(json_t *request, const struct command *c, struct err *err)
 {
 	const char *name;
 	json_t *value;
 
 	json_object_foreach(request, name, value)
 	{
-		if (strcmp(name, "command") && strcmp(name, "id") &&
-			(!known || strcmp(name, known)))
+		if (!is_member(name, c))
 			return err_set(err, -EINVAL, "a request has no member %.60s", name);
 	}
 	value = json_object_get(request, "id");
@@ -214,7 +228,7 @@ static int obey(struct control_conn *conn, json_t *request, json_t *result, stru
 		return err_set(err, -EINVAL, "a request is an object with a command");
 	const struct command *c = find(name);
 
-	if (check_members(request, c ? c->member : NULL, err))
+	if (check_members(request, c, err))
 		return err->code;
 	if (!c)
 		return err_set(err, -ENOENT, "no command %.60s; \"help\" lists them", name);

@@ -22,8 +22,9 @@
  *   console  the connection is the machine's serial console: bytes, no lines any more. Of a machine
  *            whose console is a terminal already, an error.
  *
- * `attach` takes "disk", a text as `strata run --disk` has it, with the path from the root on. What
- * is to be opened comes along, open and locked, as SCM_RIGHTS (block_files_open()). The answer is
+ * `attach` takes "disk" or "net", a text as `strata run --disk` or `--net` has it, paths beginning
+ * at the root. What is to be opened comes along as SCM_RIGHTS, open and, if a disk's, locked
+ * (block_files_open(), net_files_open()). The answer is
  * {"device": "disk1"}. `detach` takes "device", that name, and only asks: that the guest has let go
  * is told by an event, {"event": "detached", "text": "disk1"}.
  *
@@ -79,7 +80,7 @@ struct control_balloon {
 
 /* What is to be attached. Descriptors that are taken become -1. */
 struct control_attach {
-	const char *disk;
+	const char *disk, *net; /* one of them is not NULL */
 	int *fds;
 	unsigned count;
 };

@@ -2,8 +2,8 @@
  * Devices that come and go while the guest runs, each in one of the last slots of the PCI bus.
  *
  * Attaching is the main thread's: a backend that was made at the beginning gets what it is to have
- * (an image's descriptors), the device is made in its slot with the lock held, and the guest is
- * told (device/pci/hotplug.h).
+ * (an image's descriptors, a network's), the device is made in its slot with the lock held, and the
+ * guest is told (device/pci/hotplug.h).
  *
  * A device goes in three steps, of which only the first is ours to begin:
  *
@@ -50,6 +50,22 @@ static struct machine_hot *free_place(struct machine *m, struct err *err)
 	return NULL;
 }
 
+static struct device *make(struct machine *m, struct machine_hot *h,
+	const struct device_class *class, const char *name, struct device_env env, struct err *err)
+{
+	env.slot = slot_of(m, h);
+	return device_new(class, name, &env, err);
+}
+
+/* The lock held: the guest is told. */
+static void fill(
+	struct machine *m, struct machine_hot *h, struct machine_hot with, const char *about)
+{
+	*h = with;
+	h->about = strdup(about);
+	pci_hotplug_came(m->hotplug, slot_of(m, h));
+}
+
 /* ---- disks ---- */
 
 static struct machine_disk *free_disk(struct machine *m, struct err *err)
@@ -79,12 +95,11 @@ static int plug_disk(struct machine *m, struct machine_hot *h, struct machine_di
 	struct device_env env = parts_env(m);
 	char name[MACHINE_NAME_MAX];
 
-	env.slot = slot_of(m, h);
 	env.disk = &disk_backend;
 	env.disk_ctx = disk->block;
 	snprintf(name, sizeof(name), "disk%u", (unsigned)(disk - m->disks));
 	AUTO_LOCK(&m->lock);
-	struct device *d = device_new(disk_class(c), name, &env, err);
+	struct device *d = make(m, h, disk_class(c), name, env, err);
 
 	if (!d)
 		return err->code;
@@ -92,8 +107,7 @@ static int plug_disk(struct machine *m, struct machine_hot *h, struct machine_di
 		device_free(d);
 		return err->code;
 	}
-	*h = (struct machine_hot){ .device = d, .disk = disk, .about = strdup(about) };
-	pci_hotplug_came(m->hotplug, env.slot);
+	fill(m, h, (struct machine_hot){ .device = d, .disk = disk }, about);
 	return 0;
 }
 
@@ -124,6 +138,50 @@ int machine_attach_disk(struct machine *m, const struct machine_disk_config *con
 	}
 	snprintf(name, MACHINE_NAME_MAX, "disk%u", (unsigned)(disk - m->disks));
 	return 0;
+}
+
+/* ---- networks ---- */
+
+static int check_net(const struct machine_net_config *c, struct err *err)
+{
+	const char *what = c->forward_count ? "forward=" : c->capture ? "capture=" : NULL;
+
+	return what ? err_set(err, -EINVAL,
+			      "%s is for networks that a machine is started with; leave it out",
+			      what)
+		    : 0;
+}
+
+static int plug_net(struct machine *m, struct machine_hot *h, struct machine_nic *nic,
+	const struct machine_net_config *c, const char *name, const char *about, struct err *err)
+{
+	struct device_env env = parts_env(m);
+
+	env.net = machine_net_backend(c->kind);
+	env.net_ctx = nic;
+	AUTO_LOCK(&m->lock);
+	struct device *d = make(m, h, machine_net_class(c->model), name, env, err);
+
+	if (d && !machine_net_configure(nic, c, d, err)) {
+		fill(m, h, (struct machine_hot){ .device = d, .nic = nic }, about);
+		return 0;
+	}
+	nic->device = NULL;
+	device_free(d);
+	machine_net_unplug(nic);
+	return err->code;
+}
+
+int machine_attach_net(struct machine *m, const struct machine_net_config *config,
+	struct net_files *files, const char *about, char name[MACHINE_NAME_MAX], struct err *err)
+{
+	struct machine_hot *h = check_net(config, err) ? NULL : free_place(m, err);
+	struct machine_nic *nic = h ? machine_net_plug(m, config, files, err) : NULL;
+
+	if (!nic)
+		return err->code;
+	snprintf(name, MACHINE_NAME_MAX, "net%u", (unsigned)(nic - m->nics) + !m->config.net);
+	return plug_net(m, h, nic, config, name, about, err);
 }
 
 /* ---- going ---- */
@@ -161,7 +219,10 @@ int machine_detach(struct machine *m, const char *name, struct err *err)
 /* The lock held. Nothing is under way afterwards. */
 static void unplug(struct machine *m, struct machine_hot *h)
 {
-	block_drain(h->disk->block);
+	if (h->disk)
+		block_drain(h->disk->block);
+	else
+		h->nic->device = NULL; /* what comes for it from now on is lost */
 	snprintf(h->name, sizeof(h->name), "%s", h->device->name);
 	device_free(h->device);
 	h->device = NULL;
@@ -201,10 +262,13 @@ void hot_turn(struct machine *m)
 
 		if (was.gone)
 			*h = (struct machine_hot){ 0 };
+		if (was.gone && was.nic)
+			machine_net_unplug(was.nic);
 		pthread_mutex_unlock(&m->lock);
 		if (!was.gone)
 			continue;
-		close_disk(was.disk);
+		if (was.disk)
+			close_disk(was.disk);
 		free(was.about);
 		pause_tell(m, MACHINE_EVENT_DETACHED, was.name);
 	}

@@ -66,11 +66,11 @@ struct machine_disk_config {
 	bool cdrom;	    /* with MACHINE_IDE */
 };
 
-enum machine_nic { MACHINE_NIC_VIRTIO, MACHINE_NIC_E1000 };
+enum machine_nic_model { MACHINE_NIC_VIRTIO, MACHINE_NIC_E1000 };
 
 struct machine_net_config {
 	enum net_kind kind;
-	enum machine_nic model;
+	enum machine_nic_model model;
 	const char *name, *capture; /* net/net.h */
 	const struct net_forward *forwards;
 	unsigned forward_count;
@@ -205,12 +205,16 @@ bool machine_has_address(struct machine *m); /* net_has_address(); false without
  * A device goes when the guest lets go of it, which may be never; the event says so. -ENODEV: no
  * device has that name, or only one that the machine was made with.
  */
-#define MACHINE_HOT_MAX	  8 /* devices in all */
-#define MACHINE_HOT_DISKS 4
-#define MACHINE_NAME_MAX  16u
+#define MACHINE_HOT_MAX	   8 /* devices in all */
+#define MACHINE_HOT_DISKS  4
+#define MACHINE_HOT_PLACES 2 /* for taps and segments; and one of user mode */
+#define MACHINE_HOT_NICS   (MACHINE_HOT_PLACES + 1)
+#define MACHINE_NAME_MAX   16u
 
 NODISCARD int machine_attach_disk(struct machine *m, const struct machine_disk_config *config,
 	struct block_files *files, const char *about, char name[MACHINE_NAME_MAX], struct err *err);
+NODISCARD int machine_attach_net(struct machine *m, const struct machine_net_config *config,
+	struct net_files *files, const char *about, char name[MACHINE_NAME_MAX], struct err *err);
 NODISCARD int machine_detach(struct machine *m, const char *name, struct err *err);
 
 struct machine_attached {

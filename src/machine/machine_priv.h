@@ -41,10 +41,21 @@ struct machine_disk {
 	bool listens;
 };
 
+/* net.c */
+struct machine_nic {
+	struct machine *machine;
+	struct net *net;
+	enum net_kind kind;    /* that it was made as */
+	struct device *device; /* NULL: none, or not yet */
+	bool used;	       /* by a device that comes, is there, or has not quite gone */
+	char *name;	       /* of what a network that led nowhere leads to now */
+};
+
 /* hot.c: a slot whose device comes and goes. */
 struct machine_hot {
-	struct device *device;	     /* NULL: none */
-	struct machine_disk *disk;   /* its backend */
+	struct device *device;	   /* NULL: none */
+	struct machine_disk *disk; /* one of these two: its backend */
+	struct machine_nic *nic;
 	bool leaving;		     /* the guest was asked to let go of it */
 	bool gone;		     /* it has; the backend is still open */
 	char name[MACHINE_NAME_MAX]; /* once it is gone */
@@ -113,8 +124,10 @@ struct machine {
 	unsigned disk_count;  /* of the first */
 	unsigned block_count; /* that are open, of both */
 	struct machine_hot hot[MACHINE_HOT_MAX];
-	struct net *net; /* NULL: none */
-	struct device *nic;
+	/* First the one that the machine is made with, if it is; then those for
+	 * machine_attach_net() */
+	struct machine_nic nics[1 + MACHINE_HOT_NICS];
+	unsigned nic_count;    /* that are open */
 	struct net *vsock_net; /* NULL: none */
 	struct device *vsock;
 	struct device *balloon; /* NULL: none */
@@ -200,12 +213,18 @@ bool pause_again(struct machine *m, unsigned before);
 enum machine_state pause_state(const struct machine *m); /* not MACHINE_ENDING */
 void pause_tell(struct machine *m, enum machine_event what, const char *text);
 
-/* net.c: the network, when there is one. */
-const struct net_ops *machine_net_backend(const struct machine *m); /* ctx: the machine */
+/* net.c: networks. */
+const struct net_ops *machine_net_backend(enum net_kind kind); /* ctx: the struct machine_nic */
 NODISCARD int machine_net_open(struct machine *m, struct err *err);
 void machine_net_close(struct machine *m);
-const struct device_class *machine_net_class(const struct machine *m);
-NODISCARD int machine_net_configure(struct machine *m, struct device *d, struct err *err);
+const struct device_class *machine_net_class(enum machine_nic_model model);
+NODISCARD int machine_net_configure(struct machine_nic *nic, const struct machine_net_config *c,
+	struct device *d, struct err *err);
+/* A network for a device that comes; NULL with err. It stays the device's until it is given back.
+ */
+struct machine_nic *machine_net_plug(struct machine *m, const struct machine_net_config *c,
+	struct net_files *files, struct err *err);
+void machine_net_unplug(struct machine_nic *nic); /* lock held */
 
 /* vsock.c: the socket device, when there is one. */
 extern const struct net_ops machine_vsock_backend; /* ctx: the machine */

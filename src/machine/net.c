@@ -1,105 +1,202 @@
-/* The machine's network: the backend of its network device, and the lock that both work under. */
+/*
+ * The machine's networks: the backends of its network devices, and the lock that both work under.
+ *
+ * The first is the one that the machine is made with. The others are for devices that come later,
+ * when no thread begins any more and nothing is opened: one of user mode, if this process may make
+ * sockets at all, and some that lead nowhere until they are given a tap's or a segment's
+ * descriptors.
+ */
 #include "net/net.h"
+#include "base/log.h"
 #include "base/scope.h"
 #include "device/e1000/e1000.h"
 #include "device/virtio/net.h"
 #include "machine/machine_priv.h"
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-static void lock(void *ctx) { pthread_mutex_lock(&((struct machine *)ctx)->lock); }
-static void unlock(void *ctx) { pthread_mutex_unlock(&((struct machine *)ctx)->lock); }
+static void lock(void *ctx) { pthread_mutex_lock(&((struct machine_nic *)ctx)->machine->lock); }
+static void unlock(void *ctx) { pthread_mutex_unlock(&((struct machine_nic *)ctx)->machine->lock); }
 
 static size_t receive(void *ctx, const u8 *frame, size_t len)
 {
-	struct machine *m = ctx;
+	struct device *d = ((struct machine_nic *)ctx)->device;
 
-	return m->nic ? m->nic->class->input(m->nic, frame, len) : 0;
+	return d ? d->class->input(d, frame, len) : 0;
 }
 
 static void send(void *ctx, const u8 *frame, size_t len)
 {
-	net_send(((struct machine *)ctx)->net, frame, len);
+	net_send(((struct machine_nic *)ctx)->net, frame, len);
 }
 
-static void room(void *ctx) { net_room(((struct machine *)ctx)->net); }
+static void room(void *ctx) { net_room(((struct machine_nic *)ctx)->net); }
 
 static void send_head(void *ctx, const u8 *head, size_t len)
 {
-	net_send_head(((struct machine *)ctx)->net, head, len);
+	net_send_head(((struct machine_nic *)ctx)->net, head, len);
 }
 
 static void offload(void *ctx, bool heads, unsigned offloads)
 {
-	net_offload(((struct machine *)ctx)->net, heads, offloads);
+	net_offload(((struct machine_nic *)ctx)->net, heads, offloads);
 }
 
 _Static_assert(MACHINE_NET_QUEUES_MAX == VIRTIO_NET_PAIRS_MAX, "queues");
 
-const struct net_ops *machine_net_backend(const struct machine *m)
+const struct net_ops *machine_net_backend(enum net_kind kind)
 {
 	static const struct net_ops plain = { .send = send, .room = room };
 	static const struct net_ops large = { .large = true, .send = send, .room = room };
 	static const struct net_ops heads = {
 		.send = send, .room = room, .send_head = send_head, .offload = offload
 	};
-	struct net_traits traits = net_traits(m->config.net->kind);
+	struct net_traits traits = net_traits(kind);
 
 	return traits.heads ? &heads : traits.large ? &large : &plain;
+}
+
+static int open_net(struct machine *m, struct net_config config, struct err *err)
+{
+	struct machine_nic *nic = &m->nics[m->nic_count];
+
+	*nic = (struct machine_nic){ .machine = m, .kind = config.kind };
+	config.lock = lock;
+	config.unlock = unlock;
+	config.receive = receive;
+	config.ctx = nic;
+	if (net_open(&nic->net, &config, err))
+		return err_wrap(err, "network");
+	m->nic_count++;
+	return 0;
+}
+
+/* Networks of user mode after the first are other ones: a guest may use all of them at once. */
+static int open_spares(struct machine *m, struct err *err)
+{
+	const struct machine_net_config *c = m->config.net;
+
+	if (c && c->kind == NET_USER &&
+		open_net(m, (struct net_config){ .kind = NET_USER, .number = 1 }, err))
+		return err->code;
+	for (unsigned i = 0; i < MACHINE_HOT_PLACES; i++)
+		if (open_net(m, (struct net_config){ .kind = NET_NOWHERE }, err))
+			return err->code;
+	return 0;
 }
 
 int machine_net_open(struct machine *m, struct err *err)
 {
 	const struct machine_net_config *c = m->config.net;
-	const struct net_config config = {
-		.lock = lock,
-		.unlock = unlock,
-		.receive = receive,
-		.ctx = m,
-		.forwards = c ? c->forwards : NULL,
-		.forward_count = c ? c->forward_count : 0,
-		.kind = c ? c->kind : NET_USER,
-		.name = c ? c->name : NULL,
-		.capture = c ? c->capture : NULL,
-	};
 
-	if (c && net_open(&m->net, &config, err))
-		return err_wrap(err, "network");
-	return 0;
+	if (c && open_net(m,
+			 (struct net_config){
+				 .forwards = c->forwards,
+				 .forward_count = c->forward_count,
+				 .kind = c->kind,
+				 .name = c->name,
+				 .capture = c->capture,
+			 },
+			 err))
+		return err->code;
+	return m->config.hotplug ? open_spares(m, err) : 0;
 }
 
 void machine_net_close(struct machine *m)
 {
-	net_close(m->net);
-	m->net = NULL;
+	while (m->nic_count) {
+		struct machine_nic *nic = &m->nics[--m->nic_count];
+
+		net_close(nic->net);
+		free(nic->name);
+	}
 }
 
 bool machine_has_address(struct machine *m)
 {
 	AUTO_LOCK(&m->lock);
 
-	return m->net && net_has_address(m->net);
+	return m->config.net && net_has_address(m->nics[0].net);
 }
 
-const struct device_class *machine_net_class(const struct machine *m)
+const struct device_class *machine_net_class(enum machine_nic_model model)
 {
-	switch (m->config.net->model) {
+	switch (model) {
 	case MACHINE_NIC_VIRTIO: return &virtio_net_class;
 	case MACHINE_NIC_E1000: return &e1000_class;
 	}
 	return NULL;
 }
 
-int machine_net_configure(struct machine *m, struct device *d, struct err *err)
+int machine_net_configure(struct machine_nic *nic, const struct machine_net_config *c,
+	struct device *d, struct err *err)
 {
-	const struct machine_net_config *c = m->config.net;
-	char queues[16];
+	unsigned number = (unsigned)(nic - nic->machine->nics);
+	char text[32];
 
-	m->nic = d;
-	snprintf(queues, sizeof(queues), "%u", c->queues ? c->queues : 1);
+	nic->device = d;
+	snprintf(text, sizeof(text), "%u", c->queues ? c->queues : 1);
 	if (c->model == MACHINE_NIC_VIRTIO &&
 		(device_set(d, "packed", c->packed ? "on" : "off", err) ||
-			device_set(d, "queues", queues, err)))
+			device_set(d, "queues", text, err)))
 		return err->code;
-	return c->mac ? device_set(d, "mac", c->mac, err) : 0;
+	/* The class's usual address is the first one's. */
+	snprintf(text, sizeof(text), "52:54:00:12:34:%02x", 0x56 + number);
+	return c->mac || number ? device_set(d, "mac", c->mac ? c->mac : text, err) : 0;
+}
+
+/* ---- those that come later ---- */
+
+static struct machine_nic *free_nic(struct machine *m, bool user, struct err *err)
+{
+	bool any = false;
+
+	for (unsigned i = m->config.net != NULL; i < m->nic_count; i++) {
+		struct machine_nic *nic = &m->nics[i];
+
+		if (user != (nic->kind == NET_USER))
+			continue;
+		if (!nic->used)
+			return nic;
+		any = true;
+	}
+	if (any)
+		err_set(err, -ENOSPC, "no more networks of that kind can be attached: detach one");
+	else
+		err_set(err, -EPERM,
+			"this machine was started without --net user, and its sandbox makes no "
+			"sockets for another; segment=NAME and tap=INTERFACE work");
+	return NULL;
+}
+
+struct machine_nic *machine_net_plug(struct machine *m, const struct machine_net_config *c,
+	struct net_files *files, struct err *err)
+{
+	AUTO_LOCK(&m->lock);
+	struct machine_nic *nic = free_nic(m, c->kind == NET_USER, err);
+
+	if (nic && c->kind != NET_USER) {
+		nic->name = strdup(c->name);
+		if (!nic->name || net_plug(nic->net, c->kind, nic->name, files, err)) {
+			free(nic->name);
+			nic->name = NULL;
+			return NULL;
+		}
+	}
+	if (nic)
+		nic->used = true;
+	return nic;
+}
+
+void machine_net_unplug(struct machine_nic *nic)
+{
+	nic->device = NULL;
+	nic->used = false;
+	net_reset(nic->net);
+	if (nic->kind != NET_USER)
+		net_unplug(nic->net);
+	free(nic->name);
+	nic->name = NULL;
 }

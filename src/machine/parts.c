@@ -6,6 +6,7 @@
  * real-time clock.
  */
 #include "base/log.h"
+#include "base/scope.h"
 #include "device/ahci/ahci.h"
 #include "device/firmware/fw_cfg.h"
 #include "device/ide/ide.h"
@@ -286,34 +287,35 @@ static int make_ide(struct machine *m, struct err *err)
 }
 
 /* A device whose backend has a thread that runs already. */
-static int make_networked(struct machine *m, const struct device_class *class, const char *name,
-	const struct net_ops *ops,
-	int (*configure)(struct machine *m, struct device *d, struct err *err), struct err *err)
+static struct device *make_networked(struct machine *m, const struct device_class *class,
+	const char *name, const struct net_ops *ops, void *ctx, struct err *err)
 {
 	struct machine_part *p = new_part(m, NULL);
 	struct device_env env = parts_env(m);
 
 	env.net = ops;
-	env.net_ctx = m;
-	pthread_mutex_lock(&m->lock);
-	if (fill(p, class, name, &env, err)) {
-		*err = (struct err){ 0 };
-		(void)!configure(m, p->device, err);
-	}
-	pthread_mutex_unlock(&m->lock);
-	return err->code;
+	env.net_ctx = ctx;
+	return fill(p, class, name, &env, err);
 }
 
 static int make_nic(struct machine *m, struct err *err)
 {
-	return make_networked(m, machine_net_class(m), "net0", machine_net_backend(m),
-		machine_net_configure, err);
+	const struct machine_net_config *c = m->config.net;
+
+	AUTO_LOCK(&m->lock);
+	struct device *d = make_networked(m, machine_net_class(c->model), "net0",
+		machine_net_backend(c->kind), &m->nics[0], err);
+
+	return d ? machine_net_configure(&m->nics[0], c, d, err) : err->code;
 }
 
 static int make_vsock(struct machine *m, struct err *err)
 {
-	return make_networked(m, &virtio_vsock_class, "vsock", &machine_vsock_backend,
-		machine_vsock_configure, err);
+	AUTO_LOCK(&m->lock);
+	struct device *d =
+		make_networked(m, &virtio_vsock_class, "vsock", &machine_vsock_backend, m, err);
+
+	return d ? machine_vsock_configure(m, d, err) : err->code;
 }
 
 static int make_balloon(struct machine *m, struct err *err)
@@ -380,7 +382,7 @@ int parts_make(struct machine *m, struct err *err)
 			return err->code;
 	if (make_ahci(m, err) || make_ide(m, err))
 		return err->code;
-	if (m->net && make_nic(m, err))
+	if (m->config.net && make_nic(m, err))
 		return err->code;
 	if (m->vsock_net && make_vsock(m, err))
 		return err->code;

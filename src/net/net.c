@@ -8,6 +8,7 @@
 #include "net/net.h"
 #include "base/bits.h"
 #include "base/log.h"
+#include "base/must.h"
 #include "net/net_priv.h"
 #include "os/fd.h"
 #include "os/thread.h"
@@ -16,11 +17,31 @@
 #include <string.h>
 #include <unistd.h>
 
+/* ---- nowhere ---- */
+
+static int nowhere_open(struct net *n, struct err *err) { return 0; }
+static void nowhere_close(struct net *n) {}
+static void nowhere_send(struct net *n, const u8 *frame, size_t len) {}
+static void nowhere_room(struct net *n) {}
+static void nowhere_watch(struct net *n, u32 *timeout) {}
+static void nowhere_ready(struct net *n, bool failed) {}
+
+static const struct net_back nowhere_back = {
+	.size = 1,
+	.open = nowhere_open,
+	.close = nowhere_close,
+	.send = nowhere_send,
+	.room = nowhere_room,
+	.watch = nowhere_watch,
+	.ready = nowhere_ready,
+};
+
 static const struct net_back *const backs[] = {
 	[NET_USER] = &user_back,
 	[NET_TAP] = &tap_back,
 	[NET_SEGMENT] = &segment_back,
 	[NET_VSOCK] = &vsock_back,
+	[NET_NOWHERE] = &nowhere_back,
 };
 
 /* ---- what kinds of networks call ---- */
@@ -57,6 +78,7 @@ bool net_deliver(struct net *n, const u8 *frame, size_t len)
 /* With the lock, but for the wait. */
 static void turn(struct net *n)
 {
+	const struct net_back *ops = n->ops;
 	u32 timeout = UINT32_MAX;
 
 	n->fd_count = 0;
@@ -69,7 +91,8 @@ static void turn(struct net *n)
 	n->waiting = n->woken = false;
 	if (n->fds[0].revents)
 		fd_event_clear(n->wake);
-	n->ops->ready(n, rc < 0);
+	if (ops == n->ops) /* else it leads somewhere else by now */
+		n->ops->ready(n, rc < 0);
 }
 
 static void *net_thread(void *ctx)
@@ -158,10 +181,68 @@ void net_reset(struct net *n)
 
 static int open_back(struct net *n, struct err *err)
 {
+	struct net_files f = { .count = 0 };
+
 	n->back = calloc(1, n->ops->size);
 	if (!n->back)
 		return err_set(err, -ENOMEM, "no memory for a network");
-	return n->ops->open(n, err);
+	if (n->ops->open)
+		return n->ops->open(n, err);
+	int rc = n->ops->gather(n->config.name, &f, err);
+
+	if (!rc)
+		rc = n->ops->adopt(n, &f, err);
+	net_files_close(&f);
+	return rc;
+}
+
+int net_files_open(struct net_files *f, enum net_kind kind, const char *name, struct err *err)
+{
+	*f = (struct net_files){ .count = 0 };
+	int rc = backs[kind]->gather ? backs[kind]->gather(name, f, err) : 0;
+
+	if (rc)
+		net_files_close(f);
+	return rc;
+}
+
+static void lead_nowhere(struct net *n)
+{
+	free(n->back);
+	n->back = NULL;
+	n->ops = &nowhere_back;
+	n->heads = false;
+	n->has_address = false;
+	net_wake(n);
+}
+
+int net_plug(
+	struct net *n, enum net_kind kind, const char *name, struct net_files *f, struct err *err)
+{
+	const struct net_back *ops = backs[kind];
+
+	must(n->ops == &nowhere_back && ops->adopt, "network of kind %d", (int)kind);
+	void *back = calloc(1, ops->size);
+
+	if (!back)
+		return err_set(err, -ENOMEM, "no memory for a network");
+	free(n->back);
+	n->back = back;
+	n->ops = ops;
+	n->config.kind = kind;
+	n->config.name = name;
+	if (ops->adopt(n, f, err)) {
+		lead_nowhere(n);
+		return err->code;
+	}
+	net_wake(n);
+	return 0;
+}
+
+void net_unplug(struct net *n)
+{
+	n->ops->close(n);
+	lead_nowhere(n);
 }
 
 int net_open(struct net **out, const struct net_config *config, struct err *err)

@@ -9,6 +9,10 @@
  *   segment  an Ethernet of machines of one user, and of nobody else (segment.c)
  *   vsock    no Ethernet: packets of a virtio socket device, and Unix sockets of the host (vsock.c)
  *
+ * There may be a network before it is known what it leads to: NET_NOWHERE, whose thread waits until
+ * net_plug() gives it a tap's or a segment's descriptors, which somebody else has opened
+ * (net_files_open()).
+ *
  * Life. net_open() before the sandbox is entered: it makes a thread, and opens what is to be
  * opened. The thread waits for sockets, with no lock held, and does everything else under the
  * owner's lock (a machine's, for devices), under which net_send() and the like are called, too.
@@ -26,7 +30,7 @@
 #define NET_FORWARDS_MAX 16u
 #define NET_FRAME_MAX	 1514u /* of a frame that nobody has left work on */
 
-enum net_kind { NET_USER, NET_TAP, NET_SEGMENT, NET_VSOCK };
+enum net_kind { NET_USER, NET_TAP, NET_SEGMENT, NET_VSOCK, NET_NOWHERE };
 
 struct net;
 
@@ -34,6 +38,14 @@ struct net_forward {
 	bool udp;
 	u32 host; /* address to listen at, in host order; 0: any */
 	u16 host_port, guest_port;
+};
+
+/* What a tap or a segment consists of; those that were taken are -1. */
+#define NET_FILES_MAX 33u
+
+struct net_files {
+	int fd[NET_FILES_MAX];
+	unsigned count;
 };
 
 struct net_config {
@@ -47,6 +59,8 @@ struct net_config {
 	enum net_kind kind;
 	const char *name;    /* of the interface or the segment; a socket's path */
 	u32 cid;	     /* of a vsock's guest */
+	u8 number;	     /* NET_USER: the guest's networks are 10.0.(2 + number).0/24 and
+				fec0:0:0:number::/64 */
 	const char *capture; /* a file that all frames are written to; NULL: none */
 };
 
@@ -58,6 +72,16 @@ struct net_traits {
 NODISCARD int net_open(struct net **n, const struct net_config *config, struct err *err);
 void net_close(struct net *n); /* without the lock */
 struct net_traits net_traits(enum net_kind kind);
+
+/* NET_TAP or NET_SEGMENT: what net_plug() wants of it. */
+NODISCARD int net_files_open(
+	struct net_files *f, enum net_kind kind, const char *name, struct err *err);
+void net_files_close(struct net_files *f);
+/* A network that leads nowhere leads there from now on; `name` is borrowed until net_unplug().
+ * The lock held. */
+NODISCARD int net_plug(
+	struct net *n, enum net_kind kind, const char *name, struct net_files *f, struct err *err);
+void net_unplug(struct net *n); /* and nowhere again; the lock held */
 /* The lock held. */
 void net_send(struct net *n, const u8 *frame, size_t len);
 void net_send_head(struct net *n, const u8 *head, size_t len);

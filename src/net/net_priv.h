@@ -13,11 +13,16 @@
 #define NET_PACKET_MAX	(NET_HEAD_LEN + 18u + 40u + 65535u)
 #define NET_TURN_FRAMES 64u /* taken from a descriptor in one turn */
 
-/* All but open and close with the lock held. */
+/*
+ * All but open, gather and close with the lock held. A kind either opens what it needs, or consists
+ * of descriptors: gather() gets them, which may be in another process, and adopt() takes them.
+ */
 struct net_back {
 	struct net_traits traits;
 	size_t size; /* of what n->back points at */
 	int (*open)(struct net *n, struct err *err);
+	int (*gather)(const char *name, struct net_files *f, struct err *err);
+	int (*adopt)(struct net *n, struct net_files *f, struct err *err);
 	void (*close)(struct net *n); /* of what was opened, also when open() has failed */
 	/* With a head in front if the traits say so. */
 	void (*send)(struct net *n, const u8 *frame, size_t len);
@@ -49,6 +54,10 @@ struct net {
 };
 
 extern const struct net_back user_back, tap_back, segment_back, vsock_back;
+
+/* For gather(): one more; false, and closed, when there are too many. For adopt(): the next; -1. */
+bool net_files_put(struct net_files *f, int take_fd);
+int net_files_take(struct net_files *f);
 
 /* Returns the index of its events in n->fds; -1: there are too many. */
 int net_watch(struct net *n, int fd, short events);

@@ -30,8 +30,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define PEERS_MAX  32u
-#define PLACES	   256u /* of addresses that were heard */
+#define PEERS_MAX  (NET_FILES_MAX - 1) /* the other is the listener */
+#define PLACES	   256u		       /* of addresses that were heard */
 #define ADDRESS	   6u
 #define ETHERNET   14u
 #define BUFFER	   (4 * MiB) /* of frames that a peer has not taken yet */
@@ -226,16 +226,13 @@ static struct sockaddr_un socket_at(const char *folder, unsigned i)
 }
 
 /* At the first name that nobody has. */
-static int listen_there(struct segment *s, const char *folder, struct err *err)
+static int listen_there(int listener, const char *folder, struct err *err)
 {
-	s->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (s->listener < 0)
-		return err_set(err, -errno, "segment: %s", strerror(errno));
 	for (unsigned i = 0; i <= PEERS_MAX; i++) {
 		struct sockaddr_un a = socket_at(folder, i);
 
-		if (bind(s->listener, (struct sockaddr *)&a, sizeof(a)) == 0)
-			return listen(s->listener, PEERS_MAX) < 0
+		if (bind(listener, (struct sockaddr *)&a, sizeof(a)) == 0)
+			return listen(listener, PEERS_MAX) < 0
 				       ? err_set(err, -errno, "%s: %s", a.sun_path, strerror(errno))
 				       : 0;
 		if (errno != EADDRINUSE)
@@ -245,7 +242,7 @@ static int listen_there(struct segment *s, const char *folder, struct err *err)
 }
 
 /* A queue of connections that is full belongs to a machine that does not turn any more. */
-static void meet(struct segment *s, const char *folder, unsigned i)
+static void meet(struct net_files *f, const char *folder, unsigned i)
 {
 	struct sockaddr_un a = socket_at(folder, i);
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -253,7 +250,7 @@ static void meet(struct segment *s, const char *folder, unsigned i)
 	if (fd < 0)
 		return;
 	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0) {
-		add_peer(s, fd);
+		net_files_put(f, fd);
 		return;
 	}
 	if (errno == ECONNREFUSED)
@@ -263,19 +260,38 @@ static void meet(struct segment *s, const char *folder, unsigned i)
 	close(fd);
 }
 
-static int segment_open(struct net *n, struct err *err)
+/* The listener comes first. */
+static int segment_gather(const char *name, struct net_files *f, struct err *err)
 {
-	struct segment *s = n->back;
 	char folder[FOLDER_MAX];
 
-	if (make_folder(n->config.name, folder, err))
+	if (make_folder(name, folder, err))
 		return err->code;
 	AUTO_FD lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (lock < 0 || flock(lock, LOCK_EX) < 0)
 		return err_set(err, -errno, "%s: %s", folder, strerror(errno));
+	int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (listener < 0)
+		return err_set(err, -errno, "segment: %s", strerror(errno));
+	net_files_put(f, listener);
 	for (unsigned i = 0; i <= PEERS_MAX; i++)
-		meet(s, folder, i);
-	return listen_there(s, folder, err);
+		meet(f, folder, i);
+	return listen_there(listener, folder, err);
+}
+
+static int segment_adopt(struct net *n, struct net_files *f, struct err *err)
+{
+	struct segment *s = n->back;
+	int fd = net_files_take(f);
+
+	if (fd < 0)
+		return err_set(
+			err, -EINVAL, "segment=%s: its descriptors are missing", n->config.name);
+	s->listener = fd;
+	while ((fd = net_files_take(f)) >= 0)
+		add_peer(s, fd);
+	return 0;
 }
 
 static void segment_close(struct net *n)
@@ -290,7 +306,8 @@ static void segment_close(struct net *n)
 
 const struct net_back segment_back = {
 	.size = sizeof(struct segment),
-	.open = segment_open,
+	.gather = segment_gather,
+	.adopt = segment_adopt,
 	.close = segment_close,
 	.send = segment_send,
 	.room = segment_room,

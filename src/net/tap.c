@@ -46,24 +46,32 @@ static int refused(const char *name, int error, struct err *err)
 	return err_set(err, -error, "tap=%s: %s", name, strerror(error));
 }
 
-static int tap_open(struct net *n, struct err *err)
+static int tap_gather(const char *name, struct net_files *f, struct err *err)
 {
-	const char *name = n->config.name;
 	struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
-	struct tap *t = n->back;
-	int head = NET_HEAD_LEN;
+	int head = NET_HEAD_LEN, fd = open(DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 
-	t->fd = open(DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-	if (t->fd < 0)
+	if (fd < 0)
 		return err_set(err, -errno, "tap=%s: %s: %s", name, DEVICE, strerror(errno));
+	net_files_put(f, fd);
 	if (strlen(name) >= sizeof(request.ifr_name))
 		return err_set(err, -EINVAL, "tap=%.40s: an interface's name is shorter", name);
 	memcpy(request.ifr_name, name, strlen(name));
-	if (ioctl(t->fd, TUNSETIFF, &request) < 0)
+	if (ioctl(fd, TUNSETIFF, &request) < 0)
 		return refused(name, errno, err);
-	if (ioctl(t->fd, TUNSETVNETHDRSZ, &head) < 0 || ioctl(t->fd, TUNSETOFFLOAD, 0) < 0)
+	if (ioctl(fd, TUNSETVNETHDRSZ, &head) < 0 || ioctl(fd, TUNSETOFFLOAD, 0) < 0)
 		return refused(name, errno, err);
 	return 0;
+}
+
+static int tap_adopt(struct net *n, struct net_files *f, struct err *err)
+{
+	struct tap *t = n->back;
+
+	t->fd = net_files_take(f);
+	return t->fd < 0
+		       ? err_set(err, -EINVAL, "tap=%s: its descriptor is missing", n->config.name)
+		       : 0;
 }
 
 static void tap_close(struct net *n)
@@ -137,7 +145,8 @@ static void tap_offload(struct net *n, unsigned offloads)
 const struct net_back tap_back = {
 	.traits = { .heads = true },
 	.size = sizeof(struct tap),
-	.open = tap_open,
+	.gather = tap_gather,
+	.adopt = tap_adopt,
 	.close = tap_close,
 	.send = tap_send,
 	.room = tap_room,

@@ -22,7 +22,8 @@
 #define DHCP_AT	   (14u + 20u + 8u + 236u) /* Ethernet, IPv4, UDP, BOOTP's fixed fields */
 #define ACTIVE_MS  2u /* between two turns while the guest sends: how long slirp delays an ACK */
 
-/* The guest's networks: 10.0.2.0/24 and fec0::/64 */
+/* The guest's networks: 10.0.2.0/24 and fec0::/64; the next ones for other networks of the machine
+ */
 #define NETWORK	    0x0a000200u
 #define MASK	    0xffffff00u
 #define HOST	    0x0a000202u
@@ -32,6 +33,7 @@
 #define PREFIX6_LEN 64
 #define HOST6	    2u
 #define NAMESERVER6 3u
+#define NEXT	    0x100u
 
 struct timer {
 	SlirpTimerCb fire;
@@ -227,14 +229,15 @@ static void user_room(struct net *n)
 
 static struct in_addr address(u32 a) { return (struct in_addr){ htonl(a) }; }
 
-static struct in6_addr address6(u8 last)
+static struct in6_addr address6(u8 number, u8 last)
 {
-	return (struct in6_addr){ .s6_addr = { PREFIX6 >> 8, PREFIX6 & 0xff, [15] = last } };
+	return (struct in6_addr){ .s6_addr = { PREFIX6 >> 8,
+					  PREFIX6 & 0xff, [7] = number, [15] = last } };
 }
 
-static int add_forward(struct user *u, const struct net_forward *f, struct err *err)
+static int add_forward(struct user *u, const struct net_forward *f, u32 guest, struct err *err)
 {
-	if (slirp_add_hostfwd(u->slirp, f->udp, address(f->host), f->host_port, address(GUEST),
+	if (slirp_add_hostfwd(u->slirp, f->udp, address(f->host), f->host_port, address(guest),
 		    f->guest_port) < 0)
 		return err_set(err, -errno, "cannot listen at %s port %u: %s%s",
 			f->udp ? "UDP" : "TCP", f->host_port, strerror(errno),
@@ -247,20 +250,21 @@ static int add_forward(struct user *u, const struct net_forward *f, struct err *
 static int user_open(struct net *n, struct err *err)
 {
 	struct user *u = n->back;
-	u32 nameserver = resolv_find(HOST);
+	u8 number = n->config.number;
+	u32 on = number * NEXT, nameserver = resolv_find(HOST + on);
 	const SlirpConfig c = {
 		.version = 3, /* the first with disable_dns */
 		.in_enabled = true,
-		.vnetwork = address(NETWORK),
+		.vnetwork = address(NETWORK + on),
 		.vnetmask = address(MASK),
-		.vhost = address(HOST),
-		.vdhcp_start = address(GUEST),
-		.vnameserver = address(nameserver ? nameserver : NAMESERVER),
+		.vhost = address(HOST + on),
+		.vdhcp_start = address(GUEST + on),
+		.vnameserver = address(nameserver ? nameserver : NAMESERVER + on),
 		.in6_enabled = true,
-		.vprefix_addr6 = address6(0),
+		.vprefix_addr6 = address6(number, 0),
 		.vprefix_len = PREFIX6_LEN,
-		.vhost6 = address6(HOST6),
-		.vnameserver6 = address6(NAMESERVER6),
+		.vhost6 = address6(number, HOST6),
+		.vnameserver6 = address6(number, NAMESERVER6),
 		.vhostname = "strata",
 		/* What is sent to the name server goes there. Otherwise libslirp would look up who
 		 * that is in a file, which the sandbox does not let it open. */
@@ -271,7 +275,7 @@ static int user_open(struct net *n, struct err *err)
 	if (!u->slirp)
 		return err_set(err, -ENOMEM, "libslirp cannot be set up");
 	for (unsigned i = 0; i < n->config.forward_count; i++)
-		if (add_forward(u, &n->config.forwards[i], err))
+		if (add_forward(u, &n->config.forwards[i], GUEST + on, err))
 			return err->code;
 	return 0;
 }

@@ -91,13 +91,13 @@ const struct sandbox_rule sandbox_rules[] = {
 	/* sockets that are there: a segment's, a vsock's; a tap */
 	NEEDED(accept4, STREAMS,
 		"another machine joins the segment; a vsock's connection; the owner's"),
-	NEEDED(setsockopt, SOCKETS, "no delay; how much another machine may be behind"),
+	NEEDED(setsockopt, STREAMS, "no delay; how much another machine may be behind"),
 	NEEDED(sendto, STREAMS, "data"),
 	NEEDED(recvfrom, STREAMS, "data"),
 	NEEDED(recvmsg, STREAMS,
 		"data, and errors about it; a descriptor of the connector's, or the owner's"),
 	NEEDED(shutdown, SOCKETS, "the guest has nothing more to say"),
-	NEEDED_IF(ioctl, MATCH_EQUAL, 1, (u32)TUNSETOFFLOAD, SOCKETS,
+	NEEDED_IF(ioctl, MATCH_EQUAL, 1, (u32)TUNSETOFFLOAD, STREAMS,
 		"what a tap may leave to the guest"),
 
 	NEEDED_IF(ioctl, MATCH_EQUAL, 1, (u32)BLKGETSIZE64, CONTROL,

@@ -9,9 +9,11 @@ network is virtio's, with ahci an e1000.
 Skips (77) where the kernel cannot be had or the host cannot run the engine.
 """
 import hashlib
+import itertools
 import os
 import random
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -29,7 +31,8 @@ MIB = 1 << 20
 
 
 class Server(threading.Thread):
-    """What the guest finds at 10.0.2.2: sends `content` to who comes first, and takes what the others send."""
+    """What the guest finds at 10.0.2.2, and 10.0.3.2: sends `content` to who comes first, takes what the second sends, and sends
+    again."""
 
     def __init__(self, content):
         super().__init__(daemon=True)
@@ -39,13 +42,13 @@ class Server(threading.Thread):
         self.start()
 
     def run(self):
-        peer, _ = self.socket.accept()
-        with peer:
-            peer.sendall(self.content)
-        while True:
+        for visit in itertools.count(1):
             peer, _ = self.socket.accept()
             with peer:
-                self.received.append(b"".join(iter(lambda: peer.recv(65536), b"")))
+                if visit == 2:
+                    self.received.append(b"".join(iter(lambda: peer.recv(65536), b"")))
+                else:
+                    peer.sendall(self.content)
 
 
 def free_port():
@@ -87,6 +90,25 @@ def check_disks(folder, contents):
         yield "the second disk was written to"
 
 
+def plug_and_unplug(machine, strata, disk, env):
+    """What is attached while the guest runs is found, used, and gone again: twice."""
+    def ask(*words):
+        done = subprocess.run([strata, *words], capture_output=True, text=True, env=env, timeout=60)
+        if done.returncode:
+            raise guest.Failed(done.stderr.strip())
+        return done.stdout.strip()
+
+    for _ in range(2):
+        machine.wait_for("^there is room")
+        devices = ask("attach", "guest", "--disk", f"{disk},format=raw"), ask("attach", "guest", "--net", "user")
+        machine.wait_for("^both are used")
+        for device in devices:
+            if f"attached: {device}: " not in ask("show", "guest"):
+                raise guest.Failed(f"{device} is not shown")
+            ask("detach", "guest", device, "--timeout", "60")
+        machine.wait_for("^both are gone")
+
+
 def main():
     strata, flavour, engine, cpus, seconds, interrupts, kind = sys.argv[1:8]
     names, drivers = KINDS[kind]
@@ -98,23 +120,32 @@ def main():
     contents = make_disks(work.name)
     server, port = Server(contents["first"][:2 * MIB]), free_port()
     sums = "%20".join(hashlib.md5(data).hexdigest() for data in (*contents.values(), server.content))
+    hot = kind == "virtio" and interrupts == "messages" and engine != "interpret"
+    third, env = Path(work.name) / "third", os.environ | {"XDG_STATE_HOME": work.name}
+    third.write_bytes(contents["second"])
+    os.truncate(third, 32 * MIB)
     nomsi = "pci=nomsi " if interrupts == "wires" else ""
     command = [strata, "run", "--engine", engine, "--kernel", kernel, "--initrd", initrd, "--memory", "512M", "--cpus", cpus,
                "--no-reboot", "--log", "guest", "--disk", f"{work.name}/first,format=raw,bus={kind},serial=strata-0001",
                "--disk", f"{work.name}/second,format=raw,bus={kind},readonly{',packed' if kind == 'virtio' else ''}",
                "--net", f"user,model={'e1000' if kind == 'ahci' else 'virtio'},forward=tcp:127.0.0.1:{port}:7777", "--append",
-               f"console=ttyS0 panic=-1 {nomsi}strata.run=sh%20/devices.sh%20{interrupts}%20{'%20'.join(names)}%20{sums}%20{server.port}"]
+               f"console=ttyS0 panic=-1 {nomsi}strata.run=sh%20/devices.sh%20{interrupts}%20{'%20'.join(names)}%20{sums}%20{server.port}%20{'hot' if hot else 'cold'}",
+               *(["--name", "guest"] if hot else [])]
     if kind == "ide":
         disc = Path(work.name) / "disc"
         disc.write_bytes(contents["second"])
         command += ["--cdrom", str(disc)]
     problems = []
-    with guest.Guest(command, float(seconds)) as machine:
+    with guest.Guest(command, float(seconds), env) as machine:
         try:
             machine.wait_for("^the guest listens")
             said = call_guest(port, 60)
             if said != "hello from the guest":
                 problems.append(f"the guest's port said {said!r}")
+            if hot:
+                plug_and_unplug(machine, strata, third, env)
+                if third.read_bytes() != contents["second"] * 3 + bytes(8 * MIB):
+                    problems.append("the third disk does not hold what the guest copied")
             problems += machine.end_well()
         except guest.Failed as e:
             problems.append(str(e))

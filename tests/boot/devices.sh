@@ -1,7 +1,7 @@
 #!/bin/sh
 # What the guest of devices.py runs: loads the drivers, in the order of their files' names, and uses the devices.
-# devices.sh messages|wires DISK DISK SUM SUM SUM PORT: how they interrupt, the disks' names, the MD5 sums of the disks'
-# contents and of what the host serves at the port.
+# devices.sh messages|wires DISK DISK SUM SUM SUM PORT hot|cold: how they interrupt, the disks' names, the MD5 sums of the
+# disks' contents and of what the host serves at the port, and whether there are more devices to come.
 interrupts=$1
 one=$2
 two=$3
@@ -9,6 +9,7 @@ first=$4
 second=$5
 served=$6
 port=$7
+hot=$8
 
 fail() {
 	echo "WRONG: $*"
@@ -107,6 +108,22 @@ ip address add 10.0.2.15/24 dev eth0
 dd if=/dev/$one bs=1M count=2 2>/dev/null | nc 10.0.2.2 "$port" >/dev/null || fail "cannot send"
 echo "the guest listens"
 echo "hello from the guest" | nc -l -p 7777 >/dev/null || fail "cannot listen"
+
+# A third disk with the second one's contents, and a second network; both come twice.
+for round in $([ "$hot" = hot ] && echo 1 2); do
+	echo "there is room"
+	while ! [ -e /dev/vdc ] || ! [ -e /sys/class/net/eth1 ]; do usleep 10000; done
+	disk=$(readlink -f /sys/block/vdc/device)
+	[ -d "${disk%/*}/msi_irqs" ] || fail "no messages for $disk"
+	[ "$(sum /dev/vdc 0 8)" = "$second" ] || fail "the third disk's contents"
+	dd if=/dev/vdc of=/dev/vdc bs=1M count=8 seek=$((8 * round)) conv=fsync 2>/dev/null || fail "cannot write to the third disk"
+	ip link set eth1 up
+	ip address add 10.0.3.15/24 dev eth1
+	[ "$(nc 10.0.3.2 "$port" </dev/null | md5sum | cut -d ' ' -f 1)" = "$served" ] || fail "data from the second network"
+	echo "both are used"
+	while [ -e /sys/block/vdc ] || [ -e /sys/class/net/eth1 ]; do usleep 10000; done
+	echo "both are gone"
+done
 
 grep -E "virtio|nvme|ahci|eth" /proc/interrupts
 echo "all devices are well"

@@ -163,10 +163,37 @@ def disks_come_and_wait_for_the_guest():
     refused(["attach", "--disk", "nosuch"], "attach", "web", "--disk", f"{raw},nosuch=1", status=2)
     refused(["bus=virtio or bus=nvme"], "attach", "web", "--disk", f"{raw},bus=ide")
     refused(["/nonexistent"], "attach", "web", "--disk", "/nonexistent")
-    refused(["--disk FILE is missing"], "attach", "web", status=2)
+    refused(["--disk FILE", "--net NETWORK"], "attach", "web", status=2)
     refused(["no machine mail", "strata ls"], "attach", "mail", "--disk", str(raw))
     gone("web")
     good("image", "check", str(disk))
+
+
+def networks_come_as_far_as_the_sandbox_lets_them():
+    with tempfile.TemporaryDirectory() as runtime:
+        os.environ["XDG_RUNTIME_DIR"] = runtime
+        detached("web")
+        refused(["without --net user", "segment=NAME"], "attach", "web", "--net", "user")
+        expect(good("attach", "web", "--net", "segment=lab"), "net1\n")
+        expect(good("attach", "web", "--net", "segment=office,model=e1000,mac=52:54:00:00:00:09"), "net2\n")
+        expect(sorted(os.listdir(f"{runtime}/strata/segment")), ["lab", "office"])
+        refused(["web", "detach one"], "attach", "web", "--net", "segment=third")
+        refused(["attach", "segment=a/b"], "attach", "web", "--net", "segment=a/b", status=2)
+        refused(["forward=", "leave it out"], "attach", "web", "--net", "user,forward=tcp:2222:22")
+        refused(["capture="], "attach", "web", "--net", "segment=lab,capture=/tmp/x")
+        refused(["nothing to attach"], "attach", "web", "--net", "none", status=2)
+        assert "# attached: net1: segment=lab" in good("show", "web")
+        refused(["net1", "has not let go"], "detach", "web", "net1", "--timeout", "0.1")
+        good("reset", "web")
+        while attached("web") != ["net2"]:
+            pass
+        expect(good("attach", "web", "--net", "segment=lab"), "net1\n")
+        gone("web")
+        detached("web", None, "--net", "user")
+        expect(good("attach", "web", "--net", "user"), "net1\n")
+        refused(["web", "detach one"], "attach", "web", "--net", "user")
+        gone("web")
+        del os.environ["XDG_RUNTIME_DIR"]
 
 
 def the_power_button_is_pressed():
@@ -413,6 +440,7 @@ CASES = [
     a_machine_lives_in_the_background,
     a_machine_can_be_held,
     disks_come_and_wait_for_the_guest,
+    networks_come_as_far_as_the_sandbox_lets_them,
     the_power_button_is_pressed,
     events_are_told,
     what_is_created_is_started_later,

@@ -51,7 +51,7 @@ static int op_save(void *ctx, int fd, struct err *err)
 static int attach(
 	void *ctx, const struct control_attach *a, char name[CONTROL_DEVICE_MAX], struct err *err)
 {
-	must(a->disk && a->count <= CONTROL_FDS_MAX, "%u descriptors", a->count);
+	must((a->disk || a->net) && a->count <= CONTROL_FDS_MAX, "%u descriptors", a->count);
 	if (a->count && bench.done++ & 1) { /* taken */
 		close(a->fds[0]);
 		a->fds[0] = -1;
@@ -132,6 +132,7 @@ static void op_ask(struct input *in)
 		"{\"command\":\"save\"}\n", "{\"id\":", "\n",
 		"{\"command\":\"kill\",\"id\":\"x\"}\n",
 		"{\"command\":\"attach\",\"disk\":\"/x,readonly\"}\n",
+		"{\"command\":\"attach\",\"net\":\"segment=a\"}\n",
 		"{\"command\":\"detach\",\"device\":\"disk0\"}\n" };
 	u8 what = take8(in);
 	char line[64];

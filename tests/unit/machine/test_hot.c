@@ -172,6 +172,52 @@ static void what_cannot_be_is_refused(void **state)
 	machine_free(m);
 }
 
+static int attach_net(struct machine *m, enum net_kind kind, char *name, struct err *err)
+{
+	const struct machine_net_config c = { .kind = kind, .name = "nowhere" };
+	struct net_files none = { .count = 0 };
+
+	return machine_attach_net(m, &c, &none, "a network", name, err);
+}
+
+static void a_network_comes_and_goes(void **state)
+{
+	static const struct machine_net_config user = { .kind = NET_USER };
+	struct machine_config config = fake_config();
+	char name[MACHINE_NAME_MAX];
+	struct err err = { 0 };
+	struct machine *m = machine();
+
+	/* It may make no sockets; and nobody has opened anything for it. */
+	assert_int_equal(attach_net(m, NET_USER, name, &err), -EPERM);
+	assert_int_equal(attach_net(m, NET_TAP, name, &err), -EINVAL);
+	assert_int_equal(attach_net(m, NET_SEGMENT, name, &err), -EINVAL);
+	assert_int_equal(who(m, SLOT), ~0u);
+	machine_free(m);
+
+	config.hotplug = true;
+	config.net = &user;
+	config.event = on_event;
+	events[0] = 0;
+	m = machine_new(&config, &err);
+	assert_non_null(m);
+	for (unsigned i = 0; i < 3; i++) {
+		err = (struct err){ 0 };
+		if (attach_net(m, NET_USER, name, &err))
+			fail_msg("%s", err.text);
+		assert_string_equal(name, "net1");
+		assert_int_equal(who(m, SLOT), 0x10411af4);
+		assert_int_equal(attach_net(m, NET_USER, name, &err), -ENOSPC);
+		out32(m, EJECT, BIT(SLOT));
+		assert_int_equal(who(m, SLOT), ~0u);
+		/* Not before the main thread has looked. */
+		assert_int_equal(attach_net(m, NET_USER, name, &err), -ENOSPC);
+		hot_turn(m);
+	}
+	assert_string_equal(events, "3:net1 3:net1 3:net1 ");
+	machine_free(m);
+}
+
 /* Whoever starts again does not use what he was asked to let go of. */
 static void a_reset_lets_go(void **state)
 {
@@ -249,6 +295,7 @@ int main(void)
 		cmocka_unit_test(a_disk_comes_and_goes),
 		cmocka_unit_test(each_disk_needs_a_place),
 		cmocka_unit_test(what_cannot_be_is_refused),
+		cmocka_unit_test(a_network_comes_and_goes),
 		cmocka_unit_test(a_reset_lets_go),
 		cmocka_unit_test(attached_devices_are_saved),
 	};
