@@ -41,6 +41,14 @@ class Person:
             if time.monotonic() > self.deadline or self.machine.poll() is not None:
                 raise guest.Failed(f"{words} not on the screen, which is {self.viewer.width} by {self.viewer.height} and shows:\n{text}")
 
+    def watch_to_the_end(self):
+        """Who does not take the picture is not heard either: the server reads what a viewer sends once it has sent what it owes."""
+        try:
+            while self.machine.poll() is None and time.monotonic() < self.deadline:
+                self.viewer.update(0.1)
+        except (EOFError, ConnectionError):
+            pass
+
     def enter(self, line, *words):
         self.viewer.type(line + "\n")
         return self.wait_for(*words)
@@ -70,11 +78,10 @@ def session(person):
         yield f"the mouse was moved otherwise:\n{person.text()}"
     print(f"moved the mouse after {time.monotonic() - person.begun:.1f} s")
     person.viewer.type("exit\n")
+    person.watch_to_the_end()
 
 
 def main():
-    if not guest.LONG:
-        guest.skip("only with STRATA_TEST_LONG=1: it has not come to its end each time, see CAVEATS.md")
     strata, engine, cpus, seconds = sys.argv[1:5]
     if not ROM.exists():
         guest.skip(f"{ROM} is missing: install Debian's package seabios")

@@ -11,13 +11,16 @@ SHIFTED = '~!@#$%^&*()_+{}|:"<>?'
 
 
 class Viewer:
+    """Whoever sends takes what comes meanwhile: a server that has a picture to send reads nothing before it is sent."""
+
     def __init__(self, address, seconds):
-        self.deadline = time.monotonic() + seconds
+        self.deadline, self.waiting = time.monotonic() + seconds, bytearray()
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         while True:
             self.socket = socket.socket(family, socket.SOCK_STREAM)
             try:
                 self.socket.connect(address)
+                self.socket.setblocking(False)
                 break
             except OSError:
                 self.socket.close()
@@ -26,31 +29,48 @@ class Viewer:
                 time.sleep(0.1)
         self.handshake()
 
-    def take(self, count):
-        data = b""
-        while len(data) < count:
-            self.socket.settimeout(max(0.01, self.deadline - time.monotonic()))
-            more = self.socket.recv(count - len(data))
+    def turn(self, data=b""):
+        """Waits until something has come, or until some of the data can be sent; what is left of it."""
+        left = self.deadline - time.monotonic()
+        readable, writable, _ = select.select([self.socket], [self.socket] if data else [], [], max(0, left))
+        if not readable and not writable:
+            raise TimeoutError("the server neither sends nor takes anything")
+        if readable:
+            more = self.socket.recv(1 << 20)
             if not more:
                 raise EOFError("the server has closed the connection")
-            data += more
+            self.waiting += more
+        try:
+            return data[self.socket.send(data):] if writable else data
+        except BlockingIOError:  # less room than that
+            return data
+
+    def take(self, count):
+        while len(self.waiting) < count:
+            self.turn()
+        data = bytes(self.waiting[:count])
+        del self.waiting[:count]
         return data
+
+    def send(self, data):
+        while data:
+            data = self.turn(data)
 
     def handshake(self):
         self.take(12)
-        self.socket.sendall(b"RFB 003.008\n")
+        self.send(b"RFB 003.008\n")
         kinds = self.take(self.take(1)[0])
         if 1 not in kinds:
             raise PermissionError(f"security types {list(kinds)}")
-        self.socket.sendall(b"\1")
+        self.send(b"\1")
         assert self.take(4) == b"\0\0\0\0"
-        self.socket.sendall(b"\1")  # shared
+        self.send(b"\1")  # shared
         self.width, self.height = struct.unpack(">HH", self.take(4))
         self.take(16)
         self.name = self.take(struct.unpack(">I", self.take(4))[0]).decode()
         # 32 bits a pixel, red in the lowest byte
-        self.socket.sendall(struct.pack(">BxxxBBBBHHHBBBxxx", 0, 32, 24, 0, 1, 255, 255, 255, 0, 8, 16))
-        self.socket.sendall(struct.pack(">BxHii", 2, 2, RAW, DESKTOP_SIZE))
+        self.send(struct.pack(">BxxxBBBBHHHBBBxxx", 0, 32, 24, 0, 1, 255, 255, 255, 0, 8, 16))
+        self.send(struct.pack(">BxHii", 2, 2, RAW, DESKTOP_SIZE))
         self.resize(self.width, self.height)
 
     def resize(self, width, height):
@@ -59,7 +79,7 @@ class Viewer:
         self.ask(False)
 
     def ask(self, incremental):
-        self.socket.sendall(struct.pack(">BBHHHH", 3, incremental, 0, 0, self.width, self.height))
+        self.send(struct.pack(">BBHHHH", 3, incremental, 0, 0, self.width, self.height))
 
     def rectangle(self):
         x, y, width, height, encoding = struct.unpack(">HHHHi", self.take(12))
@@ -75,7 +95,7 @@ class Viewer:
     def update(self, seconds):
         """Takes what comes within that time."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and select.select([self.socket], [], [], left)[0]:
+        while (left := end - time.monotonic()) > 0 and (self.waiting or select.select([self.socket], [], [], left)[0]):
             kind = self.take(1)[0]
             if kind == 0:  # FramebufferUpdate
                 count = struct.unpack(">xH", self.take(3))[0]
@@ -88,7 +108,7 @@ class Viewer:
                 self.take(struct.unpack(">xxxI", self.take(7))[0])
 
     def key(self, keysym, down):
-        self.socket.sendall(struct.pack(">BBxxI", 4, down, keysym))
+        self.send(struct.pack(">BBxxI", 4, down, keysym))
 
     def type(self, text):
         for letter in text:
@@ -98,7 +118,7 @@ class Viewer:
                 self.key(code, down)
 
     def point(self, x, y, buttons=0):
-        self.socket.sendall(struct.pack(">BBHH", 5, buttons, x, y))
+        self.send(struct.pack(">BBHH", 5, buttons, x, y))
 
     def close(self):
         self.socket.close()
