@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { TEXT, CHOICE, SWITCH, NUMBER };
+enum kind { TEXT, CHOICE, SWITCH, NUMBER, SIZE };
 
 #define AT(member) offsetof(struct machine_disk_config, member)
 
@@ -33,6 +33,9 @@ static const struct row {
 	{ "queues", "request queues (default: one for each processor)", NUMBER, AT(queues), NULL,
 		MACHINE_DISK_QUEUES_MAX },
 	{ "packed", "offer virtio's packed rings", SWITCH, AT(packed) },
+	{ "iops", "requests a second that the guest gets at most", NUMBER, AT(iops), NULL,
+		1000000 },
+	{ "bandwidth", "bytes a second that it gets at most, with K, M or G", SIZE, AT(bandwidth) },
 	{ "transport", "of bus=virtio: pci (default) or mmio, which ACPI announces", CHOICE,
 		AT(transport), transports },
 };
@@ -66,6 +69,14 @@ static int set_number(const struct row *row, const char *value, unsigned *to, st
 	return 0;
 }
 
+static int set_size(const struct row *row, const char *value, u64 *to, struct err *err)
+{
+	if (options_size(value, to) || !*to)
+		return err_set(err, -EINVAL, "%s=%.40s: must be a number, with K, M or G, not 0",
+			row->name, value);
+	return 0;
+}
+
 static int set(struct machine_disk_config *d, char *item, struct err *err)
 {
 	char *value = strchr(item, '=');
@@ -85,6 +96,7 @@ static int set(struct machine_disk_config *d, char *item, struct err *err)
 		switch (row->kind) {
 		case CHOICE: return set_choice(row, value, to, err);
 		case NUMBER: return set_number(row, value, to, err);
+		case SIZE: return set_size(row, value, to, err);
 		case TEXT:
 		case SWITCH: break;
 		}

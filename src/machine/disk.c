@@ -14,12 +14,31 @@
 #include <errno.h>
 #include <stdio.h>
 
-static struct block_info info(void *ctx) { return block_info(ctx); }
-static void submit(void *ctx, struct block_request *r) { block_submit(ctx, r); }
-static void kick(void *ctx) { block_kick(ctx); }
-static void drain(void *ctx) { block_drain(ctx); }
+static struct block_info info(void *ctx) { return block_info(((struct machine_disk *)ctx)->block); }
+
+static void submit(void *ctx, struct block_request *r)
+{
+	throttle_submit(&((struct machine_disk *)ctx)->throttle, r);
+}
+
+static void kick(void *ctx) { block_kick(((struct machine_disk *)ctx)->block); }
+
+static void drain(void *ctx)
+{
+	struct machine_disk *d = ctx;
+
+	throttle_release(&d->throttle);
+	block_drain(d->block);
+}
 
 const struct disk_ops disk_backend = { info, submit, kick, drain };
+
+void disk_limit(struct machine_disk *d, const struct machine_disk_config *c)
+{
+	const struct throttle_limits limits = { c->iops, c->bandwidth };
+
+	throttle_init(&d->throttle, d->block, &d->machine->clock, &limits);
+}
 
 /* Blocks without an image, for disks that come later. */
 static int open_spares(struct machine *m, struct err *err)
@@ -30,6 +49,7 @@ static int open_spares(struct machine *m, struct err *err)
 		d->machine = m;
 		if (block_open_empty(&d->block, err))
 			return err->code;
+		disk_limit(d, &(struct machine_disk_config){ 0 });
 		m->block_count++;
 	}
 	return 0;
@@ -47,6 +67,7 @@ int disk_open(struct machine *m, struct err *err)
 		options.wait_for_room = true;
 		if (block_open(&d->block, c->path, &options, err))
 			return err_wrap(err, "disk %u", i);
+		disk_limit(d, c);
 		m->disk_count = ++m->block_count;
 	}
 	return m->config.hotplug ? open_spares(m, err) : 0;
@@ -108,7 +129,7 @@ unsigned disk_ahci(struct machine *m, void *at[MACHINE_AHCI_MAX])
 
 	for (unsigned i = 0; i < m->disk_count && count < MACHINE_AHCI_MAX; i++)
 		if (m->config.disks[i].bus == MACHINE_AHCI)
-			at[count++] = m->disks[i].block;
+			at[count++] = &m->disks[i];
 	return count;
 }
 
@@ -229,5 +250,5 @@ void disk_unlisten(struct machine *m)
 void disk_drain(struct machine *m)
 {
 	for (unsigned i = 0; i < m->block_count; i++)
-		block_drain(m->disks[i].block);
+		drain(&m->disks[i]);
 }

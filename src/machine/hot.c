@@ -96,7 +96,7 @@ static int plug_disk(struct machine *m, struct machine_hot *h, struct machine_di
 	char name[MACHINE_NAME_MAX];
 
 	env.disk = &disk_backend;
-	env.disk_ctx = disk->block;
+	env.disk_ctx = disk;
 	snprintf(name, sizeof(name), "disk%u", (unsigned)(disk - m->disks));
 	AUTO_LOCK(&m->lock);
 	struct device *d = make(m, h, disk_class(c), name, env, err);
@@ -132,6 +132,7 @@ int machine_attach_disk(struct machine *m, const struct machine_disk_config *con
 	options.wait_for_room = true;
 	if (block_insert(disk->block, config->path, &options, err))
 		return err->code;
+	disk_limit(disk, config);
 	if (plug_disk(m, h, disk, config, about, err)) {
 		close_disk(disk);
 		return err->code;
@@ -220,7 +221,7 @@ int machine_detach(struct machine *m, const char *name, struct err *err)
 static void unplug(struct machine *m, struct machine_hot *h)
 {
 	if (h->disk)
-		block_drain(h->disk->block);
+		disk_backend.drain(h->disk);
 	else
 		h->nic->device = NULL; /* what comes for it from now on is lost */
 	snprintf(h->name, sizeof(h->name), "%s", h->device->name);

@@ -64,6 +64,8 @@ struct machine_disk_config {
 	bool packed;	    /* virtio only */
 	unsigned transport; /* the same; enum machine_transport; MACHINE_MMIO_MAX with MMIO */
 	bool cdrom;	    /* with MACHINE_IDE */
+	unsigned iops;	    /* requests a second; 0: as many as there are */
+	u64 bandwidth;	    /* bytes a second; the same */
 };
 
 enum machine_nic_model { MACHINE_NIC_VIRTIO, MACHINE_NIC_E1000 };

@@ -11,6 +11,7 @@
 #include "folder/folder.h"
 #include "machine/console.h"
 #include "machine/machine.h"
+#include "machine/throttle.h"
 #include <pthread.h>
 
 #define MACHINE_PARTS_MAX 64 /* bits of a line's level */
@@ -37,6 +38,7 @@ struct machine_part {
 struct machine_disk {
 	struct machine *machine;
 	struct block *block;
+	struct throttle throttle;
 	struct loop_source source;
 	bool listens;
 };
@@ -179,9 +181,11 @@ struct device_env parts_env(struct machine *m); /* what all devices are handed *
 void parts_input(struct machine *m);		/* lock held: COM1 takes what the console has */
 
 /* disk.c: images. */
-extern const struct disk_ops disk_backend; /* ctx: the struct block */
+extern const struct disk_ops disk_backend; /* ctx: the struct machine_disk */
 NODISCARD int disk_open(struct machine *m, struct err *err);
 void disk_close(struct machine *m);
+/* What its guest gets of it; nothing is under way. */
+void disk_limit(struct machine_disk *d, const struct machine_disk_config *c);
 const struct device_class *disk_class(const struct machine_disk_config *c);
 /* How many of the disks before this one are not on PCI, where and which interrupts they have. */
 unsigned disk_mmio(const struct machine *m, unsigned i);

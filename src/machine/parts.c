@@ -228,7 +228,7 @@ static int make_disk(struct machine *m, unsigned i, struct err *err)
 	char name[16];
 
 	env.disk = &disk_backend;
-	env.disk_ctx = m->disks[i].block;
+	env.disk_ctx = &m->disks[i];
 	bool mmio = m->config.disks[i].transport == MACHINE_TRANSPORT_MMIO;
 
 	if (mmio)
@@ -278,7 +278,7 @@ static int make_ide(struct machine *m, struct err *err)
 	env.disk = &disk_backend;
 	for (unsigned n = 0; n < MACHINE_IDE_MAX; n++)
 		if (at[n] != MACHINE_DISKS_MAX)
-			*(n ? &env.disk_more[n - 1] : &env.disk_ctx) = m->disks[at[n]].block;
+			*(n ? &env.disk_more[n - 1] : &env.disk_ctx) = &m->disks[at[n]];
 	if (!fill(p, ide_place.class, ide_place.name, &env, err))
 		return err->code;
 	if (disk_configure_ide(m, at, p->device, err))

@@ -27,9 +27,10 @@ static void options_are_stored(void **state)
 	assert_string_equal(disks[0].path, "a=b.img");
 	assert_null(disks[0].options.format);
 	assert_int_equal(disks[0].options.cache, BLOCK_WRITEBACK);
-	assert_int_equal(
-		parse("x,format=raw,cache=none,readonly,serial=S1,queues=3,packed,bus=virtio",
-			&err),
+	assert_int_equal(parse("x,format=raw,cache=none,readonly,serial=S1,queues=3,packed,bus="
+			       "virtio,iops=7,"
+			       "bandwidth=2M",
+				 &err),
 		0);
 	assert_string_equal(disks[0].path, "x");
 	assert_string_equal(disks[0].options.format, "raw");
@@ -37,6 +38,8 @@ static void options_are_stored(void **state)
 	assert_true(disks[0].options.readonly);
 	assert_string_equal(disks[0].serial, "S1");
 	assert_int_equal(disks[0].queues, 3);
+	assert_int_equal(disks[0].iops, 7);
+	assert_int_equal(disks[0].bandwidth, 2 * MiB);
 	assert_true(disks[0].packed);
 	assert_int_equal(parse("x,readonly=off,packed=on", &err), 0);
 	assert_false(disks[0].options.readonly);
@@ -62,6 +65,9 @@ static void mistakes_are_named(void **state)
 		{ "x,serial", "needs a value" },
 		{ "x,serial=123456789012345678901", "longer than 20" },
 		{ "x,queues=0", "between 1 and 8" },
+		{ "x,iops=0", "between 1 and 1000000" },
+		{ "x,bandwidth=0", "with K, M or G" },
+		{ "x,bandwidth=fast", "with K, M or G" },
 		{ "x,queues=9", "between 1 and 8" },
 		{ "x,queues=two", "between 1 and 8" },
 		{ "x,cache=maybe", "writeback" },
