@@ -57,6 +57,7 @@ bench: build
 	@bench/workloads --engines $(ENGINES) --json build/bench-workloads.json
 	@bench/workloads --gains
 	@bench/io --json build/bench-io.json
+	@bench/scaling --engines $(subst interpret,tcg,$(ENGINES)) --json build/bench-scaling.json
 
 bench-quick: build
 	@tools/deps build run
