@@ -10,15 +10,17 @@
 #include "base/log.h"
 #include "device/ide/ide_priv.h"
 
+/* BMICX, BMISX and BMIDTPX in 82371SB's words */
 enum { COMMAND = 0, STATUS = 2, TABLE = 4 };
 
-#define COMMAND_START BIT(0)
-#define COMMAND_IN    BIT(3) /* to memory */
-#define STATUS_ACTIVE BIT(0)
-#define STATUS_ERROR  BIT(1)
-#define STATUS_IRQ    BIT(2)
-#define STATUS_DMA    (BIT(5) | BIT(6)) /* what drives can do: the driver's own notes */
+#define COMMAND_START BIT(0)		/* SSBM */
+#define COMMAND_IN    BIT(3)		/* RWCON: to memory */
+#define STATUS_ACTIVE BIT(0)		/* BMIDEA */
+#define STATUS_ERROR  BIT(1)		/* IDE DMA Error */
+#define STATUS_IRQ    BIT(2)		/* IDEINTS */
+#define STATUS_DMA    (BIT(5) | BIT(6)) /* DMA0CAP, DMA1CAP: the driver's own notes */
 
+/* A physical region descriptor: address, length, and EOT in the last one */
 #define REGION_LEN  8u
 #define REGION_LAST BIT(31)
 #define REGIONS_MAX (64 * KiB / REGION_LEN) /* a table does not cross 64 KiB */

@@ -38,8 +38,10 @@ enum { WINDOW_ADDRESS, WINDOW_DATA };
 #define PCIEXBAR_BASE  0x0000007ff0000000ull
 #define PCIEXBAR_RESET 0x00000000e0000000ull
 
-#define PAM0_WRITABLE 0x30u /* 0xf0000-0xfffff */
-#define PAM_WRITABLE  0x33u /* two pieces of 16 KiB each */
+/* PAM0 to PAM6 (registers 90h to 96h): two bits for whether a piece is read from RAM and written to
+ * it. SMRAM (9Dh): C_BASE_SEG, the only value that there is. */
+#define PAM0_WRITABLE 0x30u /* HIENABLE: 0xf0000-0xfffff */
+#define PAM_WRITABLE  0x33u /* LOENABLE and HIENABLE: two pieces of 16 KiB each */
 #define PAM_COUNT     7u
 #define SMRAM_RESET   0x02u /* segment 0xa0000, closed */
 
