@@ -22,6 +22,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define PARTS_MAX 64u /* pieces of a request on the fast way */
@@ -529,6 +531,48 @@ void block_drain(struct block *b)
 		wait_and_reap(b);
 	}
 	b->last_try = false;
+}
+
+int block_settle(struct block *b)
+{
+	struct node *n = b->top;
+	int rc;
+
+	if (!n->writable)
+		return 0;
+	pthread_mutex_lock(&b->format_lock);
+	rc = flush_slowly(b);
+	if (!rc && n->format->finish)
+		rc = n->format->finish(n);
+	pthread_mutex_unlock(&b->format_lock);
+	return rc;
+}
+
+static struct block_look look_of(const struct stat *st)
+{
+	return (struct block_look){ .size = (u64)st->st_size,
+		.mtime = (s64)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec };
+}
+
+int block_look(const struct block *b, struct block_look *look)
+{
+	struct stat st;
+
+	/* The call itself: a C library may ask by a path, which the sandbox does not let it. */
+	if (syscall(SYS_fstat, b->top->meta, &st))
+		return -errno;
+	*look = look_of(&st);
+	return 0;
+}
+
+int block_look_at(const char *path, struct block_look *look)
+{
+	struct stat st;
+
+	if (stat(path, &st))
+		return -errno;
+	*look = look_of(&st);
+	return 0;
 }
 
 struct block_info block_info(const struct block *b)

@@ -127,6 +127,16 @@ void block_submit(struct block *b, struct block_request *r);
 void block_kick(struct block *b); /* submitted requests begin now at the latest */
 int block_event(const struct block *b);
 void block_reap(struct block *b);
+/* Nothing is under way: everything that was written is on the disk, and closing the image will not
+ * write to its file any more, unless somebody else does first. Any thread. */
+NODISCARD int block_settle(struct block *b);
+/* What its file looks like from outside; a file that looks the same has not been written to. */
+struct block_look {
+	u64 size;
+	s64 mtime; /* nanoseconds since 1970 */
+};
+NODISCARD int block_look(const struct block *b, struct block_look *look);
+NODISCARD int block_look_at(const char *path, struct block_look *look);
 void block_drain(struct block *b);	     /* reaps until nothing is under way */
 unsigned block_stuck(const struct block *b); /* requests, those that are tried again included */
 void block_retry(struct block *b);

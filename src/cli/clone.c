@@ -150,8 +150,7 @@ static bool is_free(u16 port)
 	return fd >= 0 && !bind(fd, (const struct sockaddr *)&at, sizeof(at));
 }
 
-/* A port of the host's for ssh; 0: there is none. */
-static u16 choose_port(void)
+u16 clone_port(void)
 {
 	bool taken[PORT_LAST - PORT_FIRST + 1] = { false };
 
@@ -166,21 +165,26 @@ static u16 choose_port(void)
 
 static int no_memory(struct err *err) { return err_set(err, -ENOMEM, "no memory"); }
 
-/* A disk's option begins with a path, whose commas are written twice. */
-static char *disk_text(const char *folder, const char *file, const char *options)
+char *clone_path_text(const char *path)
 {
-	AUTO_FREE char *path = malloc(2 * strlen(folder) + 1);
-	char *to = path, *text;
+	char *text = malloc(2 * strlen(path) + 1), *to = text;
 
-	for (; path && *folder; folder++) {
-		*to++ = *folder;
-		if (*folder == ',')
+	for (; text && *path; path++) {
+		*to++ = *path;
+		if (*path == ',')
 			*to++ = ',';
 	}
-	if (!path)
-		return NULL;
-	*to = '\0';
-	return asprintf(&text, "%s/%s%s", path, file, options) < 0 ? NULL : text;
+	if (text)
+		*to = '\0';
+	return text;
+}
+
+static char *disk_text(const char *folder, const char *file, const char *options)
+{
+	AUTO_FREE char *path = clone_path_text(folder);
+	char *text;
+
+	return !path || asprintf(&text, "%s/%s%s", path, file, options) < 0 ? NULL : text;
 }
 
 static const char *fact(const struct clone *c, const char *name, const char *otherwise)
@@ -266,7 +270,7 @@ static int set_net(struct clone *c, struct err *err)
 	net_option_free(&o);
 	if (rc || !user)
 		return rc;
-	port = choose_port();
+	port = clone_port();
 	if (!port)
 		return err_set(err, -EADDRINUSE,
 			"no port from %u to %u of this host is free for ssh: --net "
@@ -314,27 +318,39 @@ int clone_begin(struct clone *c, const struct run_values *v, struct err *err)
 
 /* ---- the folder's contents ---- */
 
-static int make_disk(const struct clone *c, int folder, struct err *err)
+int clone_disk_named(
+	int folder, const char *file, const char *now, const char *backing, struct err *err)
 {
-	char backing[BLOCK_NAME_MAX];
 	struct node *n;
 	const struct block_options o = { .format = "qcow2", .readonly = true };
 
-	if ((size_t)snprintf(backing, sizeof(backing), "%s/" IMAGES_DISK, c->image.path) >=
-		sizeof(backing))
+	if (strlen(backing) >= BLOCK_NAME_MAX)
 		return err_set(err, -ENAMETOOLONG, "%.200s...: too long a path", backing);
-	if (node_open(&n, backing, &o, err))
+	if (node_open(&n, now, &o, err))
 		return err->code;
 	const struct block_create create = {
 		.size = n->size, .backing = backing, .backing_format = "qcow2"
 	};
 
 	if (node_close(n))
-		return err_set(err, -EIO, "%s cannot be read", backing);
-	AUTO_FD fd = openat(folder, CLONE_DISK, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		return err_set(err, -EIO, "%s cannot be read", now);
+	AUTO_FD fd = openat(folder, file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
-	return fd < 0 ? err_set(err, -errno, CLONE_DISK ": %s", strerror(errno))
+	return fd < 0 ? err_set(err, -errno, "%s: %s", file, strerror(errno))
 		      : formats_find("qcow2")->create(fd, &create, err);
+}
+
+int clone_disk(int folder, const char *file, const char *backing, struct err *err)
+{
+	return clone_disk_named(folder, file, backing, backing, err);
+}
+
+static int make_disk(const struct clone *c, int folder, struct err *err)
+{
+	char backing[sizeof(c->image.path) + 16];
+
+	snprintf(backing, sizeof(backing), "%s/" IMAGES_DISK, c->image.path);
+	return clone_disk(folder, CLONE_DISK, backing, err);
 }
 
 int clone_fill(void *clone, int folder, const char *path, struct err *err)

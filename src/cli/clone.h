@@ -29,6 +29,17 @@ struct clone {
 	bool seeded;
 };
 
+/* A disk of a machine's own, empty so far, on top of an image's. */
+NODISCARD int clone_disk(int folder, const char *file, const char *backing, struct err *err);
+/* The same of one that is at another path for now. */
+NODISCARD int clone_disk_named(
+	int folder, const char *file, const char *now, const char *backing, struct err *err);
+/* A disk's option begins with a path, whose commas are written twice; free() it. NULL: no memory.
+ */
+char *clone_path_text(const char *path);
+/* A port of the host's for ssh, which no machine has; 0: there is none. Under store_alone(). */
+u16 clone_port(void);
+
 /* -EINVAL: usage. */
 NODISCARD int clone_begin(struct clone *c, const struct run_values *v, struct err *err);
 NODISCARD int clone_fill(void *clone, int folder, const char *path, struct err *err);

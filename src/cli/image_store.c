@@ -16,22 +16,18 @@
 /* ---- who stands on what ---- */
 
 struct users {
-	char **names; /* of machines */
+	char **names; /* of machines, then of images */
 	char **backing;
-	unsigned count;
+	unsigned machines, count;
 };
 
-/* What the machine's disk stands on; NULL: on nothing, or there is none. */
-static char *backing_of(const char *name)
+/* What a disk stands on; NULL: on nothing, or there is none. */
+static char *backing_of(const char *path)
 {
 	const struct block_options o = { .readonly = true, .no_lock = true, .no_backing = true };
-	char path[1100];
 	struct err err;
 	struct node *n;
 
-	if (store_path(name, path, sizeof(path) - 20, &err))
-		return NULL;
-	strcat(path, "/" CLONE_DISK);
 	if (node_open(&n, path, &o, &err))
 		return NULL;
 	char *backing = n->backing_name[0] ? strdup(n->backing_name) : NULL;
@@ -40,38 +36,73 @@ static char *backing_of(const char *name)
 	return backing;
 }
 
+static char *backing_of_user(const char *name, bool machine)
+{
+	char path[1100];
+	struct err err;
+	size_t room = sizeof(path) - 20;
+
+	if (machine ? store_path(name, path, room, &err) : images_folder(path, room - 70, &err))
+		return NULL;
+	if (!machine)
+		snprintf(path + strlen(path), 70, "/%.63s", name);
+	strcat(path, machine ? "/" CLONE_DISK : "/" IMAGES_DISK);
+	return backing_of(path);
+}
+
+/* Takes the names. */
+static int add_users(struct users *u, char **names, unsigned count, bool machines, struct err *err)
+{
+	char **all = realloc(u->names, (u->count + count + 1) * sizeof(*all));
+	char **backing = realloc(u->backing, (u->count + count + 1) * sizeof(*backing));
+
+	u->names = all ? all : u->names;
+	u->backing = backing ? backing : u->backing;
+	for (unsigned i = 0; i < count; i++) {
+		if (!all || !backing) {
+			free(names[i]);
+			continue;
+		}
+		u->names[u->count] = names[i];
+		u->backing[u->count++] = backing_of_user(names[i], machines);
+	}
+	free(names);
+	return all && backing ? 0 : err_set(err, -ENOMEM, "no memory");
+}
+
 static int find_users(struct users *u, struct err *err)
 {
+	unsigned count;
+	char **names;
+
 	*u = (struct users){ 0 };
-	if (store_list(&u->names, &u->count, err))
+	if (store_list(&names, &count, err) || add_users(u, names, count, true, err))
 		return err->code;
-	u->backing = calloc(u->count + 1, sizeof(*u->backing));
-	if (!u->backing)
-		return err_set(err, -ENOMEM, "no memory");
-	for (unsigned i = 0; i < u->count; i++)
-		u->backing[i] = backing_of(u->names[i]);
-	return 0;
+	u->machines = u->count;
+	return images_list(&names, &count, err) || add_users(u, names, count, false, err)
+		       ? err->code
+		       : 0;
 }
 
 static void free_users(struct users *u)
 {
 	for (unsigned i = 0; i < u->count; i++) {
 		free(u->names[i]);
-		if (u->backing)
-			free(u->backing[i]);
+		free(u->backing[i]);
 	}
 	free(u->names);
 	free(u->backing);
 }
 
-/* How many stand on the image; *first is one of them. */
-static unsigned count_users(const struct users *u, const struct images_image *i, const char **first)
+/* How many of the first `of` stand on the image; *first is one of them. */
+static unsigned count_users(
+	const struct users *u, unsigned of, const struct images_image *i, const char **first)
 {
 	char disk[sizeof(i->path) + 16];
 	unsigned count = 0;
 
 	snprintf(disk, sizeof(disk), "%s/" IMAGES_DISK, i->path);
-	for (unsigned k = 0; k < u->count; k++)
+	for (unsigned k = 0; k < of; k++)
 		if (u->backing[k] && !strcmp(u->backing[k], disk) && !count++)
 			*first = u->names[k];
 	return count;
@@ -113,7 +144,7 @@ static bool look_at(const char *name, const struct users *u, struct look *l)
 	for (unsigned f = 0; f < ARRAY_LEN(files); f++)
 		if (!fstatat(i.folder, files[f], &st, 0))
 			l->used += (u64)st.st_blocks * 512;
-	l->machines = count_users(u, &i, &first);
+	l->machines = count_users(u, u->machines, &i, &first);
 	bool good = !images_read(&i, &l->facts, &err);
 
 	images_close(&i);
@@ -222,7 +253,7 @@ static int remove_unused(struct images_image *i, struct err *err)
 	const char *first = NULL;
 	struct users u;
 	int rc = find_users(&u, err);
-	unsigned count = rc ? 0 : count_users(&u, i, &first);
+	unsigned count = rc ? 0 : count_users(&u, u.machines, i, &first);
 
 	if (count == 1)
 		rc = err_set(err, -EBUSY,
@@ -233,6 +264,10 @@ static int remove_unused(struct images_image *i, struct err *err)
 			"%u machines stand on image %s, %s among them; `strata rm` removes them "
 			"first",
 			count, i->name, first);
+	else if (!rc && count_users(&u, u.count, i, &first))
+		rc = err_set(err, -EBUSY,
+			"image %s stands on image %s; `strata image rm %s` removes that first",
+			first, i->name, first);
 	free_users(&u);
 	return rc ? rc : images_remove(i, err);
 }

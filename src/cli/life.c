@@ -28,7 +28,9 @@ struct life {
 	struct loop_source began; /* readable once the loop turns */
 	bool detached;
 	int outcome_fd, log[2];
-	int ready; /* of the pipe to the command; -1: nobody waits */
+	int ready;			  /* of the pipe to the command; -1: nobody waits */
+	const struct life_origin *origin; /* NULL: it is powered on */
+	char *config_text;		  /* machine.yaml, for whoever saves it */
 	char address[128];
 };
 
@@ -44,6 +46,7 @@ static const char *const state_names[] = {
 	[MACHINE_RUNNING] = "running",
 	[MACHINE_PAUSED] = "paused",
 	[MACHINE_FULL] = "full",
+	[MACHINE_SAVING] = "saving",
 	[MACHINE_ENDING] = "ending",
 };
 
@@ -79,16 +82,57 @@ static int op_stop(void *ctx, struct err *err)
 	return 0;
 }
 
+/* One whose file is whole has not been killed: it is there now. */
 static int op_kill(void *ctx, struct err *err)
 {
-	machine_end(((struct life *)ctx)->machine, MACHINE_SIGNAL, SIGKILL, "killed by its owner");
+	struct machine *m = ((struct life *)ctx)->machine;
+	struct machine_saving s = machine_save_look(m);
+
+	if (s.done && !s.rc)
+		machine_end(m, MACHINE_ESCAPE, 0, LIFE_SAVED);
+	else
+		machine_end(m, MACHINE_SIGNAL, SIGKILL, "killed by its owner");
 	return 0;
 }
 
 static int op_reset(void *ctx, struct err *err)
 {
-	machine_reset(((struct life *)ctx)->machine);
+	struct machine *m = ((struct life *)ctx)->machine;
+
+	if (machine_state(m) == MACHINE_SAVING)
+		return err_set(err, -EBUSY, "the machine is being saved");
+	machine_reset(m);
 	return 0;
+}
+
+static int op_save(void *ctx, int take_fd, struct err *err)
+{
+	struct life *l = ctx;
+	const struct machine_note notes[] = {
+		{ LIFE_NAME, l->at.name, strlen(l->at.name) },
+		{ LIFE_CONFIG, l->config_text, strlen(l->config_text) },
+	};
+
+	return machine_save_to(l->machine, take_fd, notes, ARRAY_LEN(notes), err);
+}
+
+static int op_saving(void *ctx, struct control_saving *saving, struct err *err)
+{
+	struct machine_saving s = machine_save_look(((struct life *)ctx)->machine);
+
+	*saving = (struct control_saving){ .done = s.done, .written = s.written, .total = s.total };
+	if (!s.under_way && !s.done)
+		return err_set(err, -EINVAL, "the machine is not being saved");
+	return s.done && s.rc ? err_set(err, s.rc, "writing the file: %s", strerror(-s.rc)) : 0;
+}
+
+/* Of a machine that ends there is nothing to go on. */
+static void op_save_end(void *ctx)
+{
+	struct machine *m = ((struct life *)ctx)->machine;
+
+	if (machine_state(m) != MACHINE_ENDING)
+		machine_save_end(m);
 }
 
 static int op_balloon(void *ctx, const u64 *target, struct control_balloon *b, struct err *err)
@@ -157,6 +201,9 @@ static const struct control_ops ops = {
 	.attach = op_attach,
 	.detach = op_detach,
 	.attached = op_attached,
+	.save = op_save,
+	.saving = op_saving,
+	.save_end = op_save_end,
 };
 
 static void on_event(void *ctx, enum machine_event what, const char *text)
@@ -216,6 +263,9 @@ static void on_began(void *ctx)
 
 static int open_files(struct life *l, struct err *err)
 {
+	l->config_text = store_config_text(&l->at, err);
+	if (!l->config_text)
+		return err->code;
 	l->outcome_fd = store_outcome_open(&l->at, err);
 	if (l->outcome_fd < 0)
 		return err->code;
@@ -254,6 +304,11 @@ int life_begin(struct life *l, struct machine_config *config, struct loop *loop,
 	}
 	config->sandbox_needs = SANDBOX_CONTROL;
 	config->hotplug = true;
+	config->saves = true;
+	if (l->origin) {
+		config->saved = l->origin->saved;
+		config->away_max_ns = l->origin->away_max_ns;
+	}
 	config->event = on_event;
 	config->event_ctx = l;
 	l->began = (struct loop_source){ .fd = fd_event(err), .ready = on_began, .ctx = l };
@@ -284,6 +339,8 @@ void life_end(struct life *l, int status, const char *text)
 	for (unsigned i = 0; i < 2; i++)
 		close_fd(&l->log[i]);
 	close_fd(&l->outcome_fd);
+	free(l->config_text);
+	l->config_text = NULL;
 }
 
 /* ---- in the background ---- */
@@ -506,7 +563,7 @@ static int say_name(struct life *l, const struct run_values *v, const struct clo
 int life_create(const struct run_values *v) { return with_new(v, "create", false, say_name); }
 int life_run(const struct run_values *v) { return with_new(v, "run", v->remove, run_made); }
 
-static int apply(const struct store_config *config, struct run_values *v, struct err *err)
+int life_values(const struct store_config *config, struct run_values *v, struct err *err)
 {
 	const char *folder = store_config_get(config, "folder");
 
@@ -536,11 +593,52 @@ int life_start(const char *name)
 	if (store_open(&l.at, name, &err))
 		return fail("start", &err, err.code == -EINVAL ? CLI_USAGE : CLI_FAILED);
 	if (store_lock(&l.at, &err) || store_read_config(&l.at, &config, &err) ||
-		apply(&config, &v, &err))
+		life_values(&config, &v, &err))
 		status = fail("start", &err, CLI_FAILED);
 	else
 		status = run_detached(&l, &v, "start", &began);
 	store_config_free(&config);
+	store_close(&l.at);
+	return status;
+}
+
+/* ---- restoring ---- */
+
+static int restore_new(struct life *l, const struct life_origin *o, const struct run_values *v)
+{
+	const struct store_new n = { .config = o->config, .fill = o->fill, .ctx = o->ctx };
+	struct err err = { 0 };
+	bool began = false;
+	int status;
+
+	int rc = store_create(&l->at, o->name, &n, &err);
+
+	o->made(o->ctx);
+	if (rc)
+		return fail_at("restore", &err);
+	status = run_detached(l, v, "restore", &began);
+	if (!began && store_remove(&l->at, &err))
+		fail("restore", &err, 0);
+	return status;
+}
+
+int life_restore(const struct life_origin *o, struct store_machine *at)
+{
+	struct err err = { 0 };
+	struct run_values v;
+	struct life l;
+	bool began;
+	int status;
+
+	init(&l);
+	l.origin = o;
+	if (life_values(o->config, &v, &err))
+		return fail("restore", &err, CLI_FAILED);
+	if (at) {
+		l.at = *at;
+		return run_detached(&l, &v, "restore", &began);
+	}
+	status = restore_new(&l, o, &v);
 	store_close(&l.at);
 	return status;
 }

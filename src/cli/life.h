@@ -24,6 +24,32 @@ int life_run(const struct run_values *v);
 int life_create(const struct run_values *v);
 int life_start(const char *name);
 
+/* Parts of a saved state (saved/saved.h) that are the name's business: the name, machine.yaml. */
+#define LIFE_NAME   "name"
+#define LIFE_CONFIG "config"
+/* How a machine ended that goes on from a file. */
+#define LIFE_SAVED "saved"
+
+/* What machine.yaml says, as options, which point into it; goes to the folder that paths are
+ * relative to. */
+NODISCARD int life_values(const struct store_config *config, struct run_values *v, struct err *err);
+
+/* What is restored, and as what. */
+struct life_origin {
+	const struct saved *saved;
+	const struct store_config *config;
+	u64 away_max_ns;
+	/* A new machine's: */
+	const char *name;
+	int (*fill)(void *ctx, int folder, const char *path, struct err *err);
+	void (*made)(void *ctx); /* its folder is there: others may choose names and ports */
+	void *ctx;
+};
+
+/* In the background: the exit status. at: the machine itself, locked by the caller, whose it stays;
+ * NULL: a new one. */
+int life_restore(const struct life_origin *o, struct store_machine *at);
+
 /* The steps of run_machine_of(); life may be NULL in each. Before machine_new(): opens what the
  * sandbox will forbid, and adds to the config what is the name's business. */
 NODISCARD int life_begin(

@@ -110,7 +110,7 @@ const struct verb verbs_reset = ONE_NAME("reset", "press a machine's reset butto
 
 /* Asked to end, then made to. What a monitor that does not even end itself leaves to us is the
  * process: who is at the other end of its socket says the kernel. */
-static int end_at_once(const struct store_machine *m, struct control_client *c, struct err *err)
+int machines_end(const struct store_machine *m, struct control_client *c, struct err *err)
 {
 	struct err ignored;
 	pid_t monitor = client_peer(c);
@@ -136,7 +136,7 @@ static int kill_one(const void *values)
 
 	if (machines_reach(v->name, &m, &c, &err))
 		return machines_failed("kill", &err);
-	int rc = end_at_once(&m, &c, &err);
+	int rc = machines_end(&m, &c, &err);
 
 	client_close(&c);
 	store_close(&m);
@@ -158,7 +158,7 @@ static int stop_asked(
 		return 0;
 	fprintf(stderr, "strata: stop: %s has not powered off in that time: it is killed\n",
 		m->name);
-	return end_at_once(m, c, err);
+	return machines_end(m, c, err);
 }
 
 static int stop(const void *values)
@@ -207,7 +207,7 @@ static int force_end(const char *name, struct err *err)
 
 	if (machines_reach(name, &m, &c, err))
 		return err->code;
-	int rc = end_at_once(&m, &c, err);
+	int rc = machines_end(&m, &c, err);
 
 	client_close(&c);
 	store_close(&m);

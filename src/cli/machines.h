@@ -13,6 +13,11 @@ NODISCARD int machines_connect(
 NODISCARD int machines_reach(
 	const char *name, struct store_machine *m, struct control_client *c, struct err *err);
 
+/* Tells it to end, then makes it. */
+NODISCARD int machines_end(
+	const struct store_machine *m, struct control_client *c, struct err *err);
+
 extern const struct verb verbs_create, verbs_start, verbs_ls, verbs_show, verbs_console, verbs_stop,
 	verbs_kill, verbs_pause, verbs_resume, verbs_reset, verbs_attach, verbs_detach,
-	verbs_balloon, verbs_rm, verbs_logs, verbs_events, verbs_ssh, verbs_exec;
+	verbs_balloon, verbs_rm, verbs_logs, verbs_events, verbs_ssh, verbs_exec, verbs_save,
+	verbs_restore;

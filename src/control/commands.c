@@ -80,7 +80,28 @@ static int save(struct control_conn *conn, const json_t *request, json_t *result
 		return err_set(err, -ENOSYS, "this machine cannot do that");
 	if (!conn->passed_count)
 		return err_set(err, -EINVAL, "an open file must come with the request");
-	return config->ops->save(config->ctx, conn->passed[conn->passed_count - 1], err);
+	int *file = &conn->passed[conn->passed_count - 1];
+	if (config->ops->save(config->ctx, *file, err))
+		return err->code;
+	*file = -1;
+	conn->saves = true;
+	return 0;
+}
+
+static int saving(struct control_conn *conn, const json_t *request, json_t *result, struct err *err)
+{
+	const struct control_config *config = &conn->control->config;
+	struct control_saving s = { 0 };
+
+	if (!config->ops->saving)
+		return err_set(err, -ENOSYS, "this machine cannot do that");
+	if (config->ops->saving(config->ctx, &s, err))
+		return err->code;
+	if (put(result, "done", json_boolean(s.done)) ||
+		put(result, "written", json_integer((json_int_t)s.written)) ||
+		put(result, "total", json_integer((json_int_t)s.total)))
+		return err_set(err, -ENOMEM, "no memory for the answer");
+	return 0;
 }
 
 static int attach(struct control_conn *conn, const json_t *request, json_t *result, struct err *err)
@@ -162,7 +183,8 @@ static const struct command commands[] = {
 	{ "attach", "plug in a disk or a network, whose files come along", attach,
 		.members = { "disk", "net" } },
 	{ "detach", "ask the guest to let go of a device", detach, .members = { "device" } },
-	{ "save", "write the paused machine to the file that comes along", save },
+	{ "save", "hold the machine, and write it to the file that comes along", save },
+	{ "saving", "how far that is", saving },
 	{ "help", "what there is to ask for", help },
 };
 

@@ -44,9 +44,11 @@ void control_hang_up(struct control_conn *conn)
 	loop_remove(c->loop, &conn->source);
 	close(conn->source.fd);
 	close_passed(conn);
-	bool console = conn->mode == CONTROL_CONSOLE;
+	bool console = conn->mode == CONTROL_CONSOLE, saves = conn->saves;
 
 	free(conn);
+	if (saves && c->config.ops->save_end)
+		c->config.ops->save_end(c->config.ctx);
 	if (console)
 		control_stream_room(c);
 }

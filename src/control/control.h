@@ -29,7 +29,11 @@
  * is told by an event, {"event": "detached", "text": "disk1"}.
  *
  * `balloon` takes "target", a number of bytes, with which the guest's balloon is to be filled;
- * without it, it only tells. `save` takes an open file, which comes with its line as SCM_RIGHTS.
+ * without it, it only tells. `save` takes an open file, which comes with its line as SCM_RIGHTS. It
+ * is answered when the machine is held and its state is taken; memory is written from then on, and
+ * `saving` tells how far that is ("done", "written", "total"). The guest is held as long as the
+ * connection lives that asked: who is killed, or hangs up because the file is not to his liking,
+ * leaves a machine that goes on. Who has his file, and wants the machine no more, says `kill`.
  *
  * A version with the same number may have more commands, members of results, and events; whatever
  * would break a program gets another number.
@@ -61,7 +65,7 @@
 struct control;
 
 struct control_status {
-	const char *state;  /* running, paused, full, ending */
+	const char *state;  /* running, paused, full, saving, ending */
 	const char *engine; /* its name */
 	unsigned cpus;
 	u64 memory;
@@ -91,6 +95,12 @@ struct control_device {
 };
 #define CONTROL_DEVICE_MAX 16u /* of a name, with its end */
 
+/* How far it is; -errno with err of what has failed. */
+struct control_saving {
+	bool done;
+	u64 written, total; /* bytes of memory */
+};
+
 /* What commands do: 0, or -errno with err. All on the main thread. A NULL one is refused. */
 struct control_ops {
 	void (*status)(void *ctx, struct control_status *status);
@@ -101,12 +111,16 @@ struct control_ops {
 	int (*reset)(void *ctx, struct err *err);
 	/* target NULL: only to know */
 	int (*balloon)(void *ctx, const u64 *target, struct control_balloon *b, struct err *err);
-	int (*save)(void *ctx, int fd, struct err *err); /* fd is borrowed */
 	int (*attach)(void *ctx, const struct control_attach *a, char name[CONTROL_DEVICE_MAX],
 		struct err *err);
 	int (*detach)(void *ctx, const char *name, struct err *err);
 	/* The n-th device that was attached; false: there are not so many. */
 	bool (*attached)(void *ctx, unsigned n, struct control_device *d);
+	/* Begins; takes the file when it returns 0. The guest is held until save_end(), which is
+	 * called when whoever asked has hung up. */
+	int (*save)(void *ctx, int take_fd, struct err *err);
+	int (*saving)(void *ctx, struct control_saving *saving, struct err *err);
+	void (*save_end)(void *ctx);
 };
 
 struct control_config {

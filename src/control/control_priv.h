@@ -16,6 +16,7 @@ struct control_conn {
 	enum control_mode mode;
 	bool events;
 	bool ended;		     /* sends nothing more */
+	bool saves;		     /* the machine is held for it */
 	int passed[CONTROL_FDS_MAX]; /* descriptors that came along; -1: taken */
 	unsigned passed_count;
 	u64 written; /* bytes, ever: whether there is progress */

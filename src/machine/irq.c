@@ -111,7 +111,13 @@ static int cpu_extint(void *ctx)
 	return m->pic ? pic_ack(m->pic) : -1;
 }
 
-static u64 cpu_tsc(void *ctx) { return tsc_read() + ((struct machine_cpu *)ctx)->tsc_offset; }
+/* In a pause it stands, as the guest's clock does. */
+static u64 cpu_tsc(void *ctx)
+{
+	const struct machine_cpu *c = ctx;
+
+	return (c->machine->paused ? c->machine->paused_tsc : tsc_read()) + c->tsc_offset;
+}
 
 static void eoi(void *ctx, u8 vector)
 {

@@ -2,7 +2,8 @@
  * Power-on and reset: everything back to its reset state, the tables a firmware would have made,
  * the kernel from its files, which the machine keeps open, and processor 0 at the kernel's
  * first instruction; or firmware (firmware.c), which does all that for itself. The other processors
- * wait for a start-up IPI.
+ * wait for a start-up IPI. A machine that is restored loads nothing: its memory has been loaded
+ * once (restoring.c).
  *
  * A reset also empties RAM. Real RAM would keep its contents, but a guest that starts the same way
  * each time is worth more, and giving pages back to the host costs less than loading does.
@@ -160,8 +161,15 @@ int load_guest(struct machine *m, struct err *err)
 
 	if (m->used)
 		empty_memory(m);
+	/* Only the first time: a reset is a reset for a machine that was restored, too. */
+	bool from_file = m->config.saved && !m->used;
+
 	m->used = true;
-	if (m->config.firmware ? firmware_boot(m, err) : load_kernel(m, err))
+	if (from_file) {
+		boot_image_let_go(&m->kernel);
+		boot_image_let_go(&m->initrd);
+	}
+	if (!from_file && (m->config.firmware ? firmware_boot(m, err) : load_kernel(m, err)))
 		return err->code;
 	for (unsigned i = 0; i < m->config.cpus; i++)
 		if (m->cpus[i].v.engine->push(&m->cpus[i].v) || irqchip_give(&m->cpus[i]))

@@ -109,12 +109,20 @@ static int open_engine(struct machine *m, struct err *err)
 	return 0;
 }
 
-static void note_wall_clock(struct machine *m)
+s64 machine_wall(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_REALTIME, &t);
-	m->wall_base = (s64)t.tv_sec * 1000000000 + t.tv_nsec;
+	return (s64)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static int make_model(struct machine *m, struct err *err)
+{
+	if (m->config.saved)
+		return restoring_model(m, err);
+	x86_model_build(&m->model, x86_native_cpuid, tsc_hz(), &m->config.topology);
+	return 0;
 }
 
 struct machine *machine_new(const struct machine_config *config, struct err *err)
@@ -128,15 +136,15 @@ struct machine *machine_new(const struct machine_config *config, struct err *err
 	m->config = *config;
 	m->timer_fd = m->wake_fd = -1;
 	init_locked_parts(m);
-	note_wall_clock(m);
+	m->wall_base = machine_wall();
 	if (!config->topology.sockets)
 		m->config.topology = x86_topology_flat(config->cpus);
-	x86_model_build(&m->model, x86_native_cpuid, tsc_hz(), &m->config.topology);
-	if (machine_share_open(m, err) || open_descriptors(m, err) || load_images(m, err) ||
-		layout_memory(m, err) || make_cpus(m, err) || open_engine(m, err) ||
-		disk_open(m, err) || machine_net_open(m, err) || machine_vsock_open(m, err) ||
-		machine_port_open(m, err) || parts_make(m, err) || firmware_describe(m, err) ||
-		display_start(m, err) || load_guest(m, err)) {
+	if (make_model(m, err) || machine_share_open(m, err) || open_descriptors(m, err) ||
+		load_images(m, err) || layout_memory(m, err) || make_cpus(m, err) ||
+		open_engine(m, err) || disk_open(m, err) || machine_net_open(m, err) ||
+		machine_vsock_open(m, err) || machine_port_open(m, err) || parts_make(m, err) ||
+		firmware_describe(m, err) || saving_open(m, err) || display_start(m, err) ||
+		load_guest(m, err) || (m->config.saved && restoring_load(m, err))) {
 		machine_free(m);
 		return NULL;
 	}
@@ -153,6 +161,7 @@ void machine_free(struct machine *m)
 {
 	if (!m)
 		return;
+	saving_close(m);
 	display_stop(m);
 	machine_net_close(m);
 	machine_vsock_close(m);

@@ -4,7 +4,7 @@
  * Threads. The thread that calls machine_run() turns the event loop: guest timers, requests to
  * reset or end. Each vcpu has a thread of its own that runs guest code and, when the guest halts,
  * sleeps. The console has a reading and a writing thread, so that a slow terminal stops nobody but
- * the guest that writes to it.
+ * the guest that writes to it. One that can be saved has a thread that does so.
  *
  * Locks, in this order:
  *   lock      the machine's lock: devices, bus, interrupt controllers, guest timers. Every vcpu_ops
@@ -124,6 +124,14 @@ struct machine_config {
 	const char *video_bios; /* with firmware and display: what the firmware runs to use it; or
 				   NULL */
 	bool reset_ends;	/* a reset by the guest ends the machine */
+	bool saves;		/* machine_save_to() will work */
+	/* NULL: it is powered on. Otherwise memory and state come from there, and the configuration
+	 * must make the machine that was saved, but for its engine. Borrowed until machine_run().
+	 */
+	const struct saved *saved;
+	/* With it: if it was away for no longer than this, the guest's clocks move on by as much
+	 * when it runs again; otherwise they go on where they were. */
+	u64 away_max_ns;
 	const struct machine_disk_config *disks; /* disk_count of them, borrowed */
 	unsigned disk_count;
 	const struct machine_net_config *net;	  /* NULL: no network; borrowed */
@@ -193,6 +201,7 @@ enum machine_state {
 	MACHINE_RUNNING,
 	MACHINE_PAUSED,
 	MACHINE_FULL, /* paused until the host has room for its disks */
+	MACHINE_SAVING,
 	MACHINE_ENDING,
 };
 enum machine_state machine_state(struct machine *m);
@@ -260,6 +269,36 @@ struct machine_balloon_report {
 NODISCARD int machine_balloon_set(struct machine *m, u64 target);
 /* What is known; asks the guest for newer statistics, for the next call. */
 NODISCARD int machine_balloon_report(struct machine *m, struct machine_balloon_report *report);
+
+/*
+ * Saving, on the main thread. machine_save_to() holds guest code and, when it returns 0, takes the
+ * file, which is empty; a thread of the machine's own then writes a saved state to it
+ * (saved/saved.h), with parts of the caller's. machine_save_look() says how far it is. When it is
+ * done, or is to be given up, machine_save_end() lets the guest go on.
+ *
+ * -EBUSY: it is being saved already, or something is under way that must be over first.
+ */
+struct machine_note {
+	const char *name;
+	const void *data; /* copied */
+	size_t len;
+};
+
+struct machine_saving {
+	bool under_way, done; /* neither: nothing is being saved */
+	int rc;		      /* of what is done: 0 or -errno */
+	u64 written, total;   /* bytes of memory */
+};
+
+NODISCARD int machine_save_to(struct machine *m, int take_fd, const struct machine_note *parts,
+	unsigned count, struct err *err);
+struct machine_saving machine_save_look(const struct machine *m);
+void machine_save_end(struct machine *m);
+
+struct saved;
+/* Whether that processor and these disks (paths; NULL: not to be looked at) can be given to it. */
+NODISCARD int machine_saved_fits(
+	const struct saved *s, const char *const *disks, unsigned disk_count, struct err *err);
 
 /* Everything but memory, of a machine that does not run: what snapshots and migration carry. A
  * refused stream changes nothing. */

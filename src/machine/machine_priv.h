@@ -159,6 +159,9 @@ struct machine {
 	unsigned
 		paused; /* the main thread's own: why (pause.c), and the clock stands; 0: it runs */
 	u64 paused_tsc;
+	s64 paused_wall; /* nanoseconds since 1970 */
+	bool frozen;	 /* lock: devices get nothing from outside: their state has been saved */
+	struct saving *saving; /* saving.c; NULL: it cannot be saved */
 
 	int timer_fd, wake_fd;
 	struct loop *loop; /* while machine_run() */
@@ -215,7 +218,25 @@ void pause_retry(struct machine *m); /* the timer while it is paused */
 unsigned pause_forget(struct machine *m);
 bool pause_again(struct machine *m, unsigned before);
 enum machine_state pause_state(const struct machine *m); /* not MACHINE_ENDING */
+int pause_for_saving(struct machine *m);		 /* 0, or -ETIMEDOUT: the machine ends */
+void pause_saved(struct machine *m);			 /* that reason is gone */
+void pause_loaded(struct machine *m); /* it has been loaded: as if it had been held all the time */
+void pause_restored(struct machine *m); /* and it runs */
+s64 machine_wall(void);			/* the host's time of day: nanoseconds since 1970 */
 void pause_tell(struct machine *m, enum machine_event what, const char *text);
+
+/* saving.c */
+NODISCARD int saving_open(struct machine *m, struct err *err); /* before the sandbox */
+void saving_close(struct machine *m);
+
+/* restoring.c: what config.saved holds. The processor model; then, once all is made, the rest. */
+NODISCARD int restoring_model(struct machine *m, struct err *err);
+NODISCARD int restoring_load(struct machine *m, struct err *err);
+
+/* Parts of a saved state (saved/saved.h) that are the machine's. */
+#define SAVING_MODEL "processor" /* struct x86_model_saved */
+#define SAVING_STATE "state"	 /* machine_save() */
+#define SAVING_DISKS "disks"	 /* a struct block_look each */
 
 /* net.c: networks. */
 const struct net_ops *machine_net_backend(enum net_kind kind); /* ctx: the struct machine_nic */
@@ -265,6 +286,7 @@ NODISCARD int machine_port_configure(struct machine *m, struct device *d, struct
 NODISCARD int machine_port_listen(struct machine *m, struct err *err); /* m->loop */
 void machine_port_unlisten(struct machine *m);
 void machine_port_turn(struct machine *m);    /* the main thread was woken */
+void machine_port_thaw(struct machine *m);    /* lock held: what has come meanwhile */
 void machine_port_drained(struct machine *m); /* the console's output is empty; no lock held */
 
 /* hot.c: devices that come and go. */

@@ -22,9 +22,10 @@ static void unlock(void *ctx) { pthread_mutex_unlock(&((struct machine_nic *)ctx
 
 static size_t receive(void *ctx, const u8 *frame, size_t len)
 {
-	struct device *d = ((struct machine_nic *)ctx)->device;
+	const struct machine_nic *nic = ctx;
+	struct device *d = nic->device;
 
-	return d ? d->class->input(d, frame, len) : 0;
+	return d && !nic->machine->frozen ? d->class->input(d, frame, len) : 0;
 }
 
 static void send(void *ctx, const u8 *frame, size_t len)

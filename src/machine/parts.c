@@ -123,6 +123,8 @@ void parts_input(struct machine *m)
 	u8 bytes[64];
 	size_t n, taken;
 
+	if (m->frozen)
+		return;
 	do {
 		n = console_peek(&m->console, bytes, sizeof(bytes));
 		taken = n ? console_input(m, bytes, n) : 0;

@@ -1,24 +1,28 @@
 /*
- * Pauses: guest code is held and the guest's clocks stand, as if no time passed. There are two
- * reasons, and either is enough:
+ * Pauses: guest code is held and the guest's clocks stand, as if no time passed. There are
+ * three reasons, and each is enough:
  *
  *   full  a disk's request finds no room on the host. Once a second what is stuck is tried again,
  *         and when all of it has found room the reason is gone. So a guest sees no error, and none
  *         of its own time-outs.
  *   user  the owner wants it so, until he wants it no more; a reset does not change his mind
+ *   save  it is being saved (saving.c), or has been restored and does not run yet
  *
  * The timer is the guest clock's, which does not need it meanwhile. Everything here is the main
  * thread's; an end that is asked for meanwhile ends the machine as ever, and what is stuck then
  * fails.
  */
 #include "base/log.h"
+#include "device/legacy/legacy.h"
 #include "machine/machine_priv.h"
 #include "os/fd.h"
 #include "os/tsc.h"
+#include "x86/kvmclock.h"
 #include <errno.h>
 
 #define FULL 1u
 #define USER 2u
+#define SAVE 4u
 
 #define RETRY_NS 1000000000ull
 
@@ -30,7 +34,10 @@ void pause_tell(struct machine *m, enum machine_event what, const char *text)
 
 enum machine_state pause_state(const struct machine *m)
 {
-	return m->paused & USER ? MACHINE_PAUSED : m->paused ? MACHINE_FULL : MACHINE_RUNNING;
+	return m->paused & SAVE	  ? MACHINE_SAVING
+	       : m->paused & USER ? MACHINE_PAUSED
+	       : m->paused	  ? MACHINE_FULL
+				  : MACHINE_RUNNING;
 }
 
 /* Guest code and clocks stop. */
@@ -45,6 +52,7 @@ static int halt(struct machine *m)
 	clock_pause(&m->clock);
 	pthread_mutex_unlock(&m->lock);
 	m->paused_tsc = tsc_read();
+	m->paused_wall = machine_wall();
 	return 0;
 }
 
@@ -146,6 +154,48 @@ unsigned pause_forget(struct machine *m)
 
 bool pause_again(struct machine *m, unsigned before) { return before & USER && !begin(m, USER); }
 
+/* ---- save ---- */
+
+int pause_for_saving(struct machine *m)
+{
+	int rc = begin(m, SAVE);
+
+	if (!rc)
+		pause_tell(m, MACHINE_EVENT_PAUSED, "to be saved");
+	return rc;
+}
+
+void pause_saved(struct machine *m) { drop(m, SAVE); }
+void pause_loaded(struct machine *m) { m->paused = SAVE; }
+
+/* All clocks of the guest together, so that none of them sees another one jump. */
+static void pass(struct machine *m, u64 ns)
+{
+	m->clock.frozen_at += ns;
+	m->paused_tsc += clock_ticks(ns, m->model.tsc_hz);
+	for (unsigned i = 0; i < m->config.cpus; i++)
+		x86_kvmclock_tell_stopped(&m->cpus[i].v.x86);
+}
+
+/*
+ * A machine that was away for a moment finds that time has passed, as it does when its host was
+ * busy: its time of day is right. After a long time its programs would all miss what they wait for
+ * at once, so they go on where they were, and only the real-time clock is put right.
+ */
+void pause_restored(struct machine *m)
+{
+	s64 wall = machine_wall(), away = wall - m->paused_wall;
+
+	pthread_mutex_lock(&m->lock);
+	if (away > 0 && (u64)away <= m->config.away_max_ns)
+		pass(m, (u64)away);
+	else if (away > 0)
+		rtc_pass(m->rtc, (u64)away);
+	m->wall_base = wall - (s64)m->clock.frozen_at;
+	pthread_mutex_unlock(&m->lock);
+	drop(m, SAVE);
+}
+
 /* ---- user ---- */
 
 int machine_pause(struct machine *m, struct err *err)
@@ -164,6 +214,8 @@ int machine_resume(struct machine *m, struct err *err)
 {
 	if (machine_state(m) == MACHINE_ENDING)
 		return err_set(err, -ESHUTDOWN, "the machine is about to end");
+	if (m->paused & SAVE)
+		return err_set(err, -EBUSY, "the machine is being saved");
 	if (!(m->paused & USER))
 		return err_set(err, -EALREADY,
 			m->paused ? "the machine goes on by itself, once the host has room for its "

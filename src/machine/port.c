@@ -56,6 +56,9 @@ static size_t port_write(void *ctx, unsigned port, const u8 *data, size_t len)
 static void port_give(struct machine_port *p)
 {
 	struct machine *m = p->machine;
+
+	if (m->frozen)
+		return;
 	size_t taken = virtio_console_input(m->virtio_console, p->number, p->in, p->in_len);
 
 	p->in_len -= (u32)taken;
@@ -176,6 +179,14 @@ void machine_port_turn(struct machine *m)
 		loop_want(m->loop, &p->waiting, p->fd < 0, false);
 	}
 	pthread_mutex_unlock(&m->lock);
+}
+
+void machine_port_thaw(struct machine *m)
+{
+	for (unsigned i = 0; i < m->port_count; i++)
+		if (m->ports[i].fd >= 0)
+			port_give(&m->ports[i]);
+	fd_event_set(m->wake_fd);
 }
 
 void machine_port_drained(struct machine *m)

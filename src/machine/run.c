@@ -7,7 +7,7 @@
  * no guest instruction after the one that asked is executed on that processor; the main thread then
  * does the work.
  *
- *   machine_run()      HOLD -> RUN
+ *   machine_run()      HOLD -> RUN: power-on, or the end of the pause that a restored machine is in
  *   ask (any thread)   RUN -> HOLD, wakes the main thread
  *   on_wake, reset     (all parked) reload, HOLD -> RUN
  *   run_hold, _release (main thread) RUN -> HOLD -> RUN: a pause (pause.c)
@@ -410,6 +410,17 @@ static void enter_sandbox(struct machine *m)
 		sandbox_enter(&report, needs);
 }
 
+static void power_on(struct machine *m)
+{
+	pthread_mutex_lock(&m->lock);
+	m->tsc_base = tsc_read() - clock_ticks(clock_now(&m->clock), m->model.tsc_hz);
+	clock_resume(&m->clock);
+	pthread_mutex_unlock(&m->lock);
+	pthread_mutex_lock(&m->gate);
+	release_locked(m);
+	pthread_mutex_unlock(&m->gate);
+}
+
 int machine_run(
 	struct machine *m, struct loop *loop, struct machine_result *result, struct err *err)
 {
@@ -421,15 +432,10 @@ int machine_run(
 		goto remove;
 	if (start_cpus(m, err) == 0) {
 		enter_sandbox(m);
-		pthread_mutex_lock(&m->lock);
-		m->tsc_base = tsc_read() - clock_ticks(clock_now(&m->clock), m->model.tsc_hz);
-		clock_resume(&m->clock);
-		pthread_mutex_unlock(&m->lock);
-		pthread_mutex_lock(&m->gate);
-		if (m->result.why == MACHINE_RUNS)
-			m->phase = PHASE_RUN;
-		pthread_cond_broadcast(&m->gate_changed);
-		pthread_mutex_unlock(&m->gate);
+		if (m->paused)
+			pause_restored(m);
+		else
+			power_on(m);
 		loop_run(loop);
 		pthread_mutex_lock(&m->lock);
 		clock_pause(&m->clock);

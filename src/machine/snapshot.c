@@ -20,8 +20,18 @@ struct section {
 	u64 len;
 };
 
-static const struct field clock_fields[] = {
-	FIELD(struct guest_clock, frozen_at),
+/* When it was: by the guest's clock, by the host's counters that the guest's are derived from, and
+ * by the host's time of day. */
+struct moment {
+	u64 guest_ns, tsc_base, tsc;
+	s64 wall;
+};
+
+static const struct field moment_fields[] = {
+	FIELD(struct moment, guest_ns),
+	FIELD(struct moment, tsc_base),
+	FIELD(struct moment, tsc),
+	FIELD(struct moment, wall),
 	FIELD_END,
 };
 
@@ -51,6 +61,29 @@ static bool hot_section(const struct machine *m, unsigned n, char name[NAME_SIZE
 	return h;
 }
 
+static int save_moment(const struct machine *m, struct blob *out)
+{
+	const struct moment at = { clock_now(&m->clock), m->tsc_base, m->paused_tsc,
+		m->paused_wall };
+
+	return state_save(out, moment_fields, &at);
+}
+
+static int load_moment(struct machine *m, const u8 *data, size_t len, size_t *used, struct err *err)
+{
+	struct moment at;
+	int rc = state_load(data, len, used, moment_fields, &at, sizeof(at), err);
+
+	if (rc)
+		return rc;
+	m->clock.frozen_at = at.guest_ns;
+	m->tsc_base = at.tsc_base;
+	m->paused_tsc = at.tsc;
+	m->paused_wall = at.wall;
+	return 0;
+}
+
+/* The sections of a machine by index; false past the last. */
 static bool section_name(const struct machine *m, unsigned i, char name[NAME_SIZE])
 {
 	memset(name, 0, NAME_SIZE);
@@ -68,7 +101,7 @@ static bool section_name(const struct machine *m, unsigned i, char name[NAME_SIZ
 static int save_body(struct machine *m, unsigned i, struct blob *out)
 {
 	if (i == 0)
-		return state_save(out, clock_fields, &m->clock);
+		return save_moment(m, out);
 	if (i - 1 < m->config.cpus)
 		return cpu_state_save(&m->cpus[i - 1].v.x86.s, out);
 	return device_save(device_at(m, i - 1 - m->config.cpus), out);
@@ -78,7 +111,7 @@ static int load_body(
 	struct machine *m, unsigned i, const u8 *data, size_t len, size_t *used, struct err *err)
 {
 	if (i == 0)
-		return state_load(data, len, used, clock_fields, &m->clock, sizeof(m->clock), err);
+		return load_moment(m, data, len, used, err);
 	if (i - 1 < m->config.cpus) {
 		struct vcpu *v = &m->cpus[i - 1].v;
 

@@ -12,9 +12,9 @@ static void unlock(void *ctx) { pthread_mutex_unlock(&((struct machine *)ctx)->l
 
 static size_t receive(void *ctx, const u8 *packet, size_t len)
 {
-	struct device *d = ((struct machine *)ctx)->vsock;
+	struct machine *m = ctx;
 
-	return d ? d->class->input(d, packet, len) : 0;
+	return m->vsock && !m->frozen ? m->vsock->class->input(m->vsock, packet, len) : 0;
 }
 
 static void send(void *ctx, const u8 *packet, size_t len)

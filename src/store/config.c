@@ -29,6 +29,38 @@ const char *store_config_get(const struct store_config *c, const char *name)
 	return NULL;
 }
 
+void store_config_drop(struct store_config *c, const char *name)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < c->count; i++) {
+		if (strcmp(c->items[i].name, name)) {
+			c->items[kept++] = c->items[i];
+			continue;
+		}
+		free(c->items[i].name);
+		free(c->items[i].value);
+	}
+	c->count = kept;
+}
+
+int store_config_set(struct store_config *c, const char *name, const char *value, struct err *err)
+{
+	store_config_drop(c, name);
+	return store_config_add(c, name, value, 0, err);
+}
+
+bool store_config_equal(const struct store_config *a, const struct store_config *b)
+{
+	if (a->count != b->count)
+		return false;
+	for (unsigned i = 0; i < a->count; i++)
+		if (strcmp(a->items[i].name, b->items[i].name) ||
+			strcmp(a->items[i].value, b->items[i].value))
+			return false;
+	return true;
+}
+
 void store_config_free(struct store_config *c)
 {
 	while (c->count) {

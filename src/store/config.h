@@ -27,6 +27,12 @@ NODISCARD int store_config_add(struct store_config *c, const char *name, const c
 	unsigned line, struct err *err);
 /* The first of that name; NULL: none. */
 const char *store_config_get(const struct store_config *c, const char *name);
+/* Takes all of that name away; and gives it that one value instead. */
+void store_config_drop(struct store_config *c, const char *name);
+NODISCARD int store_config_set(
+	struct store_config *c, const char *name, const char *value, struct err *err);
+/* The same names with the same values, in the same order. */
+bool store_config_equal(const struct store_config *a, const struct store_config *b);
 void store_config_free(struct store_config *c);
 
 /* The text is untrusted. Errors begin with the line. */

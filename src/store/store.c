@@ -283,6 +283,18 @@ int store_read_config(const struct store_machine *m, struct store_config *config
 	return store_config_parse(config, text, len, err) ? err_wrap(err, CONFIG) : 0;
 }
 
+char *store_config_text(const struct store_machine *m, struct err *err)
+{
+	struct store_config config = { 0 };
+	size_t len;
+	AUTO_FREE char *text = folders_read(m->folder, CONFIG, STORE_CONFIG_MAX + 1, &len, err);
+
+	if (!text || store_config_parse(&config, text, len, err))
+		return NULL;
+	store_config_free(&config);
+	return steal_ptr(&text);
+}
+
 /* ---- all of them ---- */
 
 int store_list(char ***names, unsigned *count, struct err *err)
@@ -291,6 +303,8 @@ int store_list(char ***names, unsigned *count, struct err *err)
 }
 
 static bool is_ephemeral(int folder) { return !faccessat(folder, EPHEMERAL, F_OK, 0); }
+
+bool store_is_ephemeral(const struct store_machine *m) { return is_ephemeral(m->folder); }
 
 void store_sweep(void) { folders_sweep(FOLDERS_MACHINES, is_ephemeral); }
 

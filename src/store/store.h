@@ -80,6 +80,10 @@ bool store_wait(const struct store_machine *m, unsigned ms);
 NODISCARD int store_read_config(
 	const struct store_machine *m, struct store_config *config, struct err *err);
 
+bool store_is_ephemeral(const struct store_machine *m);
+/* The same file's text, checked to be one; free() it. NULL with err. */
+char *store_config_text(const struct store_machine *m, struct err *err);
+
 /* Writes the outcome, to a descriptor that store_outcome_open() has opened: in the sandbox, too. */
 NODISCARD int store_outcome_open(const struct store_machine *m, struct err *err);
 void store_outcome_write(int fd, bool running, const struct store_outcome *outcome);

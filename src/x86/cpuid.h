@@ -58,6 +58,23 @@ struct x86_cpuid x86_native_cpuid(u32 leaf, u32 subleaf);
 void x86_model_build(struct x86_model *model, x86_host_cpuid host, u64 tsc_hz,
 	const struct x86_topology *topology);
 
+/* A model as files have it, little-endian: what CPUID has said to the guest. */
+struct x86_model_saved {
+	u64 tsc_hz;
+	u32 count, reserved;
+	struct {
+		u32 leaf, subleaf, eax, ebx, ecx, edx;
+	} leaf[X86_MODEL_LEAVES];
+};
+void x86_model_save(const struct x86_model *model, struct x86_model_saved *saved);
+/* The model that says the same, made anew from what it says: whatever the file holds, the result is
+ * one that x86_model_build() makes. Refused when there is none. */
+NODISCARD int x86_model_load(struct x86_model *model, const struct x86_model_saved *saved,
+	const struct x86_topology *topology, struct err *err);
+/* Whether a host, whose own model for the same topology is `host`, can be that processor. */
+NODISCARD int x86_model_fits(
+	const struct x86_model *model, const struct x86_model *host, struct err *err);
+
 /* CPUID as the guest sees it: dynamic bits (OSXSAVE, APIC id, XSAVE sizes for the current XCR0)
  * filled in. apic_id is this vcpu's. */
 struct x86_cpuid x86_cpuid(const struct x86_cpu *cpu, u32 leaf, u32 subleaf, u32 apic_id);

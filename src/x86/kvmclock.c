@@ -27,9 +27,10 @@ struct pvclock_wall {
 };
 _Static_assert(sizeof(struct pvclock_wall) == 12, "pvclock ABI");
 
-#define PVCLOCK_TSC_STABLE BIT(0)
-#define SYSTEM_TIME_ENABLE 1ull
-#define NS_PER_S	   1000000000ull
+#define PVCLOCK_TSC_STABLE    BIT(0)
+#define PVCLOCK_GUEST_STOPPED BIT(1)
+#define SYSTEM_TIME_ENABLE    1ull
+#define NS_PER_S	      1000000000ull
 
 /*
  * mul and shift such that ticks << shift is at most one doubling away from nanoseconds and mul uses
@@ -86,6 +87,19 @@ void x86_kvmclock_update(struct x86_cpu *cpu)
 	cpu->ops->phys_store(cpu, at, &clock, sizeof(clock));
 	clock.version++;
 	cpu->ops->phys_store(cpu, at, &clock.version, sizeof(clock.version));
+}
+
+/* The guest clears the flag. Its byte is stored alone: nothing else of the record changes. */
+void x86_kvmclock_tell_stopped(struct x86_cpu *cpu)
+{
+	u64 at = (cpu->s.kvm_system_time & ~SYSTEM_TIME_ENABLE) +
+		 offsetof(struct pvclock_vcpu, flags);
+	u8 flags;
+
+	if (!(cpu->s.kvm_system_time & SYSTEM_TIME_ENABLE))
+		return;
+	flags = (u8)(cpu->ops->phys_load(cpu, gpa(at), 1) | PVCLOCK_GUEST_STOPPED);
+	(void)!cpu->ops->phys_store(cpu, gpa(at), &flags, sizeof(flags));
 }
 
 /* The wall clock is the time of day at which the system time was 0. */

@@ -45,6 +45,7 @@ static int op_any(void *ctx, struct err *err)
 static int op_save(void *ctx, int fd, struct err *err)
 {
 	must(fcntl(fd, F_GETFD) >= 0, "descriptor %d", fd);
+	close(fd);
 	return 0;
 }
 

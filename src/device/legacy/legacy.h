@@ -11,3 +11,6 @@ extern const struct device_class acpi_pm_class;
 extern const struct device_class debug_exit_class;
 extern const struct device_class post_port_class;
 extern const struct device_class debugcon_class;
+
+/* The real-time clock alone goes forward by that much, in whole seconds. */
+void rtc_pass(struct device *d, u64 ns);

@@ -22,6 +22,7 @@ struct bench {
 	off_t saved; /* size of the file that came along */
 	unsigned came;
 	char disk[64], left[16];
+	int held;
 };
 
 static void op_status(void *ctx, struct control_status *s)
@@ -44,7 +45,13 @@ static int op_pause(void *ctx, struct err *err)
 
 static int op_save(void *ctx, int fd, struct err *err)
 {
-	((struct bench *)ctx)->saved = lseek(fd, 0, SEEK_END);
+	struct bench *b = ctx;
+
+	if (b->refuse)
+		return err_set(err, -EBUSY, "not now");
+	b->saved = lseek(fd, 0, SEEK_END);
+	b->held++;
+	close(fd);
 	return 0;
 }
 
@@ -79,6 +86,13 @@ static bool op_attached(void *ctx, unsigned n, struct control_device *d)
 	*d = (struct control_device){ "disk3", b->disk, b->left[0] };
 	return b->disk[0] && !n;
 }
+static int op_saving(void *ctx, struct control_saving *s, struct err *err)
+{
+	*s = (struct control_saving){ .written = 1, .total = 2 };
+	return 0;
+}
+
+static void op_save_end(void *ctx) { ((struct bench *)ctx)->held--; }
 
 static int op_balloon(void *ctx, const u64 *target, struct control_balloon *b, struct err *err)
 {
@@ -98,6 +112,8 @@ static const struct control_ops ops = {
 	.attach = op_attach,
 	.detach = op_detach,
 	.attached = op_attached,
+	.saving = op_saving,
+	.save_end = op_save_end,
 };
 
 static int temporary(void)
@@ -367,6 +383,19 @@ static void a_file_comes_along(void **state)
 	turn(&b);
 	assert_string_equal(hear(b.fd), "{\"result\":{}}\n");
 	assert_int_equal(b.saved, 5);
+	expect(&b, "{\"command\":\"saving\"}\n",
+		"{\"result\":{\"done\":false,\"written\":1,\"total\":2}}\n");
+	assert_int_equal(b.held, 1);
+	/* What is refused is not held, and its file is not kept. */
+	b.refuse = true;
+	assert_int_equal(client_ask(&c, "save", file, 1, NULL, &err), -ETIMEDOUT);
+	turn(&b);
+	assert_non_null(strstr(hear(b.fd), "not now"));
+	assert_int_equal(b.held, 1);
+	/* Who hangs up lets it go on. */
+	shutdown(b.fd, SHUT_RDWR);
+	turn(&b);
+	assert_int_equal(b.held, 0);
 	close(file);
 	close_bench(&b);
 }

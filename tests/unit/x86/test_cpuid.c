@@ -2,6 +2,7 @@
  */
 #include "control_fake.h"
 #include "x86/cpuid_policy.h"
+#include <errno.h>
 
 /* An Intel host without AVX-512, with everything else a policy might have to hide. */
 static struct x86_cpuid intel_host(u32 leaf, u32 subleaf)
@@ -336,6 +337,89 @@ static void brand_is_never_empty(void **state)
 	fake_free(f);
 }
 
+/* ---- saved ---- */
+
+static struct x86_model model_of(x86_host_cpuid host)
+{
+	const struct x86_topology flat = x86_topology_flat(3);
+	struct x86_model m;
+
+	x86_model_build(&m, host, 2600000000ull, &flat);
+	return m;
+}
+
+static void a_saved_model_comes_back_as_it_was(void **state)
+{
+	static const x86_host_cpuid hosts[] = { intel_host, zeros_host, x86_native_cpuid };
+	const struct x86_topology flat = x86_topology_flat(3);
+
+	for (unsigned i = 0; i < ARRAY_LEN(hosts); i++) {
+		struct x86_model m = model_of(hosts[i]), again;
+		struct x86_model_saved saved;
+		struct err err = { 0 };
+
+		x86_model_save(&m, &saved);
+		assert_int_equal(x86_model_load(&again, &saved, &flat, &err), 0);
+		assert_memory_equal(&again, &m, sizeof(m));
+		assert_int_equal(x86_model_fits(&again, &m, &err), 0);
+	}
+}
+
+/* A file may say anything: what comes of it is a model that the builder makes, or nothing. */
+static void a_model_that_nobody_makes_is_refused(void **state)
+{
+	const struct x86_topology flat = x86_topology_flat(3), other = x86_topology_flat(5);
+	struct x86_model m = model_of(intel_host), again;
+	struct x86_model_saved saved, good;
+	struct err err = { 0 };
+
+	x86_model_save(&m, &good);
+	assert_int_equal(x86_model_load(&again, &good, &other, &err), -EINVAL);
+	saved = good;
+	saved.count = X86_MODEL_LEAVES + 1;
+	assert_int_equal(x86_model_load(&again, &saved, &flat, &err), -EINVAL);
+	saved = good;
+	saved.count--;
+	assert_int_equal(x86_model_load(&again, &saved, &flat, &err), -EINVAL);
+	saved = good;
+	saved.tsc_hz = 0;
+	assert_int_equal(x86_model_load(&again, &saved, &flat, &err), -EINVAL);
+	for (unsigned i = 0; i < good.count; i++) {
+		if (good.leaf[i].leaf != 1 && good.leaf[i].leaf != 7)
+			continue;
+		saved = good;
+		saved.leaf[i].ecx ^= BIT(5); /* VMX, WAITPKG: hidden from everybody */
+		assert_int_equal(x86_model_load(&again, &saved, &flat, &err), -EINVAL);
+	}
+}
+
+static void a_host_that_lacks_something_says_what(void **state)
+{
+	struct x86_model m = model_of(intel_host), host = m;
+	struct err err = { 0 };
+
+	for (unsigned i = 0; i < host.count; i++)
+		if (host.leaf[i].leaf == 7 && !host.leaf[i].subleaf)
+			host.leaf[i].value.ebx &= ~BIT(19);
+	assert_int_equal(x86_model_fits(&m, &host, &err), -ENOTSUP);
+	assert_non_null(strstr(err.text, "it lacks ADX"));
+	assert_int_equal(x86_model_fits(&host, &m, &err), 0); /* to have more does no harm */
+	host = m;
+	host.tsc_hz += host.tsc_hz / 1000;
+	assert_int_equal(x86_model_fits(&m, &host, &err), -ENOTSUP);
+	assert_non_null(strstr(err.text, "time stamp counter"));
+	host = m;
+	host.xsave_offset[2] += 64;
+	assert_int_equal(x86_model_fits(&m, &host, &err), -ENOTSUP);
+	host = m;
+	memcpy(host.vendor, "AuthenticAMD", 12);
+	assert_int_equal(x86_model_fits(&m, &host, &err), -ENOTSUP);
+	assert_non_null(strstr(err.text, "GenuineIntel"));
+	host = m;
+	host.phys_bits--;
+	assert_int_equal(x86_model_fits(&m, &host, &err), -ENOTSUP);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -352,6 +436,9 @@ int main(void)
 		cmocka_unit_test(dynamic_fields_follow_the_state),
 		cmocka_unit_test(xsave_sizes_equal_the_hosts),
 		cmocka_unit_test(brand_is_never_empty),
+		cmocka_unit_test(a_saved_model_comes_back_as_it_was),
+		cmocka_unit_test(a_model_that_nobody_makes_is_refused),
+		cmocka_unit_test(a_host_that_lacks_something_says_what),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
