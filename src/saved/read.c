@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <zstd.h>
 
@@ -314,9 +315,13 @@ static int load_chunk(struct loader *l, const struct saved_chunk *c)
 
 	if (read_chunk(s, c, l->packed, &l->err))
 		return l->err.code;
-	/* A chunk without gaps needs no second copy. */
+	/* A chunk without gaps needs no second copy, and can have all its memory at once; a host
+	 * that does not know how gives it page by page. */
 	bool whole = want == (size_t)page_end(c) * PAGE_SIZE;
 	u8 *to = whole ? host + c->number * SAVED_CHUNK : l->pages;
+
+	if (whole)
+		(void)madvise(to, want, MADV_POPULATE_WRITE);
 
 	if (ZSTD_decompressDCtx(l->zstd, to, want, l->packed, c->len) != want)
 		return damaged("memory", &l->err);
