@@ -39,6 +39,13 @@ struct acpi_hotplug {
 	u32 slots; /* a bit for each */
 };
 
+/* The virtual machine generation id (Microsoft, "Virtual Machine Generation ID", 2012): 16 bytes of
+ * memory that no system uses, and the event that tells of their change. */
+struct acpi_generation {
+	u32 at; /* 0: none */
+	u8 gpe;
+};
+
 /* Memory that is nearer to one socket's processors than to others. */
 struct acpi_near {
 	u64 base, size;
@@ -66,6 +73,7 @@ struct acpi_config {
 	u8 mmio_irq[ACPI_MMIO_MAX];
 	const struct pci_map *pci;   /* NULL: no PCI */
 	struct acpi_hotplug hotplug; /* with PCI */
+	struct acpi_generation generation;
 };
 
 struct acpi_table {

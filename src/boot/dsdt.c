@@ -233,6 +233,20 @@ static void mmio(struct aml *a, const struct acpi_config *c)
 	}
 }
 
+/* Systems look for its _CID; ADDR is the low and the high half of where it is. */
+static void generation(struct aml *a, const struct acpi_generation *g)
+{
+	aml_device(a, "VGEN");
+	aml_name_string(a, "_HID", "STRA0001");
+	aml_name_string(a, "_CID", "VM_Gen_Counter");
+	aml_name_string(a, "_DDN", "VM_Gen_Counter");
+	aml_name_open(a, "ADDR", 2);
+	aml_int(a, g->at);
+	aml_int(a, 0);
+	aml_close(a);
+	aml_close(a);
+}
+
 static void devices(struct aml *a, const struct acpi_config *c)
 {
 	isa_devices(a, always, ARRAY_LEN(always));
@@ -244,6 +258,8 @@ static void devices(struct aml *a, const struct acpi_config *c)
 	if (c->hpet_id)
 		hpet(a);
 	mmio(a, c);
+	if (c->generation.at)
+		generation(a, &c->generation);
 	if (c->pci)
 		pci(a, c->pci, &c->hotplug);
 }
@@ -255,11 +271,15 @@ static void devices(struct aml *a, const struct acpi_config *c)
  */
 static void hotplug_event(struct aml *a) { aml_call(a, "\\_SB_.PCI0.HPEV"); }
 
+#define NOTIFY_CHANGED 0x80 /* of a device's own kinds */
+static void generation_event(struct aml *a) { aml_notify(a, "\\_SB_.VGEN", NOTIFY_CHANGED); }
+
 static const struct event {
 	size_t number; /* offset of an u8 */
 	void (*handle)(struct aml *a);
 } events[] = {
 	{ offsetof(struct acpi_config, hotplug.gpe), hotplug_event },
+	{ offsetof(struct acpi_config, generation.gpe), generation_event },
 };
 
 static void general_events(struct aml *a, const struct acpi_config *c)

@@ -97,6 +97,7 @@ int load_tables(
 		.mmio_base = MACHINE_MMIO,
 		.mmio_irq = { machine_mmio_irqs[0], machine_mmio_irqs[1] },
 		.pci = &map,
+		.generation = generation_place(m),
 		.hotplug = { PCI_HOTPLUG_BASE, PCI_HOTPLUG_LEN, ACPI_GPE_HOTPLUG, PCI_HOTPLUG_SLOTS },
 	};
 	const struct smbios_config about = { .topology = m->config.topology };
@@ -116,6 +117,7 @@ static int put_tables(struct machine *m, u64 *rsdp, struct err *err)
 		smbios_load(smbios, &m->memory, err))
 		return err->code;
 	*rsdp = acpi->rsdp.v;
+	generation_put(m);
 	return 0;
 }
 

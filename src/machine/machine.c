@@ -139,12 +139,13 @@ struct machine *machine_new(const struct machine_config *config, struct err *err
 	m->wall_base = machine_wall();
 	if (!config->topology.sockets)
 		m->config.topology = x86_topology_flat(config->cpus);
-	if (make_model(m, err) || machine_share_open(m, err) || open_descriptors(m, err) ||
-		load_images(m, err) || layout_memory(m, err) || make_cpus(m, err) ||
-		open_engine(m, err) || disk_open(m, err) || machine_net_open(m, err) ||
-		machine_vsock_open(m, err) || machine_port_open(m, err) || parts_make(m, err) ||
-		firmware_describe(m, err) || saving_open(m, err) || display_start(m, err) ||
-		load_guest(m, err) || (m->config.saved && restoring_load(m, err))) {
+	if (generation_choose(m, err) || make_model(m, err) || machine_share_open(m, err) ||
+		open_descriptors(m, err) || load_images(m, err) || layout_memory(m, err) ||
+		make_cpus(m, err) || open_engine(m, err) || disk_open(m, err) ||
+		machine_net_open(m, err) || machine_vsock_open(m, err) ||
+		machine_port_open(m, err) || parts_make(m, err) || firmware_describe(m, err) ||
+		saving_open(m, err) || display_start(m, err) || load_guest(m, err) ||
+		(m->config.saved && restoring_load(m, err))) {
 		machine_free(m);
 		return NULL;
 	}

@@ -106,9 +106,10 @@ struct machine {
 	struct machine_cpu *cpus; /* config.cpus of them */
 	struct boot_image kernel, initrd, firmware, video_bios;
 	struct console console;
-	u64 tsc_base;  /* host TSC at guest time 0, for kvmclock */
-	bool used;     /* memory may hold something */
-	s64 wall_base; /* nanoseconds since 1970 at guest time 0 */
+	u64 tsc_base;	   /* host TSC at guest time 0, for kvmclock */
+	bool used;	   /* memory may hold something */
+	s64 wall_base;	   /* nanoseconds since 1970 at guest time 0 */
+	u8 generation[16]; /* generation.c */
 
 	pthread_mutex_t lock; /* guards what follows, up to the next lock */
 	struct bus bus;
@@ -224,6 +225,12 @@ void pause_loaded(struct machine *m); /* it has been loaded: as if it had been h
 void pause_restored(struct machine *m); /* and it runs */
 s64 machine_wall(void);			/* the host's time of day: nanoseconds since 1970 */
 void pause_tell(struct machine *m, enum machine_event what, const char *text);
+
+/* generation.c: who this machine is, for guests that may be copies of each other. */
+NODISCARD int generation_choose(struct machine *m, struct err *err);
+struct acpi_generation generation_place(const struct machine *m);
+void generation_put(struct machine *m);	    /* into memory */
+void generation_renewed(struct machine *m); /* the same, and the guest is told; no lock held */
 
 /* saving.c */
 NODISCARD int saving_open(struct machine *m, struct err *err); /* before the sandbox */

@@ -92,6 +92,7 @@ int restoring_load(struct machine *m, struct err *err)
 	if (!state || same_regions(m, err) || load_memory(m, err) ||
 		machine_load(m, state, len, err))
 		return err_wrap(err, "restoring");
+	generation_renewed(m);
 	return 0;
 }
 

@@ -37,6 +37,14 @@ COUNTER = sectors.sector(
     b"\xb0\x03" + sectors.EXIT + sectors.HALT)
 
 
+# Answers each byte with the generation id.
+GENERATION = sectors.sector(
+    sectors.COM1 + b"\xb8\x00\xdf\x8e\xd8"  # mov ax, 0xdf00; mov ds, ax
+    b"\xb2\xfd\xec\xa8\x01\x74\xfb"      # 1: mov dl, 0xfd; 2: in al, dx; test al, 1; jz 2b
+    b"\xb2\xf8\xec\x31\xf6\xb9\x10\x00" # mov dl, 0xf8; in al, dx; xor si, si; mov cx, 16
+    b"\xac\xee\xe2\xfc\xeb\xeb")          # 3: lodsb; out dx, al; loop 3b; jmp 1b
+
+
 def engines():
     """Those that run a guest here at all."""
     return [name for name in ("interpret", "translate", "kvm")
@@ -137,6 +145,29 @@ def another_machine_is_another():
     gone("web")
     restored()  # nothing of it is needed but the file
     count("web", 2)
+    gone("web")
+
+
+def generation(name):
+    with console(name) as p:
+        p.stdin.write(b"a")
+        p.stdin.flush()
+        return p.stdout.read(16)
+
+
+def each_is_of_another_generation():
+    machines.end_all()
+    Path(FILE).unlink(missing_ok=True)
+    detached("web", GENERATION)
+    first = generation("web")
+    good("reset", "web")
+    expect(generation("web"), first)
+    saved()
+    restored()
+    restored("mail", FILE, "--name", "mail")
+    seen = {first, generation("web"), generation("mail")}
+    expect((len(seen), {len(one) for one in seen}), (3, {16}))
+    good("rm", "--force", "mail")
     gone("web")
 
 
@@ -377,6 +408,7 @@ CASES = [
     its_devices_go_on,
     clocks_go_on,
     another_machine_is_another,
+    each_is_of_another_generation,
     disks_are_what_they_were,
     clones_stand_on_what_was_saved,
     other_files_are_refused,

@@ -27,7 +27,8 @@
 /* The general-purpose events and whose they are; 0 is nobody's, so that 0 can mean none. What each
  * leads to is a row in boot/dsdt.c. */
 enum acpi_pm_gpe {
-	ACPI_GPE_HOTPLUG = 1, /* pci/hotplug.c */
+	ACPI_GPE_HOTPLUG = 1,	 /* pci/hotplug.c */
+	ACPI_GPE_GENERATION = 2, /* machine/generation.c */
 };
 
 /* The fixed power button was pressed. Machine's lock held. */

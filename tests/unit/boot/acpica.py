@@ -17,8 +17,8 @@ from pathlib import Path
 FACTS = ["COM2 Device", "VR01 Device", "Address : FEDA1000", "RTC_ Device", "KBD_ Device", "HPET Device", "C000 Device", "C0FE Device",
          "Address Minimum : 03F8", "Interrupt List : 4", "Address : FEC00000", "Contains 4 Elements",
          "PCI0 Device", "Address Minimum : C0000000", "Address Maximum : 000000817FFFFFFF",
-         "S018 Device", "S01F Device", "HPEV Method", "_E01 Method"]
-COMMANDS = r"namespace;resources \_SB.COM1;resources \_SB.MBRD;resources \_SB.PCI0;resources \_SB.VR01;evaluate \_S5;evaluate \_GPE._E01;evaluate \_SB.PCI0.S018._EJ0 1"
+         "S018 Device", "S01F Device", "HPEV Method", "_E01 Method", "VGEN Device", "00000000000DF000", "Received a Device Notify on [VGEN]"]
+COMMANDS = r"namespace;resources \_SB.COM1;resources \_SB.MBRD;resources \_SB.PCI0;resources \_SB.VR01;evaluate \_S5;evaluate \_GPE._E01;evaluate \_SB.VGEN.ADDR;evaluate \_GPE._E02;evaluate \_SB.PCI0.S018._EJ0 1"
 
 
 def run(*command, folder):

@@ -47,6 +47,7 @@ static const struct acpi_config pc = {
 	.i8042 = true,
 	.pci = &pci,
 	.hotplug = { 0x640, 12, 1, 0xff000000 },
+	.generation = { 0xdf000, 2 },
 };
 
 static u8 sum(const u8 *p, u32 len)
