@@ -19,6 +19,7 @@
  */
 #include "base/log.h"
 #include "device/legacy/acpi_pm.h"
+#include "device/legacy/legacy.h"
 #include "machine/machine_priv.h"
 #include "os/fd.h"
 #include "os/sandbox.h"
@@ -410,9 +411,16 @@ static void enter_sandbox(struct machine *m)
 		sandbox_enter(&report, needs);
 }
 
+/* The time of day at guest time 0 is that of now, not of when the machine began to be made: on a
+ * busy host that is a while ago. */
 static void power_on(struct machine *m)
 {
 	pthread_mutex_lock(&m->lock);
+	s64 made = m->wall_base;
+
+	m->wall_base = machine_wall() - (s64)clock_now(&m->clock);
+	if (m->wall_base > made)
+		rtc_pass(m->rtc, (u64)(m->wall_base - made));
 	m->tsc_base = tsc_read() - clock_ticks(clock_now(&m->clock), m->model.tsc_hz);
 	clock_resume(&m->clock);
 	pthread_mutex_unlock(&m->lock);
