@@ -31,6 +31,7 @@ struct life {
 	int ready;			  /* of the pipe to the command; -1: nobody waits */
 	const struct life_origin *origin; /* NULL: it is powered on */
 	char *config_text;		  /* machine.yaml, for whoever saves it */
+	u64 born;			  /* likewise */
 	char address[128];
 };
 
@@ -111,6 +112,7 @@ static int op_save(void *ctx, int take_fd, struct err *err)
 	const struct machine_note notes[] = {
 		{ LIFE_NAME, l->at.name, strlen(l->at.name) },
 		{ LIFE_CONFIG, l->config_text, strlen(l->config_text) },
+		{ LIFE_BORN, &l->born, sizeof(l->born) },
 	};
 
 	return machine_save_to(l->machine, take_fd, notes, ARRAY_LEN(notes), err);
@@ -264,6 +266,7 @@ static void on_began(void *ctx)
 static int open_files(struct life *l, struct err *err)
 {
 	l->config_text = store_config_text(&l->at, err);
+	l->born = store_born(&l->at);
 	if (!l->config_text)
 		return err->code;
 	l->outcome_fd = store_outcome_open(&l->at, err);
@@ -542,7 +545,7 @@ static int with_new(const struct run_values *v, const char *verb, bool ephemeral
 	init(&l);
 	if (status)
 		return status;
-	status = run_check(v, verb);
+	status = run_checked(v, verb);
 	if (!status)
 		status = make(&l, v, c, ephemeral, verb);
 	if (!status)

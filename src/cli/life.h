@@ -24,9 +24,11 @@ int life_run(const struct run_values *v);
 int life_create(const struct run_values *v);
 int life_start(const char *name);
 
-/* Parts of a saved state (saved/saved.h) that are the name's business: the name, machine.yaml. */
+/* Parts of a saved state (saved/saved.h) that are the name's business: the name, machine.yaml as it
+ * was when the machine was started, and when it was made. */
 #define LIFE_NAME   "name"
 #define LIFE_CONFIG "config"
+#define LIFE_BORN   "born" /* store_born(), u64 */
 /* How a machine ended that goes on from a file. */
 #define LIFE_SAVED "saved"
 

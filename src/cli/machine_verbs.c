@@ -1,4 +1,5 @@
 /* strata create, start, stop, kill, pause, resume, reset, rm, logs, events. */
+#include "cli/create.h"
 #include "cli/life.h"
 #include "cli/machines.h"
 #include "os/fd.h"
@@ -33,6 +34,8 @@ static int create(const void *values)
 	const struct run_values *v = values;
 	struct err err = { 0 };
 
+	if (v->file)
+		return create_of_file(v);
 	if ((v->name || v->image) && !v->detach && !v->remove)
 		return life_create(v);
 	if (v->name || v->image)

@@ -340,13 +340,24 @@ static const struct option_row *set_rest(
 	return NULL;
 }
 
+/* "-f" */
+static const struct option_row *by_letter(const struct option_row *table, const char *arg)
+{
+	if (arg[0] != '-' || !arg[1] || arg[2])
+		return NULL;
+	while (table->name && table->letter != arg[1])
+		table++;
+	return table->name ? table : NULL;
+}
+
 /* One option at argv[0]; returns how many arguments it was, or -EINVAL. */
 static int parse_one(const struct option_row *table, u64 seen, int argc, char **argv, void *values,
 	const struct option_row **found, struct err *err)
 {
-	const char *arg = argv[0];
+	const char *arg = argv[0], *text = NULL;
+	const struct option_row *row = by_letter(table, arg);
 
-	if (strncmp(arg, "--", 2) || !arg[2]) {
+	if (!row && (strncmp(arg, "--", 2) || !arg[2])) {
 		*found = next_operand(table, seen);
 		if (*found)
 			return set(*found, arg, values, err) ? -EINVAL : 1;
@@ -354,8 +365,12 @@ static int parse_one(const struct option_row *table, u64 seen, int argc, char **
 			err, -EINVAL, "unexpected argument %.64s; options begin with --", arg);
 	}
 	size_t len = strcspn(arg + 2, "=");
-	const char *text = arg[2 + len] ? arg + 2 + len + 1 : NULL;
-	const struct option_row *row = *found = find(table, arg + 2, len);
+
+	if (!row) {
+		text = arg[2 + len] ? arg + 2 + len + 1 : NULL;
+		row = find(table, arg + 2, len);
+	}
+	*found = row;
 
 	if (!row)
 		return unknown(table, arg, len, err);
@@ -411,8 +426,13 @@ void options_operands(const struct option_row *table, FILE *to)
 void options_help(const struct option_row *table, FILE *to)
 {
 	for (; table->name; table++) {
-		fprintf(to, "  %s%s%s%s\n", options_stands_alone(table) ? "" : "--", table->name,
-			table->value ? " " : "", table->value ? table->value : "");
+		if (table->letter)
+			fprintf(to, "  -%c %s, --%s %s\n", table->letter, table->value, table->name,
+				table->value);
+		else
+			fprintf(to, "  %s%s%s%s\n", options_stands_alone(table) ? "" : "--",
+				table->name, table->value ? " " : "",
+				table->value ? table->value : "");
 		fprintf(to, "        %s\n", table->doc);
 		if (table->more)
 			table->more(to);

@@ -41,6 +41,7 @@ struct option_row {
 	size_t offset;		    /* of the value in the verb's struct */
 	u64 min, max;		    /* numbers, sizes */
 	const char *const *choices; /* NULL-terminated */
+	char letter;		    /* 0, or another name: -f */
 	bool required;
 	bool once;		/* of this one command: no part of a machine's configuration */
 	void (*more)(FILE *to); /* --help prints this below the doc; may be NULL */

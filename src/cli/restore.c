@@ -7,6 +7,7 @@
  * All of the file is read and checked first. Nothing is changed before, and a new machine that does
  * not come to run is gone again.
  */
+#include "base/bits.h"
 #include "base/scope.h"
 #include "cli/clone.h"
 #include "cli/disk_option.h"
@@ -96,9 +97,6 @@ static int set_engine(struct restore *r, struct err *err)
 {
 	if (!r->v->engine)
 		return 0;
-	if (strcmp(r->v->engine, "auto") != 0 && !engines_named(r->v->engine))
-		return err_set(err, -EINVAL,
-			"--engine %.64s: no such engine; `strata host` lists them", r->v->engine);
 	store_config_drop(&r->config, "translate");
 	store_config_drop(&r->config, "kvm");
 	return store_config_set(&r->config, "engine", r->v->engine, err);
@@ -149,16 +147,17 @@ static int check_fits(struct restore *r, struct err *err)
 
 static int check_itself(struct restore *r, struct store_machine *m, struct err *err)
 {
-	struct store_config now = { 0 };
-	int rc = store_read_config(m, &now, err);
+	size_t len;
+	AUTO_FREE u8 *born = saved_part(r->saved, LIFE_BORN, &len, err);
 
-	if (!rc && !store_config_equal(&now, &r->config))
-		rc = err_set(err, -ESTALE,
-			"machine %s is configured differently now; --name NAME restores it as "
-			"another one",
+	if (!born)
+		return err->code;
+	if (len != sizeof(u64) || get_le64(born) != store_born(m))
+		return err_set(err, -ESTALE,
+			"machine %s is another one than that which was saved; --name NAME "
+			"restores it beside this one",
 			m->name);
-	store_config_free(&now);
-	if (rc || check_fits(r, err))
+	if (check_fits(r, err))
 		return err->code;
 	if (r->frozen[0] && !frozen_untouched(m, saved_id(r->saved)))
 		return err_set(err, -ESTALE,
@@ -376,6 +375,16 @@ static int restore_as(struct restore *r, struct err *err)
 	return rc;
 }
 
+static int check_values(const struct restore_values *v, struct err *err)
+{
+	if (v->name && store_check_name(v->name, err))
+		return err->code;
+	if (v->engine && strcmp(v->engine, "auto") != 0 && !engines_named(v->engine))
+		return err_set(err, -EINVAL,
+			"--engine %.64s: no such engine; `strata host` lists them", v->engine);
+	return 0;
+}
+
 static int restore(const void *values)
 {
 	const struct restore_values *v = values;
@@ -386,7 +395,7 @@ static int restore(const void *values)
 	int status;
 
 	store_sweep();
-	if (v->name && store_check_name(v->name, &err))
+	if (check_values(v, &err))
 		return machines_failed("restore", &err);
 	if (fd < 0) {
 		err_set(&err, -errno, "%s: %s", v->file, strerror(errno));

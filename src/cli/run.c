@@ -328,15 +328,12 @@ static void free_parts(struct parts *p)
 	port_option_free(p->ports);
 }
 
-/* The exit status, after a message, if it is not CLI_OK. Nothing is opened. */
-static int parse_parts(
-	const struct run_values *v, struct parts *p, const char *verb, struct err *err)
+/* -EINVAL: usage. Nothing is opened. */
+static int parse_parts(const struct run_values *v, struct parts *p, struct err *err)
 {
 	*p = (struct parts){ .disk_count = v->disks.count };
-	if (choose_boot(v, &p->firmware, err)) {
-		err_wrap(err, "%s", verb);
-		return fail(err, err->code == -EINVAL ? CLI_USAGE : CLI_FAILED);
-	}
+	if (choose_boot(v, &p->firmware, err))
+		return err->code;
 	if (display_option_parse(v->display, &p->display, &p->screen, err) ||
 		disk_option_parse(&v->disks, p->disks, err) ||
 		disk_option_cdroms(&v->cdroms, p->disks, &p->disk_count, err) ||
@@ -345,37 +342,41 @@ static int parse_parts(
 		share_option_parse(&v->shares, p->shares, err) ||
 		port_option_parse(&v->ports, p->ports, err) || check_balloon(v, err) ||
 		cpus_option_parse(v->cpus, &p->cpus, err) ||
-		(v->pin && pin_option_parse(v->pin, p->cpus.count, p->pins, err))) {
-		err_wrap(err, "%s", verb);
-		return fail(err, CLI_USAGE);
-	}
+		(v->pin && pin_option_parse(v->pin, p->cpus.count, p->pins, err)))
+		return err->code = -EINVAL;
 	p->balloon.target = v->balloon;
-	if (p->screen && p->firmware && firmware_option_video(v->firmware, &p->video_bios, err)) {
-		err_wrap(err, "%s", verb);
-		return fail(err, CLI_FAILED);
-	}
-	return CLI_OK;
+	return p->screen && p->firmware ? firmware_option_video(v->firmware, &p->video_bios, err)
+					: 0;
 }
 
-int run_check(const struct run_values *v, const char *verb)
+static int fail_parts(const char *verb, struct err *err)
 {
-	struct err err = { 0 };
+	err_wrap(err, "%s", verb);
+	return fail(err, err->code == -EINVAL ? CLI_USAGE : CLI_FAILED);
+}
+
+int run_check(const struct run_values *v, struct err *err)
+{
 	struct parts p;
 	u32 bits;
-	int status = parse_parts(v, &p, verb, &err);
+	int rc = parse_parts(v, &p, err);
 
 	free_parts(&p);
-	if (status || (!check_engine(v, &err) && !parse_switches(v, &bits, &err)))
-		return status;
-	err_wrap(&err, "%s", verb);
-	return fail(&err, CLI_USAGE);
+	return rc || check_engine(v, err) || parse_switches(v, &bits, err) ? err->code : 0;
+}
+
+int run_checked(const struct run_values *v, const char *verb)
+{
+	struct err err = { 0 };
+
+	return run_check(v, &err) ? fail_parts(verb, &err) : CLI_OK;
 }
 
 int run_machine_of(const struct run_values *v, struct life *life)
 {
 	struct err err = { 0 };
 	struct parts p;
-	int status = parse_parts(v, &p, "run", &err);
+	int status = parse_parts(v, &p, &err) ? fail_parts("run", &err) : CLI_OK;
 
 	if (!status)
 		status = run_with(v,
@@ -405,6 +406,10 @@ static int run(const void *values)
 	const struct run_values *v = values;
 	struct err err = { 0 };
 
+	if (v->file) {
+		err_set(&err, -EINVAL, "run: --file is for `strata create`");
+		return fail(&err, CLI_USAGE);
+	}
 	if (v->name || v->image)
 		return life_run(v);
 	if (!v->detach && !v->remove)
@@ -497,6 +502,10 @@ const struct option_row run_options[] = {
 	{ "log", "LEVEL",
 		"messages on standard error: error, warning (default), info, guest or debug",
 		OPTION_CHOICE, AT(log), .choices = log_levels },
+	{ "file", "FILE",
+		"for create: what the machine is, as `strata show` prints it: options of run by "
+		"name, a list of values where there are several; besides, name and image",
+		OPTION_TEXT, AT(file), .once = true, .letter = 'f' },
 	{ "user", "NAME", "with an image: a user besides root, whom `strata ssh` logs in as",
 		OPTION_TEXT, AT(user) },
 	{ "name", "NAME", "keep the machine under that name: `strata ls` shows it", OPTION_TEXT,

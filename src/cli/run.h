@@ -6,7 +6,7 @@ struct life;
 
 struct run_values {
 	const char *engine, *kernel, *initrd, *append, *firmware, *trace, *translate, *kvm, *net,
-		*vsock, *pin, *cpus, *display, *name, *image, *user;
+		*vsock, *pin, *cpus, *display, *name, *image, *user, *file;
 	u64 memory, timeout_ns, balloon; /* memory 0: as much as is usual */
 	struct option_list disks, cdroms, shares, ports;
 	unsigned log, console;
@@ -17,6 +17,8 @@ extern const struct option_row run_options[];
 void run_defaults(void *values); /* struct run_values */
 /* One machine in this process, until it ends: the exit status. life NULL: it has no name. */
 int run_machine_of(const struct run_values *v, struct life *life);
-/* Whether they would make a machine, as far as that can be said without opening anything.
- * CLI_USAGE, after a message that begins with `verb`, if not. */
-int run_check(const struct run_values *v, const char *verb);
+/* Whether they would make a machine, as far as that can be said without opening anything. -EINVAL:
+ * usage. */
+NODISCARD int run_check(const struct run_values *v, struct err *err);
+/* The exit status, after a message that begins with `verb` if it is not CLI_OK. */
+int run_checked(const struct run_values *v, const char *verb);

@@ -50,17 +50,6 @@ int store_config_set(struct store_config *c, const char *name, const char *value
 	return store_config_add(c, name, value, 0, err);
 }
 
-bool store_config_equal(const struct store_config *a, const struct store_config *b)
-{
-	if (a->count != b->count)
-		return false;
-	for (unsigned i = 0; i < a->count; i++)
-		if (strcmp(a->items[i].name, b->items[i].name) ||
-			strcmp(a->items[i].value, b->items[i].value))
-			return false;
-	return true;
-}
-
 void store_config_free(struct store_config *c)
 {
 	while (c->count) {

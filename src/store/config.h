@@ -31,8 +31,6 @@ const char *store_config_get(const struct store_config *c, const char *name);
 void store_config_drop(struct store_config *c, const char *name);
 NODISCARD int store_config_set(
 	struct store_config *c, const char *name, const char *value, struct err *err);
-/* The same names with the same values, in the same order. */
-bool store_config_equal(const struct store_config *a, const struct store_config *b);
 void store_config_free(struct store_config *c);
 
 /* The text is untrusted. Errors begin with the line. */

@@ -9,14 +9,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
-#define CONFIG	  "machine.yaml"
-#define OUTCOME	  "outcome"
-#define EPHEMERAL "ephemeral"
-#define ALONE	  ".alone"
+#define CONFIG	    "machine.yaml"
+#define CONFIG_NEXT ".machine.yaml"
+#define OUTCOME	    "outcome"
+#define EPHEMERAL   "ephemeral"
+#define ALONE	    ".alone"
 
 int store_check_name(const char *name, struct err *err)
 {
@@ -110,9 +112,10 @@ void store_close(struct store_machine *m)
 	m->locked = false;
 }
 
-static int write_config(int folder, const struct store_config *config, struct err *err)
+static int write_config(
+	int folder, const char *file, const struct store_config *config, struct err *err)
 {
-	int fd = openat(folder, CONFIG, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int fd = openat(folder, file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
 
 	if (!f) {
@@ -142,7 +145,7 @@ static int fill_folder(
 	}
 	int rc = n->fill ? n->fill(n->ctx, m->folder, path, err) : 0;
 
-	return rc ? rc : write_config(m->folder, n->config, err);
+	return rc ? rc : write_config(m->folder, CONFIG, n->config, err);
 }
 
 int store_taken(const char *name, struct err *err)
@@ -281,6 +284,25 @@ int store_read_config(const struct store_machine *m, struct store_config *config
 	if (!text)
 		return err->code;
 	return store_config_parse(config, text, len, err) ? err_wrap(err, CONFIG) : 0;
+}
+
+int store_write_config(
+	const struct store_machine *m, const struct store_config *config, struct err *err)
+{
+	unlinkat(m->folder, CONFIG_NEXT, 0); /* of somebody who was killed */
+	if (write_config(m->folder, CONFIG_NEXT, config, err))
+		return err->code;
+	return renameat(m->folder, CONFIG_NEXT, m->folder, CONFIG)
+		       ? err_set(err, -errno, CONFIG ": %s", strerror(errno))
+		       : 0;
+}
+
+u64 store_born(const struct store_machine *m)
+{
+	struct stat st;
+
+	return fstat(m->lock, &st) ? 0
+				   : (u64)st.st_mtim.tv_sec * 1000000000u + (u64)st.st_mtim.tv_nsec;
 }
 
 char *store_config_text(const struct store_machine *m, struct err *err)

@@ -80,6 +80,13 @@ bool store_wait(const struct store_machine *m, unsigned ms);
 NODISCARD int store_read_config(
 	const struct store_machine *m, struct store_config *config, struct err *err);
 
+/* In the place of the one that is there, whole or not at all. For the next start: whoever runs the
+ * machine has read it. Under store_alone(). */
+NODISCARD int store_write_config(
+	const struct store_machine *m, const struct store_config *config, struct err *err);
+/* When it was made, in nanoseconds since 1970, by its lock, which is never written to: another
+ * machine of that name has another time. */
+u64 store_born(const struct store_machine *m);
 bool store_is_ephemeral(const struct store_machine *m);
 /* The same file's text, checked to be one; free() it. NULL with err. */
 char *store_config_text(const struct store_machine *m, struct err *err);

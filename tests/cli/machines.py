@@ -264,6 +264,67 @@ def a_configuration_is_edited():
     gone("web")
 
 
+def a_machine_is_made_of_a_file():
+    here = Path(image(sectors.echo(), "kernel")).parent
+    file = here / "web.yaml"
+    text = "# mine\nname: web\nkernel: kernel\nengine: interpret\nmemory: 16M\nport:\n  - a=/tmp/a\n  - b=/tmp/b\n"
+    file.write_text(text)
+    good("create", "-f", str(file))
+    expect(json.loads(good("show", "web", "--json"))["config"],
+           {"folder": str(here), "kernel": "kernel", "engine": "interpret", "memory": "16M", "port": ["a=/tmp/a", "b=/tmp/b"]})
+    refused(["machine web exists"], "create", "--file", str(file))
+    good("create", "-f", str(file), "--name", "mail")
+    good("rm", "mail")
+    # What show prints is such a file.
+    file.write_text(good("show", "web"))
+    good("rm", "web")
+    refused(["--name NAME is missing", "name:"], "create", "-f", str(file), status=2)
+    good("create", "-f", str(file), "--name", "web")
+    good("start", "web")
+    gone("web")
+    for line, bad, words in [(3, "kernal: kernel", ["kernal", "did you mean kernel"]), (4, "engine: warp", ["warp"]), (5, "memory: much", ["much"]),
+                             (5, "memory: 1", ["must be between"]), (3, "disk: x,frob", ["frob"]), (3, "net: user,forward=1", ["forward=1"]),
+                             (5, "cpus: 9", ["9"]), (8, "  - c", ["NAME=SOCKET"]), (5, "[", ["YAML"]), (4, "name: b", ["twice"])]:
+        lines = text.splitlines()
+        lines[line - 1] = bad
+        file.write_text("\n".join(lines) + "\n")
+        refused([str(file), f"line {line if bad != '[' else 6}", *words] if bad != "[" else [str(file), "line", "YAML"], "create", "-f", str(file), status=2)
+    file.write_text("name: web\n")
+    refused(["--kernel FILE is missing"], "create", "-f", str(file), status=2)
+    refused(["/nonexistent", "No such file"], "create", "-f", "/nonexistent")
+    file.write_text(text)
+    refused(["--memory", "the file says that"], "create", "-f", str(file), "--memory", "32M", status=2)
+    refused(["strata create"], "run", "-f", str(file), status=2)
+    expect(listed(), {})
+
+
+def options_are_set_later():
+    strata("create", "--name", "web", *ENGINE, "--kernel", image(sectors.echo()), "--balloon", "0")
+    good("set", "web", "cpus", "2")
+    good("start", "web")
+    expect(listed()["web"]["cpus"], 2)
+    good("set", "web", "memory", "8M")  # at once, by the balloon
+    expect("target of 8 MiB" in good("balloon", "web") or " 8 MiB" in good("balloon", "web"), True)
+    done = strata("set", "web", "memory", "32M")
+    expect(done.returncode, 0)
+    assert b"web runs, and needs a restart" in done.stderr, done.stderr
+    good("kill", "web")
+    good("start", "web")
+    expect(listed()["web"]["memory"], 32 << 20)
+    good("kill", "web")
+    good("set", "web", "balloon", "")
+    assert "balloon" not in (FOLDER / "web/machine.yaml").read_text()
+    before = (FOLDER / "web/machine.yaml").read_bytes()
+    for option, value, words in [("memroy", "1M", ["memroy", "did you mean memory"]), ("memory", "x", ["memory", "a size"]), ("cpus", "99", ["99"]),
+                                 ("disk", "x", ["machine.yaml"]), ("name", "x", ["unknown option name"]), ("engine", "warp", ["warp"])]:
+        refused(words, "set", "web", option, value, status=2)
+    refused(["no machine mail"], "set", "mail", "memory", "1G")
+    expect((FOLDER / "web/machine.yaml").read_bytes(), before)
+    expect(set(together([["set", "web", "cpus", str(n)] for n in (1, 2, 3, 4)])), {0})
+    good("start", "web")
+    gone("web")
+
+
 def what_ends_is_forgotten_where_wanted():
     detached("web", None, "--rm")
     expect(state("web"), "running")
@@ -445,6 +506,8 @@ CASES = [
     events_are_told,
     what_is_created_is_started_later,
     a_configuration_is_edited,
+    a_machine_is_made_of_a_file,
+    options_are_set_later,
     what_ends_is_forgotten_where_wanted,
     mistakes_are_told_with_what_to_do,
     a_machine_that_does_not_start_is_none,

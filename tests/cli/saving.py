@@ -297,7 +297,6 @@ def flip(body):
 def other_files_are_refused():
     begun()
     saved()
-    before = (FOLDER / "web/outcome").read_bytes()
     good_file = Path(FILE).read_bytes()
     for size, words in [(0, ["no saved state"]), (4000, ["no saved state"]), (5000, ["cut off"]), (len(good_file) - 1, ["cut off"])]:
         Path(STATE.name, "cut").write_bytes(good_file[:size])
@@ -323,11 +322,15 @@ def other_files_are_refused():
     refused(["restoring", "clock"], "restore", File().edit("state", lambda body: body.__setitem__(0, 0)).write())
     refused(["good name"], "restore", File().edit("name", lambda body: body.__setitem__(0, 0x2f)).write())
     config = File().edit("config", lambda body: body.__setitem__(slice(body.index(b"16M"), body.index(b"16M") + 3), b"32M"))
-    refused(["configured differently"], "restore", config.write())
+    good("rm", "web")
+    detached("web", COUNTER)
+    good("kill", "web")
+    refused(["another one than that which was saved", "--name"], "restore", FILE)
     refused(["memory has another form"], "restore", config.write(), "--name", "mail")
     refused(["--engine warp"], "restore", FILE, "--engine", "warp", status=2)
-    expect((FOLDER / "web/outcome").read_bytes(), before)  # nothing has been changed
-    expect(list(listed()), ["web"])
+    expect(list(listed()), ["web"])  # nothing has been changed
+    expect(listed()["web"]["why"], "killed by its owner")
+    gone("web")
     restored()
     count("web", 2)
     gone("web")
