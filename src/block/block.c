@@ -40,6 +40,7 @@ struct block {
 	unsigned under_way;	       /* the caller's lock guards these, up to the next one */
 	struct block_request *waiting; /* for room */
 	unsigned waits, stuck;
+	struct block_counts counts;
 	bool last_try;
 	pthread_mutex_t format_lock;
 	_Atomic int sync_error; /* of the first flush that failed */
@@ -451,6 +452,10 @@ void block_submit(struct block *b, struct block_request *r)
 	b->under_way++;
 	r->block = b;
 	r->stuck = false;
+	if (!rc && r->op == BLOCK_READ)
+		b->counts.read += r->len;
+	else if (!rc && r->op == BLOCK_WRITE)
+		b->counts.written += r->len;
 	if (rc || (!r->len && r->op != BLOCK_FLUSH))
 		ended(b, r, rc);
 	else
@@ -574,6 +579,8 @@ int block_look_at(const char *path, struct block_look *look)
 	*look = look_of(&st);
 	return 0;
 }
+
+struct block_counts block_counts(const struct block *b) { return b->counts; }
 
 struct block_info block_info(const struct block *b)
 {

@@ -122,6 +122,11 @@ NODISCARD int block_files_open(struct block_files *f, const char *path,
 void block_files_close(struct block_files *f); /* those that were not taken */
 
 struct block_info block_info(const struct block *b); /* not of an empty one */
+/* Since it was opened: bytes of what was submitted. The caller's lock. */
+struct block_counts {
+	u64 read, written;
+};
+struct block_counts block_counts(const struct block *b);
 
 void block_submit(struct block *b, struct block_request *r);
 void block_kick(struct block *b); /* submitted requests begin now at the latest */

@@ -10,7 +10,7 @@
 #include <string.h>
 
 const struct verb *const cli_verbs[] = { &verbs_run, &verbs_create, &verbs_start, &verbs_ls,
-	&verbs_show, &verbs_console, &verbs_ssh, &verbs_exec, &verbs_stop, &verbs_kill,
+	&verbs_top, &verbs_show, &verbs_console, &verbs_ssh, &verbs_exec, &verbs_stop, &verbs_kill,
 	&verbs_pause, &verbs_resume, &verbs_reset, &verbs_attach, &verbs_detach, &verbs_balloon,
 	&verbs_set, &verbs_save, &verbs_restore, &verbs_rm, &verbs_logs, &verbs_events,
 	&verbs_image, &verbs_explain, &verbs_mem, &verbs_host, &verbs_isa_audit, &verbs_generate,

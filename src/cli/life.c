@@ -54,7 +54,10 @@ static const char *const state_names[] = {
 static void op_status(void *ctx, struct control_status *s)
 {
 	struct life *l = ctx;
+	struct machine_counts c = machine_counts(l->machine);
+	struct timespec cpu = { 0 };
 
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
 	*s = (struct control_status){
 		.state = state_names[machine_state(l->machine)],
 		.engine = l->config->engine->name,
@@ -64,6 +67,14 @@ static void op_status(void *ctx, struct control_status *s)
 		.guest_ns = machine_run_ns(l->machine),
 		.address = l->address[0] ? l->address : NULL,
 		.network = machine_has_address(l->machine),
+		.cpu_ns = (u64)cpu.tv_sec * 1000000000u + (u64)cpu.tv_nsec,
+		.port_ios = c.port_ios,
+		.mmios = c.mmios,
+		.interrupts = c.interrupts,
+		.disk_read = c.disk_read,
+		.disk_written = c.disk_written,
+		.net_sent = c.net_sent,
+		.net_received = c.net_received,
 	};
 }
 

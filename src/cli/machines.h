@@ -20,4 +20,4 @@ NODISCARD int machines_end(
 extern const struct verb verbs_create, verbs_start, verbs_ls, verbs_show, verbs_console, verbs_stop,
 	verbs_kill, verbs_pause, verbs_resume, verbs_reset, verbs_attach, verbs_detach,
 	verbs_balloon, verbs_rm, verbs_logs, verbs_events, verbs_ssh, verbs_exec, verbs_save,
-	verbs_restore, verbs_set;
+	verbs_restore, verbs_set, verbs_top;

@@ -73,6 +73,9 @@ struct control_status {
 	u64 guest_ns;	     /* since power-on, not in pauses */
 	const char *address; /* how to reach it; NULL: not known */
 	bool network;	     /* the guest has an address of its own */
+	u64 cpu_ns;	     /* of the host's processors that the monitor has had */
+	/* Since it began to run: numbers, and bytes as the guest sees them */
+	u64 port_ios, mmios, interrupts, disk_read, disk_written, net_sent, net_received;
 };
 
 /* A memory balloon, in bytes; what the guest says of itself is as it was when it was asked last. */

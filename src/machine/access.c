@@ -51,6 +51,7 @@ static int interrupt(void *ctx, struct vcpu *v)
 
 	pthread_mutex_lock(&m->lock);
 	int vector = v->irqchip ? intr_locked(m, v) : lapic_locked(cpu_of(v)->lapic, v);
+	m->counts.interrupts += vector >= 0;
 	pthread_mutex_unlock(&m->lock);
 	return vector;
 }
@@ -70,6 +71,7 @@ static u64 port_in(void *ctx, struct vcpu *v, u16 port, unsigned size)
 
 	pthread_mutex_lock(&m->lock);
 	u64 value = bus_read(&m->bus, BUS_PORT, port, size);
+	m->counts.port_ios++;
 	pthread_mutex_unlock(&m->lock);
 	trace(v, "in", port, size, value);
 	return value;
@@ -82,6 +84,7 @@ static void port_out(void *ctx, struct vcpu *v, u16 port, unsigned size, u32 val
 	trace(v, "out", port, size, value);
 	pthread_mutex_lock(&m->lock);
 	bus_write(&m->bus, BUS_PORT, port, size, value);
+	m->counts.port_ios++;
 	pthread_mutex_unlock(&m->lock);
 	console_wait(&m->console);
 }
@@ -96,6 +99,7 @@ static u64 mmio_read(void *ctx, struct vcpu *v, gpa_t at, unsigned size)
 		value = lapic_mmio_read(cpu_of(v)->lapic, at.v & PAGE_MASK, size);
 	else
 		value = bus_read(&m->bus, BUS_MMIO, at.v, size);
+	m->counts.mmios++;
 	pthread_mutex_unlock(&m->lock);
 	trace(v, "load", at.v, size, value);
 	return value;
@@ -111,6 +115,7 @@ static void mmio_write(void *ctx, struct vcpu *v, gpa_t at, unsigned size, u64 v
 		lapic_mmio_write(cpu_of(v)->lapic, at.v & PAGE_MASK, size, value);
 	else
 		bus_write(&m->bus, BUS_MMIO, at.v, size, value);
+	m->counts.mmios++;
 	pthread_mutex_unlock(&m->lock);
 }
 

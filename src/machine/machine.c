@@ -214,5 +214,20 @@ void machine_report(const struct machine *m, FILE *to)
 		m->config.engine->report(&m->cpus[i].v, to);
 }
 
+struct machine_counts machine_counts(struct machine *m)
+{
+	pthread_mutex_lock(&m->lock);
+	struct machine_counts c = m->counts;
+
+	for (unsigned i = 0; i < m->disk_count; i++) {
+		struct block_counts b = block_counts(m->disks[i].block);
+
+		c.disk_read += b.read;
+		c.disk_written += b.written;
+	}
+	pthread_mutex_unlock(&m->lock);
+	return c;
+}
+
 u64 machine_held(const struct machine *m) { return memory_held(&m->memory); }
 u64 machine_run_ns(const struct machine *m) { return clock_now(&m->clock); }

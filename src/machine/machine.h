@@ -239,6 +239,12 @@ bool machine_attached(struct machine *m, unsigned i, struct machine_attached *a)
 struct vcpu_stats machine_stats(const struct machine *m);
 /* What the engine was asked to report, vcpu by vcpu; after machine_run(). */
 void machine_report(const struct machine *m, FILE *to);
+/* What has happened since it began to run, for whoever looks. Any thread. */
+struct machine_counts {
+	u64 port_ios, mmios, interrupts; /* of processors whose local APIC is not the engine's */
+	u64 disk_read, disk_written, net_sent, net_received; /* bytes, as the guest sees it */
+};
+struct machine_counts machine_counts(struct machine *m);
 u64 machine_held(
 	const struct machine *m); /* bytes of the host's memory that are the guest's; any thread */
 u64 machine_run_ns(const struct machine *m); /* guest time since power-on: not in pauses */

@@ -160,8 +160,9 @@ struct machine {
 	unsigned
 		paused; /* the main thread's own: why (pause.c), and the clock stands; 0: it runs */
 	u64 paused_tsc;
-	s64 paused_wall; /* nanoseconds since 1970 */
-	bool frozen;	 /* lock: devices get nothing from outside: their state has been saved */
+	s64 paused_wall;	      /* nanoseconds since 1970 */
+	struct machine_counts counts; /* lock; disks count for themselves */
+	bool frozen; /* lock: devices get nothing from outside: their state has been saved */
 	struct saving *saving; /* saving.c; NULL: it cannot be saved */
 
 	int timer_fd, wake_fd;

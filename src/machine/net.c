@@ -22,22 +22,31 @@ static void unlock(void *ctx) { pthread_mutex_unlock(&((struct machine_nic *)ctx
 
 static size_t receive(void *ctx, const u8 *frame, size_t len)
 {
-	const struct machine_nic *nic = ctx;
+	struct machine_nic *nic = ctx;
 	struct device *d = nic->device;
 
-	return d && !nic->machine->frozen ? d->class->input(d, frame, len) : 0;
+	size_t taken = d && !nic->machine->frozen ? d->class->input(d, frame, len) : 0;
+
+	nic->machine->counts.net_received += taken;
+	return taken;
 }
 
 static void send(void *ctx, const u8 *frame, size_t len)
 {
-	net_send(((struct machine_nic *)ctx)->net, frame, len);
+	struct machine_nic *nic = ctx;
+
+	nic->machine->counts.net_sent += len;
+	net_send(nic->net, frame, len);
 }
 
 static void room(void *ctx) { net_room(((struct machine_nic *)ctx)->net); }
 
 static void send_head(void *ctx, const u8 *head, size_t len)
 {
-	net_send_head(((struct machine_nic *)ctx)->net, head, len);
+	struct machine_nic *nic = ctx;
+
+	nic->machine->counts.net_sent += len;
+	net_send_head(nic->net, head, len);
 }
 
 static void offload(void *ctx, bool heads, unsigned offloads)

@@ -325,6 +325,23 @@ def options_are_set_later():
     gone("web")
 
 
+def what_machines_do_is_shown():
+    expect(json.loads(good("top", "--json", "--interval", "0.01")), [])
+    detached("web")
+    detached("busy", sectors.flood())
+    rows = {row["name"]: row for row in json.loads(good("top", "--json", "--interval", "0.3"))}
+    expect(set(rows), {"web", "busy"})
+    assert rows["busy"]["port_ios"] > 100 and rows["busy"]["cpu"] > 0, rows
+    expect([rows["busy"][key] for key in ("state", "engine", "disk_read", "net_sent")], ["running", "interpret", 0, 0])
+    good("pause", "busy")
+    row, = [row for row in json.loads(good("top", "--json", "--interval", "0.1")) if row["name"] == "busy"]
+    expect((row["state"], row["port_ios"]), ("paused", 0))
+    lines = good("top", "--interval", "0.1").splitlines()
+    expect([len(lines), lines[0].split()[0], lines[1].split()[:3]], [3, "NAME", ["busy", "paused", "interpret"]])
+    good("rm", "--force", "busy")
+    gone("web")
+
+
 def what_ends_is_forgotten_where_wanted():
     detached("web", None, "--rm")
     expect(state("web"), "running")
@@ -508,6 +525,7 @@ CASES = [
     a_configuration_is_edited,
     a_machine_is_made_of_a_file,
     options_are_set_later,
+    what_machines_do_is_shown,
     what_ends_is_forgotten_where_wanted,
     mistakes_are_told_with_what_to_do,
     a_machine_that_does_not_start_is_none,
