@@ -163,6 +163,18 @@ void saving_close(struct machine *m)
 	m->saving = NULL;
 }
 
+/* Its configuration would not make it again: a file with such a device could not be restored. */
+static int check_attached(struct machine *m, struct err *err)
+{
+	struct machine_attached a;
+
+	for (unsigned i = 0; i < MACHINE_HOT_MAX; i++)
+		if (machine_attached(m, i, &a))
+			return err_set(err, -EBUSY,
+				"%s was attached while the machine ran; detach it first", a.name);
+	return 0;
+}
+
 static int may_begin(struct machine *m, struct err *err)
 {
 	pthread_mutex_lock(&m->gate);
@@ -178,7 +190,7 @@ static int may_begin(struct machine *m, struct err *err)
 	if (busy || disk_stuck(m))
 		return err_set(err, -EBUSY, "%s; once that is over, it can be saved",
 			busy ? "the machine is being reset" : "a disk waits for room on the host");
-	return 0;
+	return check_attached(m, err);
 }
 
 /* Everything but memory. */
