@@ -185,6 +185,19 @@ static int give_apics(struct machine *m, struct err *err)
 	return 0;
 }
 
+/* What a stream has beyond this machine's sections; most likely devices that were attached. */
+static int refuse_rest(const u8 *data, size_t len, struct err *err)
+{
+	struct section head = { 0 };
+
+	if (len >= sizeof(head))
+		memcpy(&head, data, sizeof(head));
+	if (!memchr(head.name, '@', NAME_SIZE))
+		return err_set(err, -EINVAL, "%zu bytes after the last section", len);
+	return err_set(err, -EINVAL, "%.*s was attached when the state was saved, and is not now",
+		(int)strcspn(head.name, "@"), head.name);
+}
+
 static int load_sections(struct machine *m, const u8 *data, size_t len, struct err *err)
 {
 	char name[NAME_SIZE];
@@ -193,7 +206,7 @@ static int load_sections(struct machine *m, const u8 *data, size_t len, struct e
 		if (load_section(m, i, name, &data, &len, err))
 			return err->code;
 	if (len)
-		return err_set(err, -EINVAL, "%zu bytes after the last section", len);
+		return refuse_rest(data, len, err);
 	return give_apics(m, err);
 }
 

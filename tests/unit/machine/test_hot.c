@@ -265,6 +265,8 @@ static void attached_devices_are_saved(void **state)
 	struct blob from = save(a);
 
 	assert_int_not_equal(machine_load(bare, from.data, from.len, &err), 0);
+	assert_string_equal(
+		err.text, "disk0 was attached when the state was saved, and is not now");
 	err = (struct err){ 0 };
 	if (machine_load(b, from.data, from.len, &err))
 		fail_msg("%s", err.text);
