@@ -33,7 +33,7 @@ def complete(*words):
 
 
 def options(*verb):
-    return {word for line in strata("help", *verb).stdout.decode().splitlines() for word in re.findall(r"^  (--[a-z-]+)", line)}
+    return {word for line in strata("help", *verb).stdout.decode().splitlines() for word in re.findall(r"^  (?:-\w \S+, )?(--[a-z-]+)", line)}
 
 
 def the_shell_completes_verbs_and_options():

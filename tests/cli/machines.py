@@ -49,6 +49,11 @@ def listed():
     return {row["name"]: row for row in json.loads(good("ls", "--json"))}
 
 
+def folders():
+    """Of machines: what begins with a dot is the store's own."""
+    return [name for name in os.listdir(FOLDER) if not name.startswith(".")]
+
+
 def state(name):
     return listed()[name]["state"]
 
@@ -347,7 +352,7 @@ def what_ends_is_forgotten_where_wanted():
     expect(state("web"), "running")
     good("kill", "web")
     expect(listed(), {})
-    assert not os.listdir(FOLDER), os.listdir(FOLDER)
+    expect(folders(), [])
 
 
 def mistakes_are_told_with_what_to_do():
@@ -434,7 +439,7 @@ def who_dies_in_the_middle_leaves_nothing():
             pass
         if row:
             gone("web")
-        expect([name for name in os.listdir(FOLDER) if not name.startswith(".new")], [])
+        expect(folders(), [])
 
 
 def together(commands):
@@ -541,7 +546,7 @@ CASES = [
 
 def end_all():
     """Whatever a case that failed has left."""
-    for name in (entry for entry in (os.listdir(FOLDER) if FOLDER.exists() else []) if not entry.startswith(".")):
+    for name in folders() if FOLDER.exists() else []:
         strata("rm", "--force", name)
 
 
