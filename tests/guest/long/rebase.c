@@ -18,71 +18,62 @@ static u8 pages[2][4096] ALIGNED(4096);
 extern u8 moving[4096], moving_here[], moving_return[], moving_second[], moving_third[],
 	moving_constant[], moving_pointer[], moving_target[];
 
-#define AT(member) "moving + 4096 + " member
-__asm__(".pushsection .text\n.balign 4096\n"
-	".globl moving, moving_here, moving_return, moving_second, moving_third, moving_constant, "
-	"moving_pointer, moving_target\n"
+/* clang-format off */
+#define AT(member) " moving + 4096 + " #member "(%rip)"
+__asm__(
+	".pushsection .text\n"
+	".balign 4096\n"
+	".globl moving, moving_here, moving_return, moving_second, moving_third, moving_constant\n"
+	".globl moving_pointer, moving_target\n"
 	"moving:\n"
 	"	lea moving_here(%rip), %rax\n"
 	"moving_here:\n"
-	"	mov %rax, " AT(
-		"0") "(%rip)\n"
-		     "	call 1f\n"
-		     "moving_return:\n"
-		     "	lea 2f(%rip), %r11\n"
-		     "	call *%r11\n"
-		     "moving_second:\n"
-		     "	push %rbx\n"
-		     "	xor %eax, %eax\n"
-		     "	cpuid\n" /* the interpreter's */
-		     "	pop %rbx\n"
-		     "	xor %eax, %eax\n"
-		     "	xor %ecx, %ecx\n"
-		     "3:	add " AT(
-			     "32") "(%rip), %rax\n"
-				   "	inc %ecx\n"
-				   "	cmp $20, %ecx\n"
-				   "	jne 3b\n"
-				   "	test %rax, %rax\n"
-				   "	jz 4f\n"
-				   "	.byte 0x48, 0x05\n" /* add $7, %rax */
-				   "moving_constant:\n"
-				   "	.long 7\n"
-				   "4:	mov %rax, " AT(
-					   "40") "(%rip)\n"
-						 "	movdqu " AT(
-							 "0") "(%rip), %xmm0\n"
-							      "	movdqu %xmm0, " AT(
-								      "48") "(%rip)\n"
-									    "	fildll " AT(
-										    "32") "(%rip)\n"
-											  "	fis"
-											  "tpll"
-											  " " AT("6"
-												 "4") "(%rip)\n"
-												      "	lock incq " AT(
-													      "72") "(%rip)\n"
-														    "	call *moving_pointer(%rip)\n"
-														    "moving_third:\n"
-														    "	mov " AT(
-															    "40") "(%rip), %rax\n"
-																  "	ret\n"
-																  "1:	mov (%rsp), %rcx\n"
-																  "	mov %rcx, " AT(
-																	  "8") "(%rip)\n"
-																	       "	ret\n"
-																	       "2:	mov (%rsp), %r15\n"
-																	       "	mov %r15, " AT(
-																		       "16") "(%rip)\n"
-																			     "	ret\n"
-																			     "moving_pointer:\n"
-																			     "	.quad 0\n" /* the address of what follows, wherever it is now */
-																			     "moving_target:\n"
-																			     "	mov (%rsp), %r10\n"
-																			     "	mov %r10, " AT(
-																				     "24") "(%rip)\n"
-																					   "	ret\n"
-																					   ".balign 4096\n.popsection\n");
+	"	mov %rax," AT(0) "\n"
+	"	call 1f\n"
+	"moving_return:\n"
+	"	lea 2f(%rip), %r11\n"
+	"	call *%r11\n"
+	"moving_second:\n"
+	"	push %rbx\n"
+	"	xor %eax, %eax\n"
+	"	cpuid\n" /* the interpreter's */
+	"	pop %rbx\n"
+	"	xor %eax, %eax\n"
+	"	xor %ecx, %ecx\n"
+	"3:	add" AT(32) ", %rax\n"
+	"	inc %ecx\n"
+	"	cmp $20, %ecx\n"
+	"	jne 3b\n"
+	"	test %rax, %rax\n"
+	"	jz 4f\n"
+	"	.byte 0x48, 0x05\n" /* add $7, %rax */
+	"moving_constant:\n"
+	"	.long 7\n"
+	"4:	mov %rax," AT(40) "\n"
+	"	movdqu" AT(0) ", %xmm0\n"
+	"	movdqu %xmm0," AT(48) "\n"
+	"	fildll" AT(32) "\n"
+	"	fistpll" AT(64) "\n"
+	"	lock incq" AT(72) "\n"
+	"	call *moving_pointer(%rip)\n"
+	"moving_third:\n"
+	"	mov" AT(40) ", %rax\n"
+	"	ret\n"
+	"1:	mov (%rsp), %rcx\n"
+	"	mov %rcx," AT(8) "\n"
+	"	ret\n"
+	"2:	mov (%rsp), %r15\n"
+	"	mov %r15," AT(16) "\n"
+	"	ret\n"
+	"moving_pointer:\n"
+	"	.quad 0\n" /* the address of what follows, wherever it is now */
+	"moving_target:\n"
+	"	mov (%rsp), %r10\n"
+	"	mov %r10," AT(24) "\n"
+	"	ret\n"
+	".balign 4096\n"
+	".popsection\n");
+/* clang-format on */
 
 static ulong offset(const u8 *of) { return (ulong)(of - moving); }
 
