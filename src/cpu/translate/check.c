@@ -394,6 +394,13 @@ static bool flushed_ok(struct translator *t, enum x86_flush kind, u64 at, bool t
 	return true;
 }
 
+void check_left(struct translator *t)
+{
+	must(!t->check || !t->ctx->false_fact,
+		"--translate check: code relied on a fact that was false, before 0x%llx",
+		(unsigned long long)t->c->s->rip);
+}
+
 void check_flushed(struct translator *t, enum x86_flush kind, u64 at)
 {
 	char text[CHECK_TEXT];

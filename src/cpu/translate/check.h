@@ -19,6 +19,10 @@
  *   flushes  nothing is left of what the architecture wants gone, but for what the guest's tables
  *            grant at that moment.
  *
+ * and where code relies on what it has found out before (emit.h, Facts):
+ *
+ *   facts    a value that is believed to lie in a region does, or close by.
+ *
  * The windows are mappings of the host, for which the host's kernel is asked: /proc/self/maps must
  * list what we believe we have shown, with those rights, and nothing else in our part of the
  * address space.
@@ -46,6 +50,7 @@ void check_close(struct translator *t);
 void check_filled(struct translator *t, u64 at, bool write);
 /* By the window that the state at hand uses: the owner's in user mode, or the kernel's. */
 void check_shown(struct translator *t, u64 at, const u8 *host, u64 pages, bool store);
+void check_left(struct translator *t); /* code was left */
 void check_flushed(struct translator *t, enum x86_flush kind, u64 at);
 
 /* For tests, and what the three above use: "" or what is wrong, in to[CHECK_TEXT]. */

@@ -254,6 +254,8 @@ struct fact_sum *facts_sum(struct facts *f, const struct op *op);
  * accessed there. */
 void facts_sum_touched(
 	struct emit *e, const struct op *op, struct fact_sum *known, unsigned region);
+/* emit_proof.c: the value in `host` is believed to lie in the region, or close by. */
+void emit_proof(struct emit *e, unsigned host, unsigned region);
 /* Before the block is left: a check of where RSP is, if it is likely to be where stacks are. */
 void facts_settle_stack(struct emit *e);
 /* RSP is about to be checked: what for? */

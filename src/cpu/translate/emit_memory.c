@@ -192,6 +192,7 @@ static void base_delta(struct emit *e, const struct op *op, unsigned size, unsig
 	unsigned g = op->base, region;
 
 	if (f->region[g] != WINDOW_NOWHERE) {
+		emit_proof(e, host, f->region[g]);
 		load_aux(e, f->region[g]);
 		return;
 	}
@@ -316,7 +317,9 @@ static bool window_operand(struct emit *e, const struct op *op, unsigned size, b
 	if (!emit_address(e, op))
 		return false;
 	if (region != WINDOW_NOWHERE) {
-		if (!sum)
+		if (sum)
+			emit_proof(e, T_ADDR, region);
+		else
 			emit_region_check(e, T_ADDR, region);
 		if (sums)
 			facts_sum_touched(e, op, sum, region);
@@ -347,6 +350,8 @@ void emit_stack_operand(
 			facts_guess_stack(e);
 			emit_region_check(e, ASM_RSP, e->f.stack);
 			e->f.slop = 0;
+		} else {
+			emit_proof(e, ASM_RSP, e->f.stack);
 		}
 		load_aux(e, e->f.stack);
 		*out = (struct host_operand){ ASM_RSP, T_AUX, disp };

@@ -286,6 +286,7 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 		}
 		enter(t, code, in);
 		atomic_store_explicit(&t->in_code, false, memory_order_release);
+		check_left(t);
 		code = NULL;
 		in = (struct resident){ 0 };
 

@@ -222,6 +222,7 @@ struct tctx {
 	u64 string_delta[2]; /* host minus guest address of the source and destination of a string
 			      */
 	u64 bit_mask32, bit_mask64; /* of a bit's number, in a word of so many bits */
+	u64 proof_addr, false_fact; /* emit_proof.c */
 	u64 overwritten;	    /* by the return address of the last indirect call */
 	struct fast_table fast[MMU_SPACES][2];
 	struct jump_table jump[CODE_SPACES];

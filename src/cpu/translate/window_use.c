@@ -201,13 +201,19 @@ void window_faulted(struct translator *t)
 	t->window.awaited_write = f->error & PF_WRITE;
 }
 
+/* Not where the window is there to be tested. */
+static bool churns(const struct translator *t, u64 va)
+{
+	return !(t->options & OPTION_WINDOW_ALWAYS) && window_churns(&t->window, va);
+}
+
 void window_returned(struct translator *t)
 {
 	struct window *w = &t->window;
 	u64 va = w->awaited;
 
 	w->awaited = 0;
-	if (va && !window_has(w, va, w->awaited_write) && !window_churns(w, va)) {
+	if (va && !window_has(w, va, w->awaited_write) && !churns(t, va)) {
 		w->mended++;
 		show(t, va, w->awaited_write);
 	}
@@ -232,7 +238,7 @@ bool window_missed(struct translator *t, struct tblock *b, unsigned index, u64 a
 			in->hint == HINT_GUESS ? 1 : LOOKUP_MISSES);
 		return false;
 	}
-	if (!kernel && window_churns(&t->window, at)) {
+	if (!kernel && churns(t, at)) {
 		learn(t, b, index, HINT_GENERAL, 1);
 		return false;
 	}

@@ -42,7 +42,7 @@ static ulong to_and_fro(ulong unused)
 
 	for (unsigned i = 0; i < ROUNDS; i++) /* the same bytes, seen twice */
 		near[8 * i] = (ulong)(i + 1 == ROUNDS ? NULL
-				      : i % 3	      ? &far[8 * (i + 1)]
+				      : i % 10 < 5    ? &far[8 * (i + 1)]
 						      : &near[8 * (i + 1)]);
 	at = (ulong)near;
 	__asm__ volatile("1: inc %1\n\tmov (%0), %0\n\ttest %0, %0\n\tjnz 1b"
@@ -66,15 +66,15 @@ static ulong stride_masked(ulong unused)
 	ATTEMPT("mov (%0), %1", : "+r"(at), "+r"(n)::"memory");
 	CHECK_EQ(trap.vector, V_PF);
 	CHECK_EQ(trap.cr2, FAR_VA + 1000 * STRIDE);
-	at = FAR_VA;
+	at = (ulong)pages[0];
 	n = 0;
-	ATTEMPT("1: vpmaskmovd (%0,%1,8), %%xmm1, %%xmm0\n\tadd %2, %1\n\t"
-		"cmp %3, %1\n\tjb 1b\n\tmov (%0,%1,8), %0",
+	ATTEMPT("1: vpmaskmovd (%0,%1,8), %%xmm1, %%xmm0\n\tadd $0x20000000, %1\n\t"
+		"cmp %2, %1\n\tjb 1b\n\tmov (%0,%1,8), %0",
 		: "+r"(at), "+r"(n)
-		: "r"(STRIDE), "r"(100 * STRIDE)
+		: "r"(1500 * STRIDE)
 		: "cc", "memory");
 	CHECK_EQ(trap.vector, V_PF);
-	CHECK_EQ(trap.cr2, FAR_VA + 800 * STRIDE);
+	CHECK_EQ(trap.cr2, (ulong)pages[0] + 8 * 1500 * STRIDE);
 	return 0;
 }
 
@@ -136,7 +136,7 @@ static ulong elements_to_and_fro(ulong unused)
 
 	for (unsigned i = 0; i < ROUNDS; i++)
 		near[8 * i] = (ulong)(i + 1 == ROUNDS ? NULL
-				      : i % 3	      ? &far[8 * (i + 1)]
+				      : i % 10 < 5    ? &far[8 * (i + 1)]
 						      : &near[8 * (i + 1)]) -
 			      8;
 	index = (ulong)near - 8;
