@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 #define VARIANTS     4u /* states of one routine */
-#define SWITCHES_MAX 24u
+#define SWITCHES_MAX 32u
 #define FAILURES_MAX 5u
 
 static struct {
@@ -25,8 +25,10 @@ static unsigned count;
 
 static bool add(const char *name, u32 options)
 {
-	if (count == SWITCHES_MAX)
+	if (count == SWITCHES_MAX) {
+		fprintf(stderr, "more than %u switches: raise SWITCHES_MAX\n", SWITCHES_MAX);
 		return false;
+	}
 	switches[count].name = name;
 	switches[count].options = options;
 	return (switches[count++].guest = guest_new(&translate_engine, options)) != NULL;
