@@ -7,6 +7,7 @@
  */
 #include "cli/attach.h"
 #include "base/scope.h"
+#include "cli/clone.h"
 #include "cli/disk_option.h"
 #include "cli/machines.h"
 #include "cli/net_option.h"
@@ -24,13 +25,16 @@ _Static_assert(MACHINE_NAME_MAX == CONTROL_DEVICE_MAX, "names");
 
 /* ---- the monitor's end ---- */
 
-static void take_files(struct block_files *to, const struct control_attach *a)
+/* How many of the request's descriptors it has taken. */
+static unsigned take_files(int *to, unsigned most, const struct control_attach *a)
 {
-	*to = (struct block_files){ .count = 0 };
-	for (unsigned i = 0; i < a->count && to->count < BLOCK_FILES_MAX; i++) {
-		to->fd[to->count++] = a->fds[i];
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < a->count && count < most; i++) {
+		to[count++] = a->fds[i];
 		a->fds[i] = -1;
 	}
+	return count;
 }
 
 static int attach_disk_to(struct machine *m, const struct control_attach *a,
@@ -38,9 +42,9 @@ static int attach_disk_to(struct machine *m, const struct control_attach *a,
 {
 	struct machine_disk_config disks[MACHINE_DISKS_MAX] = { 0 };
 	const struct option_list texts = { .items = { a->disk }, .count = 1 };
-	struct block_files files;
+	struct block_files files = { .count = 0 };
 
-	take_files(&files, a);
+	files.count = take_files(files.fd, BLOCK_FILES_MAX, a);
 	if (!disk_option_parse(&texts, disks, err))
 		(void)!machine_attach_disk(m, &disks[0], &files, disks[0].path, name, err);
 	block_files_close(&files);
@@ -48,23 +52,25 @@ static int attach_disk_to(struct machine *m, const struct control_attach *a,
 	return err->code;
 }
 
+/* net_option_free() it in any case. */
+static int parse_net(const char *text, struct net_option *option, struct err *err)
+{
+	bool wanted;
+
+	if (net_option_parse(text, option, &wanted, err))
+		return err->code;
+	return wanted ? 0 : err_set(err, -EINVAL, "--net none: there is nothing to attach");
+}
+
 static int attach_net_to(struct machine *m, const struct control_attach *a,
 	char name[CONTROL_DEVICE_MAX], struct err *err)
 {
 	struct net_files files = { .count = 0 };
 	struct net_option option;
-	bool wanted;
 
-	for (unsigned i = 0; i < a->count && files.count < NET_FILES_MAX; i++) {
-		files.fd[files.count++] = a->fds[i];
-		a->fds[i] = -1;
-	}
-	if (!net_option_parse(a->net, &option, &wanted, err)) {
-		if (wanted)
-			(void)!machine_attach_net(m, &option.config, &files, a->net, name, err);
-		else
-			err_set(err, -EINVAL, "--net none: there is nothing to attach");
-	}
+	files.count = take_files(files.fd, NET_FILES_MAX, a);
+	if (!parse_net(a->net, &option, err))
+		(void)!machine_attach_net(m, &option.config, &files, a->net, name, err);
 	net_files_close(&files);
 	net_option_free(&option);
 	return err->code;
@@ -82,24 +88,17 @@ struct attach_values {
 	const char *name, *disk, *net;
 };
 
-/* The monitor has a folder of its own. A comma in a file's name is written twice. */
+/* The monitor has a folder of its own. */
 static char *with_folder(const char *text, struct err *err)
 {
 	AUTO_FREE char *here = *text == '/' ? strdup("") : getcwd(NULL, 0);
-	size_t len = here ? 2 * strlen(here) + strlen(text) + 2 : 0;
-	char *whole = here ? malloc(len) : NULL, *to = whole;
+	AUTO_FREE char *path = here ? clone_path_text(here) : NULL;
+	char *whole;
 
-	if (!whole) {
-		err_set(err, -errno, "the current folder: %s", strerror(errno));
-		return NULL;
-	}
-	for (const char *from = here; *from; from++) {
-		*to++ = *from;
-		if (*from == ',')
-			*to++ = ',';
-	}
-	snprintf(to, len - (size_t)(to - whole), "%s%s", *here ? "/" : "", text);
-	return whole;
+	if (path && asprintf(&whole, "%s%s%s", path, *path ? "/" : "", text) >= 0)
+		return whole;
+	err_set(err, -errno, "the current folder: %s", strerror(errno));
+	return NULL;
 }
 
 static int send(struct control_client *c, const char *text, const struct block_files *files,
@@ -131,11 +130,8 @@ static int attach_net(struct control_client *c, const char *text, json_t **resul
 {
 	struct net_files files = { .count = 0 };
 	struct net_option option;
-	bool wanted;
-	int rc = net_option_parse(text, &option, &wanted, err);
+	int rc = parse_net(text, &option, err);
 
-	if (!rc && !wanted)
-		rc = err_set(err, -EINVAL, "--net none: there is nothing to attach");
 	if (!rc)
 		rc = net_files_open(&files, option.config.kind, option.config.name, err);
 	if (!rc)
@@ -179,8 +175,7 @@ static const struct option_row attach_options[] = {
 		OPTION_TEXT, offsetof(struct attach_values, disk) },
 	{ "net", "NETWORK",
 		"a network device, with the options of run --net but forward= and capture=; user "
-		"is for "
-		"machines that were started with it",
+		"is for machines that were started with it",
 		OPTION_TEXT, offsetof(struct attach_values, net) },
 	{ 0 },
 };
@@ -192,8 +187,7 @@ const struct verb verbs_attach = {
 	.size = sizeof(struct attach_values),
 	.run = attach,
 	.more = "What is attached is there until it is detached or the machine ends; the next "
-		"start is "
-		"without it.\n",
+		"start is without it.\n",
 };
 
 /* ---- detach ---- */
@@ -233,8 +227,7 @@ static int wait_for(struct control_client *c, const struct detach_values *v, str
 	}
 	return err_set(err, -ETIMEDOUT,
 		"the guest has not let go of %s: its system may be busy, or know no hot-plug; the "
-		"device "
-		"goes when the guest lets go of it, or is reset",
+		"device goes when the guest lets go of it, or is reset",
 		v->device);
 }
 

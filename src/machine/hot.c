@@ -90,14 +90,12 @@ static int check_disk(const struct machine_disk_config *c, struct err *err)
 }
 
 static int plug_disk(struct machine *m, struct machine_hot *h, struct machine_disk *disk,
-	const struct machine_disk_config *c, const char *about, struct err *err)
+	const struct machine_disk_config *c, const char *name, const char *about, struct err *err)
 {
 	struct device_env env = parts_env(m);
-	char name[MACHINE_NAME_MAX];
 
 	env.disk = &disk_backend;
 	env.disk_ctx = disk;
-	snprintf(name, sizeof(name), "disk%u", (unsigned)(disk - m->disks));
 	AUTO_LOCK(&m->lock);
 	struct device *d = make(m, h, disk_class(c), name, env, err);
 
@@ -133,12 +131,12 @@ int machine_attach_disk(struct machine *m, const struct machine_disk_config *con
 	if (block_insert(disk->block, config->path, &options, err))
 		return err->code;
 	disk_limit(disk, config);
-	if (plug_disk(m, h, disk, config, about, err)) {
-		close_disk(disk);
-		return err->code;
-	}
 	snprintf(name, MACHINE_NAME_MAX, "disk%u", (unsigned)(disk - m->disks));
-	return 0;
+	int rc = plug_disk(m, h, disk, config, name, about, err);
+
+	if (rc)
+		close_disk(disk);
+	return rc;
 }
 
 /* ---- networks ---- */

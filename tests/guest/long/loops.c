@@ -34,17 +34,24 @@ static ulong off_the_end(ulong unused)
 	return 0;
 }
 
-/* A list that goes to and fro between two parts of the address space. */
-static ulong to_and_fro(ulong unused)
+/* A list that goes to and fro between two parts of the address space: each pointer, and the one
+ * that is returned, less `less`. The last one is 0 before that. */
+static ulong make_list(ulong less)
 {
 	volatile ulong *near = (ulong *)(void *)pages[0], *far = (ulong *)FAR_VA;
-	ulong at, n = 0;
 
 	for (unsigned i = 0; i < ROUNDS; i++) /* the same bytes, seen twice */
 		near[8 * i] = (ulong)(i + 1 == ROUNDS ? NULL
 				      : i % 10 < 5    ? &far[8 * (i + 1)]
-						      : &near[8 * (i + 1)]);
-	at = (ulong)near;
+						      : &near[8 * (i + 1)]) -
+			      less;
+	return (ulong)near - less;
+}
+
+static ulong to_and_fro(ulong unused)
+{
+	ulong at = make_list(0), n = 0;
+
 	__asm__ volatile("1: inc %1\n\tmov (%0), %0\n\ttest %0, %0\n\tjnz 1b"
 			 : "+r"(at), "+r"(n)::"memory", "cc");
 	CHECK_EQ(n, ROUNDS);
@@ -131,15 +138,8 @@ static ulong elements_slide(ulong unused)
 /* The index itself is read from there, as a list's next element. */
 static ulong elements_to_and_fro(ulong unused)
 {
-	volatile ulong *near = (ulong *)(void *)pages[0], *far = (ulong *)FAR_VA;
-	ulong base = 8, index, n = 0;
+	ulong base = 8, index = make_list(8), n = 0;
 
-	for (unsigned i = 0; i < ROUNDS; i++)
-		near[8 * i] = (ulong)(i + 1 == ROUNDS ? NULL
-				      : i % 10 < 5    ? &far[8 * (i + 1)]
-						      : &near[8 * (i + 1)]) -
-			      8;
-	index = (ulong)near - 8;
 	__asm__ volatile("1: inc %1\n\tmov (%2,%0), %0\n\tcmp $-8, %0\n\tjne 1b"
 			 : "+r"(index), "+r"(n)
 			 : "r"(base)
