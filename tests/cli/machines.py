@@ -103,6 +103,8 @@ def a_machine_lives_in_the_background():
         p.stdin.write(b"q")
         p.stdin.flush()
         expect(p.wait(timeout=10), 0)
+    while state("web") in ("starting", "ending"):  # who was at its console heard of it before it was gone
+        pass
     row = listed()["web"]
     expect([row["state"], row["why"], row["exit_status"]], ["stopped", "debug exit", 7])
     expect(good("start", "web"), "web\n")
