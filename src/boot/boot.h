@@ -76,10 +76,13 @@ struct boot_request {
 NODISCARD int boot_image_read(
 	struct boot_image *image, const char *what, const char *path, u64 limit, struct err *err);
 void boot_image_free(struct boot_image *image);
-/* Gives the memory back, and reads the file again: whoever resets a machine once in a while need
- * not hold its kernel all the time. What was written to the file in between is what is read. */
-void boot_image_let_go(struct boot_image *image);
+/* The same without reading it yet. Whoever loads a kernel once in a while need not hold it all the
+ * time: boot_image_again() reads the file, boot_image_let_go() gives the memory back. What was
+ * written to the file in between is what is read. */
+NODISCARD int boot_image_open(
+	struct boot_image *image, const char *what, const char *path, u64 limit, struct err *err);
 NODISCARD int boot_image_again(struct boot_image *image, struct err *err);
+void boot_image_let_go(struct boot_image *image);
 
 /* What runs once a kernel has unpacked itself: a copy of the file inside of a bzImage, or of the
  * file. `limit` bounds it. The caller owns it until boot_image_free(). */

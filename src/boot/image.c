@@ -42,7 +42,7 @@ static int check_file(const struct stat *st, u64 limit, struct err *err)
 	return 0;
 }
 
-int boot_image_read(
+int boot_image_open(
 	struct boot_image *image, const char *what, const char *path, u64 limit, struct err *err)
 {
 	struct stat st;
@@ -54,12 +54,19 @@ int boot_image_read(
 	if (check_file(&st, limit, err) < 0)
 		return err_wrap(err, "%s %s", what, path);
 
-	*image = (struct boot_image){ .name = path, .size = (u64)st.st_size, .fd = fd };
+	*image = (struct boot_image){ .name = path, .size = (u64)st.st_size, .fd = steal_fd(&fd) };
+	return 0;
+}
+
+int boot_image_read(
+	struct boot_image *image, const char *what, const char *path, u64 limit, struct err *err)
+{
+	if (boot_image_open(image, what, path, limit, err))
+		return err->code;
 	if (boot_image_again(image, err)) {
-		*image = (struct boot_image){ 0 };
+		boot_image_free(image);
 		return err_wrap(err, "%s", what);
 	}
-	steal_fd(&fd);
 	return 0;
 }
 

@@ -25,13 +25,13 @@ int load_images(struct machine *m, struct err *err)
 {
 	const struct machine_config *c = &m->config;
 
-	if (c->kernel && boot_image_read(&m->kernel, "kernel", c->kernel, c->memory, err))
+	if (c->kernel && boot_image_open(&m->kernel, "kernel", c->kernel, c->memory, err))
 		return err->code;
 	if (c->firmware && boot_image_read(&m->firmware, "firmware", c->firmware, c->memory, err))
 		return err->code;
 	if (c->video_bios && boot_image_read(&m->video_bios, "video BIOS", c->video_bios, MiB, err))
 		return err->code;
-	if (c->initrd && boot_image_read(&m->initrd, "initrd", c->initrd, c->memory, err))
+	if (c->initrd && boot_image_open(&m->initrd, "initrd", c->initrd, c->memory, err))
 		return err->code;
 	return 0;
 }
@@ -167,10 +167,6 @@ int load_guest(struct machine *m, struct err *err)
 	bool from_file = m->config.saved && !m->used;
 
 	m->used = true;
-	if (from_file) {
-		boot_image_let_go(&m->kernel);
-		boot_image_let_go(&m->initrd);
-	}
 	if (!from_file && (m->config.firmware ? firmware_boot(m, err) : load_kernel(m, err)))
 		return err->code;
 	for (unsigned i = 0; i < m->config.cpus; i++)

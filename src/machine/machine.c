@@ -219,7 +219,7 @@ struct machine_counts machine_counts(struct machine *m)
 	pthread_mutex_lock(&m->lock);
 	struct machine_counts c = m->counts;
 
-	for (unsigned i = 0; i < m->disk_count; i++) {
+	for (unsigned i = 0; i < m->block_count; i++) {
 		struct block_counts b = block_counts(m->disks[i].block);
 
 		c.disk_read += b.read;
