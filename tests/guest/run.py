@@ -31,6 +31,7 @@ class Program:
         cpus = re.search(r"\bcpus:(\d)", notes[0]) if notes else None
         self.cpus = cpus[1] if cpus else "1"
         self.counts = re.findall(r"\bcounts:([a-z-]+)", notes[0]) if notes else []
+        self.most = {name: int(most) for name, most in re.findall(r"\bmost:([a-z-]+):(\d+)", notes[0])} if notes else {}
         self.soft = bool(notes) and "kvm:soft" in notes[0]
         for engine, kind, text in re.findall(r"(\w+):(skip|except)\(([^()]*)\)", notes[0] if notes else ""):
             if kind == "skip":
@@ -47,8 +48,10 @@ def read_list(path):
 
 
 def counted(args, program):
-    """The counters that must not be zero: with all optimizations on."""
-    return program.counts if args.engine == "translate" and not args.switches else []
+    """The counters that are looked at, with the least and the most they may be: with all optimizations on."""
+    if args.engine != "translate" or args.switches:
+        return {}
+    return {name: (1, None) for name in program.counts} | {name: (0, most) for name, most in program.most.items()}
 
 
 def command(args, program):
@@ -82,9 +85,10 @@ def execute(args, program):
                 out, _ = process.communicate()
                 status = "killed"
     text, _, counters = out.decode("latin-1").replace("\r", "").partition(COUNTERS)
-    for name in counted(args, program):
-        if not re.search(name.replace("-", " ") + " [1-9]", counters):
-            text += f"FAIL {name}: the translator counted none\n"
+    for name, (least, most) in counted(args, program).items():
+        found = re.search(name.replace("-", " ") + r" (\d+)", counters)
+        if not found or int(found[1]) < least or (most is not None and int(found[1]) > most):
+            text += f"FAIL {name}: the translator counted {found[1] if found else 'nothing'}\n"
     return status, text, time.monotonic() - start
 
 

@@ -16,6 +16,11 @@
 #include "base/must.h"
 #include "cpu/translate/emit.h"
 
+/* A displacement farther below zero is the address of an array, as in a kernel's text and modules,
+ * which end so far below the top (Linux, Documentation/x86/x86_64/mm.rst): the base register is only
+ * an index, and where it points says nothing. */
+#define BELOW_MAX (16 * MiB)
+
 /* ---- the general form ---- */
 
 bool emit_address(struct emit *e, const struct op *op)
@@ -265,7 +270,7 @@ static bool indexed_operand(
 static bool window_operand(struct emit *e, const struct op *op, unsigned size, bool write,
 	struct host_operand *out, u32 *free_hosts)
 {
-	bool near = op->disp >= -(s64)FACT_REACH && op->disp <= (s64)FACT_REACH;
+	bool near = op->disp >= -(s64)BELOW_MAX && op->disp <= (s64)FACT_REACH;
 	bool sums = op->asize == 8 && op->seg < X86_FS && op->index != REG_NONE &&
 		    op->base != BASE_RIP && near;
 	unsigned region;

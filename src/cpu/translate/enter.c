@@ -152,6 +152,7 @@ static void on_trap(int sig, siginfo_t *info, void *context)
 		chain_signal(&chained[sig], sig, info, context);
 		return;
 	}
+	t->ctx->trap_at = (u64)(uintptr_t)info->si_addr;
 	leave_at(t, b, pc, regs, (u64)regs[REG_TRAPNO] + 1);
 }
 

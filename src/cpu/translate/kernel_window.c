@@ -98,7 +98,7 @@ u64 kernel_window_guest(const struct kernel_window *w, u64 host)
 		if (into < KERNEL_PIECE)
 			return piece_base(w->pieces.piece[r]) + into;
 	}
-	return ~0ull;
+	return WINDOW_NO_GUEST;
 }
 
 /* ---- extents ---- */

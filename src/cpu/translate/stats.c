@@ -117,7 +117,7 @@ void stats_report(struct translator *t, unsigned cpu, FILE *to)
 	fprintf(to, "  %-17s %llu, pages shown %llu, emptied %llu, faults %llu\n", "windows given",
 		(unsigned long long)t->window.takeovers, (unsigned long long)t->window.shown,
 		(unsigned long long)t->window.drops, (unsigned long long)t->window.fault_count);
-	fprintf(to, "  %-17s %llu pages shown, emptied %llu, faults %llu\n", "kernel window",
+	fprintf(to, "  %-17s %llu pages shown, emptied %llu, kernel faults %llu\n", "kernel window",
 		(unsigned long long)t->kernel.shown, (unsigned long long)t->kernel.drops,
 		(unsigned long long)t->kernel.faults);
 	fprintf(to, "  %-17s %llu\n", "cache emptied", (unsigned long long)t->clears);

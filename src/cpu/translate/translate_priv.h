@@ -211,6 +211,7 @@ struct tctx {
 	u64 fs_window; /* the guest's FS base in the window; an address that faults if it is not
 			  there */
 	u64 trap;      /* the host's exception that left the code, plus 1; 0: none did */
+	u64 trap_at;   /* if it was a page fault: where */
 	u64 window_delta[ALL_REGIONS];
 	u64 deltas[WINDOW_DELTAS];	    /* by bits 42 to 49 of an address: see window.h */
 	u64 kernel_deltas[KERNEL_PIECES];   /* by bits 39 to 47: see kernel_window.h */

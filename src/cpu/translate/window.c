@@ -144,7 +144,7 @@ u64 window_guest(const struct window *w, u64 host)
 	for (unsigned r = 0; r < WINDOW_REGIONS; r++)
 		if (window_region_of(host - w->delta[r], PAGE_SIZE) == r)
 			return host - w->delta[r];
-	return ~0ull;
+	return WINDOW_NO_GUEST;
 }
 
 static u8 *host_of(const struct window *w, u64 va)

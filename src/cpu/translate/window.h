@@ -105,11 +105,12 @@ void window_protect(struct window *w, const u8 *host);
 void window_tick(struct window *w, u64 cr3);
 bool window_has(const struct window *w, u64 va, bool writable);
 /* For whoever checks that it is right. The RAM page shown at va, or NULL; all pages; is this an
- * address of ours, and what does the guest have there (~0: nothing)? */
+ * address of ours, and what does the guest have there? */
 const u8 *window_shows(const struct window *w, u64 va);
 void window_each(const struct window *w,
 	void (*page)(void *ctx, u64 va, const u8 *host, bool writable), void *ctx);
 bool window_within(const struct window *w, u64 host);
+#define WINDOW_NO_GUEST (~0ull) /* nothing: it is in no region */
 u64 window_guest(const struct window *w, u64 host);
 
 /* ---- for both windows ---- */

@@ -219,6 +219,17 @@ void window_returned(struct translator *t)
 	}
 }
 
+/* Was the access not in any region at all? Then it relied on the wrong one: a page that is not
+ * shown yet makes a page fault within its region. */
+static bool strayed(const struct translator *t, bool kernel)
+{
+	u64 at = t->ctx->trap_at;
+
+	return t->ctx->trap - 1 != X86_PF ||
+	       (kernel ? kernel_window_guest(&t->kernel, at) : window_guest(&t->window, at)) ==
+		       WINDOW_NO_GUEST;
+}
+
 bool window_missed(struct translator *t, struct tblock *b, unsigned index, u64 at, bool write)
 {
 	const struct tinsn *in = &b->insns[index];
@@ -233,7 +244,7 @@ bool window_missed(struct translator *t, struct tblock *b, unsigned index, u64 a
 		t->window.faults++;
 		t->window.fault_count++;
 	}
-	if (t->ctx->trap - 1 != X86_PF) {
+	if (strayed(t, kernel)) {
 		learn(t, b, index, in->hint == HINT_GUESS ? HINT_LOOKUP : HINT_GENERAL,
 			in->hint == HINT_GUESS ? 1 : LOOKUP_MISSES);
 		return false;
