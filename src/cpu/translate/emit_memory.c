@@ -17,8 +17,8 @@
 #include "cpu/translate/emit.h"
 
 /* A displacement farther below zero is the address of an array, as in a kernel's text and modules,
- * which end so far below the top (Linux, Documentation/x86/x86_64/mm.rst): the base register is only
- * an index, and where it points says nothing. */
+ * which end so far below the top (Linux, Documentation/x86/x86_64/mm.rst): the base register is
+ * only an index, and where it points says nothing. */
 #define BELOW_MAX (16 * MiB)
 
 /* ---- the general form ---- */

@@ -200,23 +200,58 @@ static void hide_some(struct kernel_window *w, u64 va, u64 pages)
 
 static void hide_one(struct kernel_window *w, u64 va) { hide_some(w, va, 1); }
 
+/*
+ * Pages of extent i, `pages` from the n-th on, were hidden; returns where the rest of it begins.
+ * What is behind them becomes an extent of its own at the end of all, so that they are not looked
+ * at again; if there is room for no more, the extent keeps a hole.
+ */
+static u64 take_out(struct kernel_window *w, unsigned i, u64 n, u64 pages)
+{
+	struct kernel_extent *x = &w->extents[i], rest = *x;
+
+	rest.va += (n + pages) << PAGE_SHIFT;
+	rest.host += (n + pages) << PAGE_SHIFT;
+	rest.pages -= n + pages;
+	if (!n) {
+		*x = rest;
+		return 0;
+	}
+	if (rest.pages && w->count == KERNEL_EXTENTS)
+		return n + pages;
+	x->pages = n;
+	if (rest.pages)
+		w->extents[w->count++] = rest;
+	return n;
+}
+
+static void drop_empty(struct kernel_window *w)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < w->count; i++)
+		if (w->extents[i].pages)
+			w->extents[kept++] = w->extents[i];
+	w->count = kept;
+}
+
 void kernel_window_review(struct kernel_window *w,
 	bool (*still)(void *ctx, u64 va, const u8 *host, bool writable, u64 *pages), void *ctx)
 {
+	/* What is taken out adds extents; hiding may have to hide everything. */
 	for (unsigned i = 0; i < w->count; i++) {
-		const struct kernel_extent x = w->extents[i];
-		u64 n = 0, pages;
-
-		/* Hiding may have to hide everything. */
-		for (; n < x.pages && w->count; n += pages) {
-			u64 by = n << PAGE_SHIFT;
+		for (u64 n = 0; i < w->count && n < w->extents[i].pages;) {
+			const struct kernel_extent x = w->extents[i];
+			u64 by = n << PAGE_SHIFT, pages;
 			bool stays = still(ctx, x.va + by, x.host + by, x.writable, &pages);
 
 			pages = min_u64(pages, x.pages - n);
 			if (!stays)
 				hide_some(w, x.va + by, pages);
+			if (i < w->count)
+				n = stays ? n + pages : take_out(w, i, n, pages);
 		}
 	}
+	drop_empty(w);
 }
 
 void kernel_window_hide(struct kernel_window *w, u64 va)

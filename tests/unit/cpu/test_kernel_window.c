@@ -238,6 +238,71 @@ static void kernel_extents_never_run_out(void **state)
 		assert_int_equal(byte_at(f, STACKS + GiB + (u64)i * 8 * PAGE_SIZE), -1);
 }
 
+struct odd {
+	u64 asked, gone; /* pages; the first of them */
+};
+
+/* Of each eight pages the first `gone` are gone. */
+static bool still_odd(void *ctx, u64 va, const u8 *host, bool writable, u64 *pages)
+{
+	struct odd *odd = ctx;
+
+	(void)host;
+	(void)writable;
+	*pages = 1;
+	odd->asked++;
+	return (va >> PAGE_SHIFT) % 8 >= odd->gone;
+}
+
+/* What a review has hidden is nobody's any more: another one does not ask for it again. */
+static void kernel_review_hides_once(void **state)
+{
+	struct fixture *f = fixture(state);
+	struct odd odd = { .gone = 3 };
+
+	kernel_window_region_for(&f->w, DIRECT);
+	kernel_window_region_for(&f->w, TEXT);
+	kernel_window_show(&f->w, DIRECT, page(f, 0), 64, true);
+	kernel_window_show(&f->w, TEXT, page(f, 3), 2, false);
+	kernel_window_review(&f->w, still_odd, &odd);
+	assert_int_equal(odd.asked, 64 + 2);
+	assert_int_equal(f->w.count, 8);
+	for (unsigned i = 0; i < 64; i++)
+		assert_int_equal(byte_at(f, DIRECT + i * PAGE_SIZE),
+			i % 8 < odd.gone ? -1 : (u8)(i * 7 + 1));
+	assert_int_equal(byte_at(f, TEXT + PAGE_SIZE), -1);
+	odd.asked = 0;
+	kernel_window_review(&f->w, still_odd, &odd);
+	assert_int_equal(odd.asked, 64 - 8 * 3);
+	assert_int_equal(f->w.holes, 8 * 3 + 2);
+	odd.gone = 8;
+	kernel_window_review(&f->w, still_odd, &odd);
+	assert_int_equal(f->w.count, 0);
+	assert_int_equal(byte_at(f, DIRECT + 7 * PAGE_SIZE), -1);
+}
+
+/* There are no extents left for what a review takes apart. */
+static void kernel_review_leaves_holes_without_extents(void **state)
+{
+	struct fixture *f = fixture(state);
+	struct odd odd = { .gone = 1 };
+
+	kernel_window_region_for(&f->w, STACKS);
+	for (unsigned i = 0; i < KERNEL_EXTENTS; i++)
+		kernel_window_show(
+			&f->w, STACKS + (u64)i * 32 * PAGE_SIZE, page(f, i % 64), 17, true);
+	assert_int_equal(f->w.count, KERNEL_EXTENTS);
+	kernel_window_review(&f->w, still_odd, &odd);
+	assert_int_equal(f->w.count, KERNEL_EXTENTS);
+	for (unsigned i = 0; i < KERNEL_EXTENTS; i += 51)
+		for (unsigned n = 0; n < 17; n++)
+			assert_int_equal(byte_at(f, STACKS + (u64)(i * 32 + n) * PAGE_SIZE),
+				n % 8 < 1 ? -1 : (u8)((i % 64 + n) * 7 + 1));
+	kernel_window_hide_all(&f->w);
+	assert_int_equal(f->w.count, 0);
+	assert_int_equal(byte_at(f, STACKS + PAGE_SIZE), -1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -252,6 +317,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			kernel_page_is_hidden_wherever_it_is_shown, setup, teardown),
 		cmocka_unit_test_setup_teardown(kernel_extents_never_run_out, setup, teardown),
+		cmocka_unit_test_setup_teardown(kernel_review_hides_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			kernel_review_leaves_holes_without_extents, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
