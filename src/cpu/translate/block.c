@@ -18,21 +18,15 @@ struct making {
 	const struct code_bytes *src;
 	unsigned bits;	    /* 32, 64 */
 	unsigned count, at; /* instructions, bytes */
-	unsigned op_count;
+	unsigned op_count, fact_count;
 	size_t outs_before;
 	u64 gpa2; /* of the second page, or CODE_NO_PAGE */
 	struct op op;
 	u8 code[CODE_MOST + INSN_MAX]; /* guest memory from the start on ... */
 	unsigned code_len;	       /* ... as far as its page goes, or a block can */
 	struct op ops[TBLOCK_OPS];
+	u64 facts[TBLOCK_OPS + 1]; /* each once */
 };
-
-u32 tblock_hash(u64 gpa, u64 rip, unsigned space)
-{
-	u64 h = (gpa ^ rip << 20 ^ (u64)space) * 0x9e3779b97f4a7c15ull;
-
-	return (u32)(h >> 32) & (TBLOCK_HASH - 1);
-}
 
 void *tblock_pooled(struct translator *t, const void *from, size_t size)
 {
@@ -141,6 +135,19 @@ static bool decode_next(struct making *m, struct build *d)
 
 /* ---- emitting ---- */
 
+/* What is known before the instruction. */
+static void record_facts(struct making *m, struct tinsn *in)
+{
+	u64 facts = facts_record(&m->e, in);
+	unsigned i = m->fact_count;
+
+	while (i && m->facts[i - 1] != facts)
+		i--;
+	if (!i)
+		m->facts[m->fact_count++] = facts;
+	in->facts = (u8)((i ? i : m->fact_count) - 1);
+}
+
 static enum emit_result add_insn(struct making *m, const struct build *d)
 {
 	struct emit *e = &m->e;
@@ -154,7 +161,7 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 	in->mnemonic = (u16)d->insn.mnemonic;
 	in->op = NO_OP;
 	in->rep_at = 0;
-	facts_record(e, in);
+	record_facts(m, in);
 	e->d = d;
 	e->index = m->count;
 	e->rip = m->b->rip + m->at;
@@ -186,7 +193,7 @@ static void end_offsets(struct making *m)
 
 	end->host_at = (u16)(m->e.a.at - m->e.start);
 	end->guest_at = (u16)m->at;
-	facts_record(&m->e, end);
+	record_facts(m, end);
 }
 
 /* Emits instructions from m->at on, `most` at most, until one ends the block. *r: how the last one
@@ -217,6 +224,7 @@ static void emit_loop(struct making *m)
 	struct emit *e = &m->e;
 	const struct emit_mark mark = emit_mark(e);
 	const unsigned count = m->count, bytes = m->at, op_count = m->op_count, back = e->back;
+	const unsigned fact_count = m->fact_count;
 	struct facts head = e->f;
 
 	if (back == NO_LINK || !emit_window(e) || m->t->options & OPTION_NO_LOOPS ||
@@ -240,6 +248,7 @@ static void emit_loop(struct making *m)
 		m->count = count;
 		m->at = bytes;
 		m->op_count = op_count;
+		m->fact_count = fact_count;
 		if (!again)
 			return;
 	}
@@ -320,8 +329,8 @@ static void commit(struct making *m)
 	struct tblock *b = m->b;
 	bool straddles = m->gpa2 != CODE_NO_PAGE && (b->rip & PAGE_MASK) + m->at > PAGE_SIZE;
 
-	b->count = (u16)m->count;
-	b->code_size = (u32)(m->e.a.at - m->e.start);
+	b->count = (u8)m->count;
+	b->code_size = (u16)(m->e.a.at - m->e.start);
 	b->unit = (struct code_unit){ .gpa = m->src->gpa,
 		.gpa2 = straddles ? m->gpa2 : CODE_NO_PAGE,
 		.bytes = (u16)m->at,
@@ -331,10 +340,12 @@ static void commit(struct making *m)
 		.ctx = t };
 	t->pool_used += align_up(sizeof(*b) + tblock_insns_size(b), 16);
 	b->ops = tblock_pooled(t, m->ops, m->op_count * sizeof(struct op));
-	b->op_count = m->op_count;
+	b->op_count = (u8)m->op_count;
+	b->facts = tblock_pooled(t, m->facts, m->fact_count * sizeof(m->facts[0]));
+	b->fact_count = (u8)m->fact_count;
 	b->bytes = tblock_pooled(t, m->code, m->at);
 	b->links = tblock_pooled(t, m->e.links, m->e.link_count * sizeof(struct link));
-	b->link_count = m->e.link_count;
+	b->link_count = (u8)m->e.link_count;
 	b->relocs = relocs_of(m);
 	tblock_commit(t, b, m->outs_before);
 	rebase_offer(t, b);
@@ -352,6 +363,7 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 		.space = t->code_space,
 		.vector_from = NO_VECTORS,
 		.x87_from = NO_VECTORS,
+		.gate = NO_GATE,
 		.id = t->next_id,
 		.code = (u8 *)(uintptr_t)codemem_rx(&t->mem, at),
 		.insns = (struct tinsn *)(void *)(b + 1) };
@@ -359,7 +371,7 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 	m.t = t;
 	m.b = b;
 	m.src = src;
-	m.count = m.at = m.op_count = 0;
+	m.count = m.at = m.op_count = m.fact_count = 0;
 	m.outs_before = t->outs_at;
 	m.gpa2 = CODE_NO_PAGE;
 	m.e.t = t;

@@ -82,6 +82,7 @@ int tcache_open(struct translator *t, struct err *err)
 		t->ctx->jump[space].code[0] = (u64)(uintptr_t)t->lookup_miss;
 	t->stubs_end = t->used;
 	t->block_ops = t->options & OPTION_SINGLE ? 1 : BODY_OPS;
+	t->pool_used = POOL_START;
 	t->chunk_size = t->options & OPTION_SMALL_CACHE ? CHUNK_SMALL : CHUNK_SIZE;
 	t->used = t->outs_at = 0; /* no chunk yet */
 	return share_open(t, err);
@@ -250,37 +251,37 @@ static void unlink_one(struct translator *t, struct link *l)
 {
 	if (!l->to)
 		return;
-	for (struct link **p = &l->to->incoming; *p; p = &(*p)->next_in) {
-		if (*p == l) {
-			*p = l->next_in;
-			break;
-		}
-	}
-	l->to = NULL;
-	asm_patch(l->site, codemem_rw(&t->mem, l->out));
+	u32 self = pool_ref(t, l);
+	u32 *p = &tblock_at(t, l->to)->incoming;
+	while (*p && *p != self)
+		p = &link_at(t, *p)->next_in;
+	if (*p)
+		*p = l->next_in;
+	l->to = 0;
+	link_point(t, l, l->out);
 }
 
-void tcache_open_gate(const struct tblock *b)
+void tcache_open_gate(const struct translator *t, const struct tblock *b)
 {
 	static const u8 nop5[5] = { 0x0f, 0x1f, 0x44, 0x00, 0x00 };
 
-	if (b->gate)
-		memcpy(b->gate, nop5, sizeof(nop5));
+	if (b->gate != NO_GATE)
+		memcpy(codemem_rw(&t->mem, b->code + b->gate), nop5, sizeof(nop5));
 }
 
 void tcache_unlink_out(struct translator *t, struct tblock *b)
 {
 	for (unsigned i = 0; i < b->link_count; i++)
 		unlink_one(t, &b->links[i]);
-	tcache_open_gate(b);
+	tcache_open_gate(t, b);
 	b->cut = false;
 }
 
 void tcache_unpatch(struct translator *t, const struct tblock *b)
 {
 	for (unsigned i = 0; i < b->link_count; i++)
-		asm_patch(b->links[i].site, codemem_rw(&t->mem, b->links[i].out));
-	tcache_open_gate(b);
+		link_point(t, &b->links[i], b->links[i].out);
+	tcache_open_gate(t, b);
 }
 
 static u64 *filter_word(struct translator *t, u64 at, u64 *bit)
@@ -315,27 +316,28 @@ static bool filter_has(struct translator *t, u64 at)
 
 void tcache_link(struct translator *t, struct link *l, struct tblock *to)
 {
-	if (l->to || l->owner->cut || !l->owner->unit.valid)
+	const struct tblock *owner = tblock_at(t, l->owner);
+
+	if (l->to || owner->cut || !owner->unit.valid)
 		return;
-	bool same_page =
-		!((l->owner->rip ^ to->rip) & ~PAGE_MASK) && l->owner->unit.gpa2 == CODE_NO_PAGE;
+	bool same_page = !((owner->rip ^ to->rip) & ~PAGE_MASK) && owner->unit.gpa2 == CODE_NO_PAGE;
 	if (!same_page || to->unit.gpa2 != CODE_NO_PAGE) {
 		unsigned half = (unsigned)(to->rip >> 63);
 
 		if (!l->crossing) {
 			l->crossing = true;
 			l->next_cross = t->cross[half];
-			t->cross[half] = l;
+			t->cross[half] = pool_ref(t, l);
 		}
 		filter_add_block(t, to);
 	}
-	l->to = to;
+	l->to = tblock_ref(t, to);
 	l->next_in = to->incoming;
-	to->incoming = l;
-	unsigned at = to == l->owner && l->loop	       ? l->loop
+	to->incoming = pool_ref(t, l);
+	unsigned at = to == owner && l->loop	       ? l->loop
 		      : l->vectors && !to->vector_from ? VECTOR_LOOK
 						       : 0;
-	asm_patch(l->site, codemem_rw(&t->mem, to->code + at));
+	link_point(t, l, (u32)(to->code - t->mem.rx) + at);
 	t->links_made++;
 }
 
@@ -372,27 +374,28 @@ void tcache_jump(struct translator *t, struct tblock *to)
 
 static void exec_drop(struct translator *t, unsigned half)
 {
-	for (struct link *l = t->cross[half], *next; l; l = next) {
-		next = l->next_cross;
-		l->next_cross = NULL;
+	for (struct link *l; (l = link_at(t, t->cross[half]));) {
+		t->cross[half] = l->next_cross;
 		l->crossing = false;
 		unlink_one(t, l);
 	}
-	t->cross[half] = NULL;
 	jumps_drop(t, half);
 	memset(t->exec_filter[half], 0, sizeof(t->exec_filter[half]));
 }
 
 static void flush_links(struct translator *t, unsigned half)
 {
-	for (struct link **p = &t->cross[half], *l; (l = *p);) {
-		if (l->to && retain_leads_to(t, l->to)) {
-			filter_add_block(t, l->to);
+	u32 *p = &t->cross[half];
+
+	for (struct link *l; (l = link_at(t, *p));) {
+		const struct tblock *to = tblock_at(t, l->to);
+
+		if (to && retain_leads_to(t, to)) {
+			filter_add_block(t, to);
 			p = &l->next_cross;
 			continue;
 		}
 		*p = l->next_cross;
-		l->next_cross = NULL;
 		l->crossing = false;
 		unlink_one(t, l);
 	}
@@ -547,17 +550,11 @@ void tcache_killed(void *translator, struct code_unit *u)
 
 	patched_note(t, b);
 	while (b->incoming)
-		unlink_one(t, b->incoming);
+		unlink_one(t, link_at(t, b->incoming));
 	unsigned i = jump_index(b->rip);
 	if (t->ctx->jump[b->space].code[i] == (u64)(uintptr_t)b->code)
 		jump_clear(t, b->space, i);
-	for (struct tblock **p = &t->hash[tblock_hash(u->gpa, b->rip, b->space)]; *p;
-		p = &(*p)->hash_next) {
-		if (*p == b) {
-			*p = b->hash_next;
-			break;
-		}
-	}
+	block_map_remove(t, b);
 	/* The block may be running right now: it must not go on past the store. */
 	tcache_unlink_out(t, b);
 }
@@ -588,7 +585,6 @@ static void forget_starts(struct translator *t)
 
 void tcache_add(struct translator *t, struct tblock *b)
 {
-	struct tblock **h = &t->hash[tblock_hash(b->unit.gpa, b->rip, b->space)];
 	size_t start = (size_t)(b->code - t->mem.rx) / 4;
 	unsigned chunk = b->id / CHUNK_IDS;
 
@@ -596,8 +592,7 @@ void tcache_add(struct translator *t, struct tblock *b)
 	t->by_id[b->id] = b;
 	t->starts[start / 64] |= BIT64(start % 64);
 	t->touched[chunk / 64] |= BIT64(chunk % 64);
-	b->hash_next = *h;
-	*h = b;
+	block_map_add(t, b);
 }
 
 /* interp_hooks.dropped: the code map is empty and the interpreter's stubs are gone. */
@@ -607,15 +602,15 @@ void tcache_dropped(void *translator)
 
 	for (unsigned half = 0; half < 2; half++) {
 		jumps_drop(t, half);
-		t->cross[half] = NULL;
+		t->cross[half] = 0;
 	}
 	retain_forget(t);
 	memset(t->exec_filter, 0, sizeof(t->exec_filter));
-	memset(t->hash, 0, sizeof(t->hash));
+	block_map_clear(t);
 	share_dropped(t);
 	rebase_dropped(t);
 	forget_starts(t);
-	t->pool_used = 0;
+	t->pool_used = POOL_START;
 	t->cut_block = NULL;
 	t->pending = NULL; /* this may be between its exit and what it leads to */
 	t->dropped = true;
@@ -646,17 +641,11 @@ struct tblock *tcache_by_code(const struct translator *t, const u8 *pc)
 }
 
 /* Is there a block like b that begins at rip, in b's first page? */
-bool tcache_has(const struct translator *t, const struct tblock *b, u64 rip)
+bool tcache_has(struct translator *t, const struct tblock *b, u64 rip)
 {
 	u64 gpa = b->unit.gpa + (rip - b->rip);
-	const struct tblock *p;
 
-	if ((b->unit.gpa ^ gpa) & ~PAGE_MASK)
-		return false;
-	for (p = t->hash[tblock_hash(gpa, rip, b->space)]; p; p = p->hash_next)
-		if (p->unit.gpa == gpa && p->rip == rip && p->space == b->space)
-			return true;
-	return false;
+	return !((b->unit.gpa ^ gpa) & ~PAGE_MASK) && block_map_find(t, gpa, rip, b->space, NULL);
 }
 
 static bool second_page_matches(struct translator *t, const struct tblock *b)
@@ -686,11 +675,9 @@ struct tblock *tcache_find(struct translator *t, bool *interpret)
 		*interpret = true;
 		return NULL;
 	}
-	struct tblock *b = t->hash[tblock_hash(src.gpa, rip, t->code_space)];
-	for (; b; b = b->hash_next)
-		if (b->unit.gpa == src.gpa && b->rip == rip && b->space == t->code_space &&
-			second_page_matches(t, b))
-			return b;
+	struct tblock *b = block_map_find(t, src.gpa, rip, t->code_space, second_page_matches);
+	if (b)
+		return b;
 	u64 since = stats_now(t);
 	tblock_room(t);
 	code_map_claim(&c->code, src.gpa);

@@ -36,11 +36,11 @@ void emit_link(struct emit *e, u8 cc, u64 target)
 
 	must(i < BLOCK_LINKS, "more links than a block has");
 	*l = (struct link){ .target = target,
-		.owner = e->b,
+		.owner = tblock_ref(e->t, e->b),
 		.space = (u8)facts_next_space(e),
 		.vectors = e->b->vector_from != NO_VECTORS };
 	emit_out(e, cc, EXIT_CODE(EXIT_LINK, e->b->id, i));
-	l->site = e->outs[e->out_count - 1].site;
+	l->site = (u32)(e->outs[e->out_count - 1].site - e->t->mem.rw);
 }
 
 /* Always taken, and the code there runs in another space. */
@@ -67,7 +67,7 @@ void emit_outs(struct translator *t, struct tblock *b, struct link *links, const
 		t->outs_at -= longer ? LONG_OUT_SIZE : OUT_SIZE;
 		struct asm_buf a =
 			asm_buf_for(t, t->mem.rw + t->outs_at, longer ? LONG_OUT_SIZE : OUT_SIZE);
-		const u8 *stub = codemem_rx(&t->mem, a.at);
+		u32 stub = (u32)t->outs_at;
 
 		asm_patch(outs[i].site, a.at);
 		if (kind == EXIT_LINK)

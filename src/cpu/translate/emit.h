@@ -237,7 +237,7 @@ static inline u32 fast_slot(const struct emit *e, bool write)
 void facts_start(struct emit *e);
 /* After an instruction: what it wrote is no longer known. */
 void facts_after(struct emit *e, bool handed);
-void facts_record(struct emit *e, struct tinsn *next);
+u64 facts_record(struct emit *e, struct tinsn *next);
 /* The operand's address if the registers have known values. */
 bool facts_guess(const struct emit *e, const struct op *op, u64 *at);
 /* Where code goes on behind this block: that which relies on where RSP is if this has been proven,

@@ -610,20 +610,22 @@ void facts_after(struct emit *e, bool handed)
 		f->narrow |= BIT(reg);
 }
 
-void facts_record(struct emit *e, struct tinsn *next)
+u64 facts_record(struct emit *e, struct tinsn *next)
 {
-	next->facts = FACTS_NONE;
+	u64 facts = FACTS_NONE;
+
 	next->aux = e->f.aux == AUX_STACK ? AUX_STACK : AUX_NONE;
 	next->sums = (u8)e->f.sum_count;
 	if (!emit_window(e))
-		return;
+		return facts;
 	for (unsigned g = 0; g < X86_GPRS; g++) {
 		unsigned region = g != RSP		    ? e->f.region[g]
 				  : e->f.slop <= FACT_REACH ? e->f.stack
 							    : WINDOW_NOWHERE;
 
 		if (region != WINDOW_NOWHERE)
-			next->facts ^= (u64)(region ^ FACTS_NOWHERE) << (4 * g);
+			facts ^= (u64)(region ^ FACTS_NOWHERE) << (4 * g);
 	}
 	next->aux = e->f.aux;
+	return facts;
 }

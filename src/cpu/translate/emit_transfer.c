@@ -15,7 +15,7 @@ static void emit_lookup(struct emit *e)
 	unsigned space = facts_next_space(e);
 	u32 table = SLOT(jump) + (u32)(space * sizeof(struct jump_table));
 
-	e->b->gate = e->a.at;
+	e->b->gate = (u16)(e->a.at - e->start);
 	asm_bytes(&e->a, nop5, sizeof(nop5));
 	asm_bits(&e->a, ASM_PEXT, T_AUX, T_ADDR, SLOT(jump_mask));
 	asm_gs_index(&e->a, OP_MOV_LOAD, ASM_RCX, T_AUX, 3, table);

@@ -162,20 +162,21 @@ static void cut(struct translator *t, struct tblock *b)
 	static const u8 jmp = 0xe9;
 
 	for (unsigned i = 0; i < b->link_count; i++)
-		asm_patch(b->links[i].site, codemem_rw(&t->mem, b->links[i].out));
-	if (b->gate) {
-		asm_patch(b->gate + 1, codemem_rw(&t->mem, b->gate_out));
-		*(volatile u8 *)b->gate = jmp;
+		link_point(t, &b->links[i], b->links[i].out);
+	if (b->gate != NO_GATE) {
+		u8 *gate = codemem_rw(&t->mem, b->code + b->gate);
+
+		asm_patch(gate + 1, t->mem.rw + b->gate_out);
+		*(volatile u8 *)gate = jmp;
 	}
 	b->cut = true;
 }
 
 /* Within a lookup, behind its gate: this block has no exit left to cut. The target is still in
  * T_ADDR, which is all that the way out needs. */
-static bool past_gate(const struct translator *t, const struct tblock *b, const u8 *pc)
+static bool past_gate(const struct tblock *b, const u8 *pc)
 {
-	return b->gate && pc > (const u8 *)codemem_rx(&t->mem, b->gate) &&
-	       pc < b->code + b->code_size;
+	return b->gate != NO_GATE && pc > b->code + b->gate && pc < b->code + b->code_size;
 }
 
 static void on_kick(int sig, siginfo_t *info, void *context)
@@ -208,8 +209,8 @@ static void on_kick(int sig, siginfo_t *info, void *context)
 	struct tblock *b = codemem_has(&t->mem, pc) ? tcache_by_code(t, pc) : NULL;
 	if (b && in_string(b, pc)) {
 		leave_at(t, b, pc, regs, 0);
-	} else if (b && past_gate(t, b, pc)) {
-		regs[REG_RIP] = (greg_t)b->gate_out;
+	} else if (b && past_gate(b, pc)) {
+		regs[REG_RIP] = (greg_t)(t->mem.rx + b->gate_out);
 	} else if (b && !t->cut_block) {
 		cut(t, b);
 		t->cut_block = b;

@@ -24,7 +24,7 @@
 
 static struct tblock **origin_of(struct translator *t, u64 gpa, u8 space)
 {
-	return &t->origins[tblock_hash(gpa, 0, space) % ORIGINS];
+	return &t->origins[(block_hash(gpa, 0, space) >> 32) % ORIGINS];
 }
 
 void rebase_dropped(struct translator *t) { memset(t->origins, 0, sizeof(t->origins)); }
@@ -81,14 +81,14 @@ static void make_outs(struct translator *t, struct tblock *b, u8 *rw)
 }
 
 /* They are the original's so far. */
-static void move_links(struct tblock *b, s64 shift, u64 by)
+static void move_links(const struct translator *t, struct tblock *b, u32 shift, u64 by)
 {
 	for (unsigned i = 0; i < b->link_count; i++) {
 		struct link *l = &b->links[i];
 
 		*l = (struct link){ .site = l->site + shift,
 			.target = l->target + by,
-			.owner = b,
+			.owner = tblock_ref(t, b),
 			.space = l->space,
 			.vectors = l->vectors,
 			.loop = l->loop };
@@ -107,15 +107,14 @@ static struct tblock *rebase(struct translator *t, const struct tblock *from, u6
 	b->rip = rip;
 	b->id = t->next_id;
 	b->code = (u8 *)(uintptr_t)rx;
-	b->gate = from->gate ? from->gate + shift : NULL;
 	b->cut = false;
-	b->incoming = NULL;
+	b->incoming = 0;
 	b->links = tblock_pooled(t, from->links, b->link_count * sizeof(struct link));
 	memcpy(rw - TBLOCK_HEAD, &b->id, TBLOCK_HEAD);
 	move_code(from, rw, shift, by);
-	move_links(b, shift, by);
+	move_links(t, b, (u32)shift, by);
 	make_outs(t, b, rw);
-	tcache_open_gate(b);
+	tcache_open_gate(t, b);
 	tblock_commit(t, b, outs_before);
 	t->rebased++;
 	return b;

@@ -169,9 +169,11 @@ static void keep_jumps(struct translator *t, struct kept_space *k)
 
 static void keep_links(struct translator *t, struct kept_space *k)
 {
-	for (struct link *l = t->cross[0]; l && k->links < KEPT_MAX; l = l->next_cross)
+	struct link *l = link_at(t, t->cross[0]);
+
+	for (; l && k->links < KEPT_MAX; l = link_at(t, l->next_cross))
 		if (l->to)
-			k->link[k->links++] = (struct kept_link){ l, l->to };
+			k->link[k->links++] = (struct kept_link){ l, tblock_at(t, l->to) };
 }
 
 static struct kept_space *slot_for(struct translator *t, u64 cr3)

@@ -32,6 +32,7 @@ struct template
 	const struct relocs *relocs;
 	const struct link *links;
 	const struct op *ops;
+	const u64 *facts;
 	const u8 *bytes;
 	size_t outs_at, outs_size; /* in the image */
 };
@@ -179,7 +180,7 @@ static bool same_key(const struct key *a, const struct key *b)
 /* Where the template for a key is, or where it would be appended. */
 static struct template **slot(struct shared *s, const struct key *k)
 {
-	struct template **p = &s->hash[tblock_hash(k->gpa, k->rip, k->space) % SHARED_HASH];
+	struct template **p = &s->hash[(block_hash(k->gpa, k->rip, k->space) >> 32) % SHARED_HASH];
 
 	while (*p && !same_key(&(*p)->key, k))
 		p = &(*p)->next;
@@ -219,6 +220,7 @@ void share_publish(struct translator *t, const struct tblock *b, size_t outs_siz
 	x.relocs = b->relocs ? pooled(s, b->relocs, relocs_size(b->relocs)) : NULL;
 	x.links = pooled(s, b->links, b->link_count * sizeof(struct link));
 	x.ops = pooled(s, b->ops, b->op_count * sizeof(struct op));
+	x.facts = pooled(s, b->facts, b->fact_count * sizeof(u64));
 	x.bytes = pooled(s, b->bytes, b->unit.bytes);
 	struct template **p = slot(s, &x.key);
 	x.next = *p ? (*p)->next : NULL; /* it takes an older one's place */
@@ -271,16 +273,6 @@ static bool copy_ops(struct translator *t, struct tblock *b, struct op *ops)
 	return true;
 }
 
-static const u8 *moved(const struct translator *to, const struct template *x, const u8 *rx)
-{
-	return rx ? to->mem.rx + (rx - x->maker->mem.rx) : NULL;
-}
-
-static u8 *moved_rw(const struct translator *to, const struct template *x, const u8 *rw)
-{
-	return rw ? to->mem.rw + (rw - x->maker->mem.rw) : NULL;
-}
-
 /* The maker may be patching its exits at this moment; all of those are written again behind it. */
 static void copy_code(struct translator *t, const struct template *x, struct tblock *b)
 {
@@ -300,18 +292,14 @@ static struct tblock *copy(struct translator *t, const struct template *x)
 	b->insns = tblock_pooled(t, x->insns, tblock_insns_size(b));
 	if (x->relocs)
 		b->relocs = tblock_pooled(t, x->relocs, relocs_size(x->relocs));
-	b->code = (u8 *)(uintptr_t)moved(t, x, b->code);
-	b->gate = moved_rw(t, x, b->gate);
-	b->gate_out = moved(t, x, b->gate_out);
+	b->code = (u8 *)(uintptr_t)t->mem.rx + (b->code - x->maker->mem.rx);
 	b->unit.ctx = t;
 	b->ops = ops;
+	b->facts = tblock_pooled(t, x->facts, b->fact_count * sizeof(u64));
 	b->bytes = tblock_pooled(t, x->bytes, b->unit.bytes);
 	b->links = tblock_pooled(t, x->links, b->link_count * sizeof(struct link));
-	for (unsigned i = 0; i < b->link_count; i++) {
-		b->links[i].site = moved_rw(t, x, b->links[i].site);
-		b->links[i].out = moved(t, x, b->links[i].out);
-		b->links[i].owner = b;
-	}
+	for (unsigned i = 0; i < b->link_count; i++)
+		b->links[i].owner = tblock_ref(t, b);
 	if (!copy_ops(t, b, ops))
 		return NULL;
 	copy_code(t, x, b);

@@ -81,6 +81,7 @@
 #include "cpu/interpret/blocks.h"
 #include "cpu/interpret/interp.h"
 #include "cpu/translate/asm.h"
+#include "cpu/translate/block_map.h"
 #include "cpu/translate/check.h"
 #include "cpu/translate/kernel_window.h"
 #include "cpu/translate/options.h"
@@ -231,19 +232,22 @@ struct tctx {
 
 #define SLOT(member) ((u32)offsetof(struct tctx, member))
 
-/* A patchable exit. */
+/*
+ * A patchable exit. There are a million of them: what they refer to is named by its offset, in the
+ * image of the cache, or in the memory of descriptors (a ref; 0: nothing).
+ */
 struct link {
-	u8 *site;      /* the rel32, writable view; NULL: unused */
-	const u8 *out; /* where it points when not chained, running view */
-	u64 target;    /* guest RIP */
-	u8 space;      /* where the target runs */
-	bool vectors;  /* they are in the host's registers when it is taken */
-	u16 loop;      /* where in the owner's code it leads if the target is the owner; 0: start */
-	struct tblock *to; /* chained to, or NULL */
-	struct tblock *owner;
-	struct link *next_in; /* in to->incoming */
-	struct link *next_cross;
-	bool crossing; /* it is in translator.cross, which it stays in when it is cut by itself */
+	u64 target;	/* guest RIP */
+	u32 site;	/* of the rel32 in the image */
+	u32 out;	/* where it points when not chained, in the image */
+	u32 to;		/* ref of the block it is chained to */
+	u32 owner;	/* ref of the block it is an exit of */
+	u32 next_in;	/* ref of the next link in to->incoming */
+	u32 next_cross; /* and in translator.cross */
+	u16 loop; /* where in the owner's code it leads if the target is the owner; 0: start */
+	u8 space; /* where the target runs */
+	bool vectors : 1;  /* they are in the host's registers when it is taken */
+	bool crossing : 1; /* it is in translator.cross, where it stays when it is cut by itself */
 };
 
 #define BLOCK_LINKS 16u /* at most ... */
@@ -282,8 +286,8 @@ struct tinsn {
 	u8 rep_at; /* where a string instruction of the window itself is, behind host_at; 0: none */
 	/* What the code from here on relies on (emit.h, Facts). */
 	u8 aux;
-	u8 sums;   /* how many */
-	u64 facts; /* the region that each guest register lies in, or FACTS_NOWHERE */
+	u8 sums;  /* how many */
+	u8 facts; /* which of the block's facts */
 };
 #define NO_OP 0xffu
 /* As tinsn.aux: this push or pop belongs to a run that was checked as a whole (emit_stack.c). */
@@ -293,26 +297,26 @@ struct tinsn {
 struct tblock {
 	struct code_unit unit;
 	u64 rip;
-	const u8 *bytes; /* of the guest's code, as they were when it was made */
-	u8 space;	 /* see CODE_WINDOW */
-	u8 vector_from;	 /* the instruction from which on vectors are in host registers ... */
-	u8 x87_from;	 /* ... and the x87 registers */
-	u16 count;
-	u32 id;
 	u8 *code; /* running view */
-	u32 code_size;
-	u8 *gate;	    /* 5-byte NOP before a lookup, writable view; NULL: none */
-	const u8 *gate_out; /* where the gate points when cut, running view */
-	bool cut;	    /* the signal handler pointed the exits outwards */
 	struct link *links;
-	unsigned link_count;
-	struct link *incoming;
-	struct tblock *hash_next;
-	struct op *ops; /* of the instructions that leave translated code by themselves */
-	unsigned op_count;
-	struct tinsn *insns;	     /* count + 1: the last only ends the offsets */
+	struct tinsn *insns; /* count + 1: the last only ends the offsets */
+	struct op *ops;	     /* of the instructions that leave translated code by themselves */
+	/* The region that each guest register lies in, or FACTS_NOWHERE: what instructions name. */
+	const u64 *facts;
+	const u8 *bytes;	     /* of the guest's code, as they were when it was made */
 	const struct relocs *relocs; /* NULL: it is good for its address only */
+	u32 incoming;		     /* ref of the first link to it */
+	u32 id;
+	u32 gate_out;  /* where the gate points when cut, in the image */
+	u16 gate;      /* offset of the 5-byte NOP before a lookup, or NO_GATE */
+	u16 code_size; /* bytes */
+	u8 space;      /* see CODE_WINDOW */
+	u8 count, op_count, link_count, fact_count;
+	u8 vector_from; /* the instruction from which on vectors are in host registers ... */
+	u8 x87_from;	/* ... and the x87 registers */
+	bool cut;	/* the signal handler pointed the exits outwards */
 };
+#define NO_GATE 0xffffu
 
 static inline size_t tblock_insns_size(const struct tblock *b)
 {
@@ -334,21 +338,21 @@ static inline size_t relocs_size(const struct relocs *r)
 /* The most that all of a block takes but for its code. */
 #define INSN_MAX  15u
 #define CODE_MOST (BODY_OPS * INSN_MAX)
-#define DESCRIPTOR_MAX                                                                           \
-	(sizeof(struct tblock) + (TBLOCK_OPS + 1) * (sizeof(struct tinsn) + sizeof(struct op)) + \
-		BLOCK_LINKS * sizeof(struct link) + sizeof(struct relocs) + 2 * RELOCS_MOST +    \
+#define DESCRIPTOR_MAX                                                                        \
+	(sizeof(struct tblock) +                                                              \
+		(TBLOCK_OPS + 1) * (sizeof(struct tinsn) + sizeof(struct op) + sizeof(u64)) + \
+		BLOCK_LINKS * sizeof(struct link) + sizeof(struct relocs) + 2 * RELOCS_MOST + \
 		CODE_MOST + 8 * 16)
 
 #define NO_VECTORS  0xffu /* no such instruction */
 #define VECTOR_LOOK 13u	  /* bytes of code that see to that */
 
-#define TBLOCK_HASH 262144u
 #define ORIGINS	    131072u
 #define CACHE_SIZE  (128 * MiB)
 #define CHUNKS_MAX  (CACHE_SIZE / CHUNK_SIZE)
 #define TBLOCKS_MAX (CHUNKS_MAX * CHUNK_IDS)
 #define TBLOCK_HEAD 4u /* bytes before a block's code: its id */
-#define POOL_SIZE   (192 * MiB)
+#define POOL_SIZE   (224 * MiB)
 
 /* What was learnt about an instruction's accesses to the window; also names its form. */
 enum window_hint { HINT_GUESS, HINT_LOOKUP, HINT_GENERAL };
@@ -404,10 +408,10 @@ struct translator {
 	const u8 *vector_fetch, *x87_fetch, *fetch_end; /* the fetching stubs, side by side */
 	u8 *pool;
 	size_t pool_used;
-	struct tblock *hash[TBLOCK_HASH];
+	struct block_map blocks;
 	struct tblock *origins[ORIGINS]; /* rebase.c */
 	struct tblock **by_id;
-	struct link *cross[2];		  /* links across pages, by half of the target */
+	u32 cross[2];			  /* refs of links across pages, by half of the target */
 	u64 exec_filter[2][FILTER_WORDS]; /* by half: pages that links or jumps lead to, hashed */
 	struct {
 		u16 index;
@@ -462,6 +466,33 @@ struct translator {
 		loops, links_made, put_back, fast_fills, clears;
 };
 
+/* ---- names of what is in the memory of descriptors ---- */
+
+#define POOL_START 16u /* no descriptor has ref 0 */
+_Static_assert(POOL_SIZE <= UINT32_MAX, "refs have 32 bits");
+
+static inline u32 pool_ref(const struct translator *t, const void *p)
+{
+	return p ? (u32)((const u8 *)p - t->pool) : 0;
+}
+static inline u32 tblock_ref(const struct translator *t, const struct tblock *b)
+{
+	return pool_ref(t, b);
+}
+static inline struct tblock *tblock_at(const struct translator *t, u32 ref)
+{
+	return ref ? (struct tblock *)(void *)(t->pool + ref) : NULL;
+}
+static inline struct link *link_at(const struct translator *t, u32 ref)
+{
+	return ref ? (struct link *)(void *)(t->pool + ref) : NULL;
+}
+/* Where it jumps now, in the writable view. */
+static inline void link_point(const struct translator *t, const struct link *l, u32 to)
+{
+	asm_patch(t->mem.rw + l->site, t->mem.rw + to);
+}
+
 /* ---- block.c ---- */
 /* Makes the block at the current RIP, whose bytes are at src; NULL: *interpret is set, or a fault
  * is prepared. */
@@ -473,7 +504,6 @@ void tblock_room(struct translator *t);
 void *tblock_pooled(struct translator *t, const void *from, size_t size);
 /* A decoded instruction of the block; valid until the next call. */
 const struct op *tblock_op(struct translator *t, const struct tblock *b, unsigned index);
-u32 tblock_hash(u64 gpa, u64 rip, unsigned space);
 /* The instruction whose code is at pc. */
 unsigned tblock_insn_at(const struct tblock *b, const u8 *pc);
 
@@ -500,8 +530,8 @@ void tcache_add(struct translator *t, struct tblock *b);
 /* All of its exits lead out, whatever was patched into them. */
 void tcache_unpatch(struct translator *t, const struct tblock *b);
 /* Its lookup is reached. */
-void tcache_open_gate(const struct tblock *b);
-bool tcache_has(const struct translator *t, const struct tblock *b, u64 rip);
+void tcache_open_gate(const struct translator *t, const struct tblock *b);
+bool tcache_has(struct translator *t, const struct tblock *b, u64 rip);
 void tcache_link(struct translator *t, struct link *l, struct tblock *to);
 void tcache_jump(struct translator *t, struct tblock *to);
 void tcache_unlink_out(struct translator *t, struct tblock *b);

@@ -74,9 +74,10 @@ bool window_resume(struct translator *t, const struct tblock *b, const struct ti
 		return false;
 	if (window_stack_region(t, b->space) != WINDOW_NOWHERE && window_code_space(t) != b->space)
 		return false;
-	for (u64 facts = ~next->facts; facts;) {
+	const u64 known = b->facts[next->facts];
+	for (u64 facts = ~known; facts;) {
 		unsigned g = (unsigned)__builtin_ctzll(facts) / 4;
-		unsigned region = next->facts >> (4 * g) & 15;
+		unsigned region = known >> (4 * g) & 15;
 
 		if (window_region_at(t, b->space, gpr[g]) != region)
 			return false;

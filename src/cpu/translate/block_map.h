@@ -1,0 +1,35 @@
+/*
+ * Where translated blocks are found by what they are for: guest-physical address, RIP and space.
+ *
+ * A bucket is one cache line of the host, so that finding a block costs two lines, the bucket's and
+ * the block's own, however many there are. It is a cache: where a bucket is full, what was found
+ * in it longest ago makes room (a library's blocks at the address of a process that is gone). A
+ * block that is not found is only made again; links and jump tables still lead to the old one,
+ * which is as good.
+ *
+ * Threads: the vcpu's.
+ */
+#pragma once
+#include "base/types.h"
+
+#define BLOCK_MAP_BUCKETS 65536u
+#define BLOCK_MAP_WAYS	  8u
+
+struct block_map {
+	struct {
+		u32 tag[BLOCK_MAP_WAYS]; /* a part of the hash, never 0; 0: empty */
+		u32 ref[BLOCK_MAP_WAYS]; /* see tblock_at() */
+	} bucket[BLOCK_MAP_BUCKETS] __attribute__((aligned(64)));
+};
+
+struct translator;
+struct tblock;
+
+/* A well mixed number of what a block is for. */
+u64 block_hash(u64 gpa, u64 rip, unsigned space);
+void block_map_add(struct translator *t, struct tblock *b);
+void block_map_remove(struct translator *t, const struct tblock *b);
+/* A block for this that `fits` (NULL: any); or NULL. */
+struct tblock *block_map_find(struct translator *t, u64 gpa, u64 rip, unsigned space,
+	bool (*fits)(struct translator *t, const struct tblock *b));
+void block_map_clear(struct translator *t);
