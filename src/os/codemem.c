@@ -54,3 +54,12 @@ void codemem_close(struct codemem *c)
 		munmap((void *)c->rx, c->size);
 	*c = (struct codemem){ 0 };
 }
+
+void codemem_forget(struct codemem *c, size_t from, size_t end)
+{
+	from = align_up(from, PAGE_SIZE);
+	end &= ~PAGE_MASK;
+	check(end <= c->size);
+	if (from < end)
+		(void)!madvise(c->rw + from, end - from, MADV_REMOVE);
+}

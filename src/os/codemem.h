@@ -25,6 +25,8 @@ struct codemem {
  * what the caller has mapped at `at` (NULL: it goes anywhere). */
 NODISCARD int codemem_open(struct codemem *c, size_t size, void *at, struct err *err);
 void codemem_close(struct codemem *c); /* also of a zeroed or failed arena */
+/* Whole pages in [from, end) go back to the host; what is in there is lost. */
+void codemem_forget(struct codemem *c, size_t from, size_t end);
 
 /* The same byte in the other view. */
 static inline const void *codemem_rx(const struct codemem *c, const void *rw)

@@ -1,5 +1,6 @@
 #include "os/pages.h"
 #include "base/bits.h"
+#include <string.h>
 #include <sys/mman.h>
 
 void pages_huge(void *at, size_t size)
@@ -9,4 +10,18 @@ void pages_huge(void *at, size_t size)
 
 	if (from < to)
 		(void)!madvise((void *)(uintptr_t)from, to - from, MADV_HUGEPAGE);
+}
+
+void pages_forget(void *at, size_t size)
+{
+	u8 *start = at, *end = start + size;
+	u8 *from = (u8 *)(uintptr_t)align_up((u64)(uintptr_t)start, PAGE_SIZE);
+	u8 *to = (u8 *)(uintptr_t)((u64)(uintptr_t)end & ~PAGE_MASK);
+
+	if (from >= to || madvise(from, (size_t)(to - from), MADV_DONTNEED)) {
+		memset(start, 0, size);
+		return;
+	}
+	memset(start, 0, (size_t)(from - start));
+	memset(to, 0, (size_t)(end - to));
 }

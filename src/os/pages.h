@@ -8,3 +8,6 @@
  * a hypervisor costs two walks of page tables in one. Before it is used.
  */
 void pages_huge(void *at, size_t size);
+
+/* All bytes of private, anonymous memory become 0; whole pages of it go back to the host. */
+void pages_forget(void *at, size_t size);

@@ -35,6 +35,26 @@ static void use_huge_pages(struct translator *t, size_t ctx_size)
 		pages_huge(t->ctx, ctx_size);
 }
 
+/*
+ * All zero is empty, so that untouched tables cost no memory: a zero tag can only seem to hit where
+ * the sum of an address and at most 32 KiB has no page bits, in the first page and the last nine.
+ * Their entries say so. A zero jump entry hits for RIP 0 only.
+ */
+static void tables_begin(struct translator *t)
+{
+	for (unsigned space = 0; space < MMU_SPACES; space++) {
+		for (unsigned kind = 0; kind < 2; kind++) {
+			u64 *neg = t->ctx->fast[space][kind].neg;
+
+			neg[0] = FAST_INVALID;
+			for (unsigned i = FAST_ENTRIES - 9; i < FAST_ENTRIES; i++)
+				neg[i] = FAST_INVALID;
+		}
+	}
+	for (unsigned space = 0; space < CODE_SPACES; space++)
+		t->ctx->jump[space].code[0] = (u64)(uintptr_t)t->lookup_miss;
+}
+
 int tcache_open(struct translator *t, struct err *err)
 {
 	size_t ctx_size = align_up(sizeof(struct tctx), PAGE_SIZE);
@@ -55,20 +75,6 @@ int tcache_open(struct translator *t, struct err *err)
 		use_huge_pages(t, ctx_size);
 	if (codemem_open(&t->mem, CACHE_SIZE, (u8 *)t->ctx + ctx_size, err) < 0)
 		return -ENOMEM;
-	/*
-	 * All zero is empty, so that untouched tables cost no memory: a zero tag can only seem to
-	 * hit where the sum of an address and at most 32 KiB has no page bits, in the first page
-	 * and the last nine. Their entries say so. A zero jump entry hits for RIP 0 only.
-	 */
-	for (unsigned space = 0; space < MMU_SPACES; space++) {
-		for (unsigned kind = 0; kind < 2; kind++) {
-			u64 *neg = t->ctx->fast[space][kind].neg;
-
-			neg[0] = FAST_INVALID;
-			for (unsigned i = FAST_ENTRIES - 9; i < FAST_ENTRIES; i++)
-				neg[i] = FAST_INVALID;
-		}
-	}
 	if (retain_open(t) < 0)
 		return err_set(err, -ENOMEM, "translate: no memory for address spaces");
 	t->ctx->index_mask = (FAST_ENTRIES - 1ull) << PAGE_SHIFT;
@@ -78,8 +84,7 @@ int tcache_open(struct translator *t, struct err *err)
 	t->ctx->bit_mask32 = 31;
 	t->ctx->bit_mask64 = 63;
 	emit_stubs(t);
-	for (unsigned space = 0; space < CODE_SPACES; space++)
-		t->ctx->jump[space].code[0] = (u64)(uintptr_t)t->lookup_miss;
+	tables_begin(t);
 	t->stubs_end = t->used;
 	t->block_ops = t->options & OPTION_SINGLE ? 1 : BODY_OPS;
 	t->pool_used = POOL_START;
@@ -622,6 +627,27 @@ void tcache_clear(struct translator *t)
 {
 	blocks_clear(t->c);
 	natives_clear(t->c->natives);
+}
+
+/* What code others may copy from this image stays. */
+void tcache_forget(struct translator *t)
+{
+	tcache_clear(t);
+	window_hide_all(&t->window);
+	kernel_window_hide_all(&t->kernel);
+	pages_forget(t->ctx->fast, sizeof(t->ctx->fast));
+	pages_forget(t->ctx->jump, sizeof(t->ctx->jump));
+	t->fill_count[0] = t->fill_count[1] = 0;
+	t->jump_count[0] = t->jump_count[1] = 0;
+	tables_begin(t);
+	pages_forget(t->pool, POOL_SIZE);
+	pages_forget(t->by_id, TBLOCKS_MAX * sizeof(*t->by_id));
+	pages_forget(t->starts, STARTS_SIZE);
+	pages_forget(&t->blocks, sizeof(t->blocks));
+	pages_forget(t->origins, sizeof(t->origins));
+	if (t->shared->users == 1)
+		codemem_forget(&t->mem, t->stubs_end, CACHE_SIZE);
+	t->rests++;
 }
 
 /* Also in signal handlers. */

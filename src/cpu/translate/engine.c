@@ -341,7 +341,7 @@ static enum cpu_exit translate_run(struct vcpu *v)
 {
 	struct translator *t = v->engine_data;
 	struct interp *c = t->c;
-	u64 since = stats_now(t);
+	u64 since = stats_now(t), entered = __rdtsc();
 
 	/* Only while we run: the stack is freed with the engine, the thread may live on. */
 	stack_t kept, ss = {
@@ -408,6 +408,8 @@ static enum cpu_exit translate_run(struct vcpu *v)
 	sigaltstack(&kept, NULL);
 	t->pending = NULL;
 	t->pending_jump = false;
+	if (c->exit == CPU_EXIT_HALT)
+		rest_halted(t, entered);
 	v->stats.exits[c->exit]++;
 	return c->exit;
 }

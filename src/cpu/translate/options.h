@@ -27,6 +27,8 @@ enum translate_option {
 	OPTION_NO_REBASE = BIT(19),
 	OPTION_NO_HUGE = BIT(20),
 	OPTION_NO_SUMS = BIT(21),
+	OPTION_NO_REST = BIT(22),
+	OPTION_REST_OFTEN = BIT(23),
 };
 
 extern const struct cpu_engine_option options_table[];

@@ -120,7 +120,9 @@ void stats_report(struct translator *t, unsigned cpu, FILE *to)
 	fprintf(to, "  %-17s %llu pages shown, emptied %llu, kernel faults %llu\n", "kernel window",
 		(unsigned long long)t->kernel.shown, (unsigned long long)t->kernel.drops,
 		(unsigned long long)t->kernel.faults);
-	fprintf(to, "  %-17s %llu\n", "cache emptied", (unsigned long long)t->clears);
+	fprintf(to, "  %-17s %llu, rests %llu, descriptors now %.1f MiB\n", "cache emptied",
+		(unsigned long long)t->clears, (unsigned long long)t->rests,
+		(double)t->pool_used / (double)MiB);
 	exits(t, to);
 	top("handed over", s->handed, to);
 	top("fast TLB misses", s->missed, to);

@@ -432,10 +432,12 @@ struct translator {
 		u8 space;
 	} jumps[2][JUMP_LOG];
 	unsigned jump_count[2];
-	u8 code_space; /* of the blocks to run now */
-	u64 baked;     /* CR4's bits that code was made for */
-	u64 tick;      /* when the window's clock ticked last, by the host's TSC */
-	bool dropped;  /* everything was dropped: hold no block pointer */
+	u8 code_space;		  /* of the blocks to run now */
+	u64 baked;		  /* CR4's bits that code was made for */
+	u64 tick;		  /* when the window's clock ticked last, by the host's TSC */
+	u64 rest_since, rest_ran; /* rest.c: by the same */
+	unsigned halts;
+	bool dropped; /* everything was dropped: hold no block pointer */
 	struct tblock *cut_block;
 	_Atomic bool in_code;
 	_Atomic bool kick_sent; /* a kick is under way to the thread */
@@ -463,7 +465,7 @@ struct translator {
 	struct check *check;	       /* the same */
 	struct op decoded;	       /* tblock_op's */
 	u64 exits[EXIT_KINDS], blocks_made, copied, rebased, guest_bytes, host_bytes, side_exits,
-		loops, links_made, put_back, fast_fills, clears;
+		loops, links_made, put_back, fast_fills, clears, rests;
 };
 
 /* ---- names of what is in the memory of descriptors ---- */
@@ -548,6 +550,13 @@ void tcache_fill(struct translator *t, u64 at, unsigned size, bool write);
 unsigned tcache_fast_index(const struct translator *t, u64 at);
 
 #define EMIT_MAX 16384u /* bytes of host code no block exceeds */
+
+/* All of it, and its memory goes back to the host. */
+void tcache_forget(struct translator *t);
+
+/* ---- rest.c ---- */
+/* The processor halts; it has run since `entered`, by the host's TSC. */
+void rest_halted(struct translator *t, u64 entered);
 
 /* ---- emit_stack.c ---- */
 /* The instruction before next[0], part of a run, was the interpreter's: may the rest go on? */
