@@ -2,6 +2,7 @@
 #include "base/scope.h"
 #include "cli/life.h"
 #include "cli/machines.h"
+#include "machine/machine.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -31,6 +32,8 @@ static int check_item(const struct store_item *item, struct err *err)
 	/* Which needs another one. */
 	if (!strcmp(item->name, "pin") || !strcmp(item->name, "balloon"))
 		return 0;
+	if (!strcmp(item->name, "limits"))
+		v.memory = MACHINE_MEMORY_MIN;
 	if (!v.firmware && !v.kernel)
 		v.kernel = "kernel";
 	return run_check(&v, err) ? at_line(item, err) : 0;

@@ -291,6 +291,8 @@ static int open_files(struct life *l, struct err *err)
 	return 0;
 }
 
+const struct store_machine *life_machine(const struct life *l) { return l ? &l->at : NULL; }
+
 int life_begin(struct life *l, struct machine_config *config, struct loop *loop, struct err *err)
 {
 	if (!l)

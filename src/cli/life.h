@@ -52,6 +52,9 @@ struct life_origin {
  * NULL: a new one. */
 int life_restore(const struct life_origin *o, struct store_machine *at);
 
+/* Its folder and lock; NULL without a life. */
+const struct store_machine *life_machine(const struct life *life);
+
 /* The steps of run_machine_of(); life may be NULL in each. Before machine_new(): opens what the
  * sandbox will forbid, and adds to the config what is the name's business. */
 NODISCARD int life_begin(

@@ -141,6 +141,7 @@ static int kill_one(const void *values)
 		return machines_failed("kill", &err);
 	int rc = machines_end(&m, &c, &err);
 
+	store_group_tidy(&m);
 	client_close(&c);
 	store_close(&m);
 	return rc ? machines_failed("kill", &err) : CLI_OK;
@@ -175,6 +176,7 @@ static int stop(const void *values)
 		return machines_failed("stop", &err);
 	int rc = stop_asked(&m, &c, v->timeout_ns, &err);
 
+	store_group_tidy(&m);
 	client_close(&c);
 	store_close(&m);
 	return rc ? machines_failed("stop", &err) : CLI_OK;

@@ -1,6 +1,7 @@
 /* strata ls, show: machines with names, and how they are. */
 #include "cli/machines.h"
 #include "base/bits.h"
+#include "cli/limits.h"
 #include "cli/run.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -59,6 +60,7 @@ struct look {
 		*state; /* new, starting, running, paused, full, ending, stopped, crashed, silent */
 	struct store_outcome outcome;
 	json_t *status; /* the monitor's; NULL: it was not asked */
+	json_t *limits; /* NULL: it has none */
 };
 
 static const char *const not_running[] = {
@@ -81,6 +83,7 @@ static void ask(const struct store_machine *m, struct look *l)
 		l->state = err.code == -ETIMEDOUT ? "silent" : "ending";
 	else
 		l->state = json_string_value(json_object_get(l->status, "state"));
+	l->limits = limits_show(m);
 	client_close(&c);
 }
 
@@ -105,6 +108,12 @@ static bool look_at(const char *name, struct look *l)
 		l->state = "ending";
 	store_close(&m);
 	return true;
+}
+
+static void free_look(struct look *l)
+{
+	json_decref(l->status);
+	json_decref(l->limits);
 }
 
 static json_int_t uptime(const struct look *l)
@@ -166,6 +175,8 @@ static json_t *as_json(const struct look *l)
 		json_object_set(j, members[i], json_object_get(l->status, members[i]));
 	if (l->status)
 		json_object_set_new(j, "uptime", json_integer(uptime(l)));
+	if (l->limits)
+		json_object_set(j, "limits", l->limits);
 	if (!l->status && l->outcome.until) {
 		json_object_set_new(j, "ended", json_integer((json_int_t)l->outcome.until));
 		json_object_set_new(j, "why", json_string(l->outcome.text));
@@ -197,7 +208,7 @@ static int ls(const void *values)
 			json_array_append_new(list, as_json(&l));
 		else if (l.state)
 			show_row(&l);
-		json_decref(l.status);
+		free_look(&l);
 		free(names[i]);
 	}
 	free(names);
@@ -303,7 +314,7 @@ static int show(const void *values)
 			show_one(&l, &config, v->json, &err));
 		store_close(&m);
 	}
-	json_decref(l.status);
+	free_look(&l);
 	store_config_free(&config);
 	return err.code ? machines_failed("show", &err) : CLI_OK;
 }

@@ -8,12 +8,14 @@
  */
 #include "cli/run.h"
 #include "base/log.h"
+#include "cli/admission.h"
 #include "cli/cpus_option.h"
 #include "cli/disk_option.h"
 #include "cli/display_option.h"
 #include "cli/engine_options.h"
 #include "cli/firmware_option.h"
 #include "cli/life.h"
+#include "cli/limits.h"
 #include "cli/net_option.h"
 #include "cli/pin_option.h"
 #include "cli/port_option.h"
@@ -177,19 +179,36 @@ static int run_machine(const struct run_values *v, const struct cpu_engine *engi
 	return status_of(&result);
 }
 
+static u64 memory_of(const struct run_values *v) { return v->memory ? v->memory : MEMORY; }
+
+/* What of the host it may have, before it takes anything. */
+static int claim(const struct run_values *v, const struct life *life, struct err *err)
+{
+	const struct store_machine *m = life_machine(life);
+	struct limits_option limits;
+
+	if (admission_ask(m, memory_of(v), v->overcommit, err))
+		return err->code;
+	return !m || limits_option_parse(v->limits, &limits, err) || limits_enter(m, &limits, err)
+		       ? err->code
+		       : 0;
+}
+
 static int start(const struct run_values *v, const struct cpu_engine *engine, u32 engine_options,
 	const struct vcpu_trace *trace, const struct machine_config *parts, struct life *life)
 {
 	struct watch w = { 0 };
 	struct err err = { 0 };
 
+	if (claim(v, life, &err))
+		return fail(&err, CLI_CANNOT);
 	tty_guard();
 	if (watch_open(&w, v->timeout_ns, &err))
 		return fail(&err, CLI_FAILED);
 	struct machine_config config = {
 		.engine = engine,
 		.engine_options = engine_options,
-		.memory = v->memory ? v->memory : MEMORY,
+		.memory = memory_of(v),
 		.cpus = parts->cpus,
 		.topology = parts->topology,
 		.numa = parts->numa,
@@ -319,6 +338,16 @@ static int check_balloon(const struct run_values *v, struct err *err)
 		(unsigned long long)(v->memory / MiB));
 }
 
+/* A guest with a balloon may be content with less than it has. */
+static int check_limits(const struct run_values *v, struct err *err)
+{
+	struct limits_option o;
+
+	if (limits_option_parse(v->limits, &o, err))
+		return err->code;
+	return v->balloon == NO_BALLOON ? limits_option_check(&o, memory_of(v), err) : 0;
+}
+
 static void free_parts(struct parts *p)
 {
 	disk_option_free(p->disks);
@@ -341,7 +370,7 @@ static int parse_parts(const struct run_values *v, struct parts *p, struct err *
 		vsock_option_parse(v->vsock, &p->vsock, &p->sockets, err) ||
 		share_option_parse(&v->shares, p->shares, err) ||
 		port_option_parse(&v->ports, p->ports, err) || check_balloon(v, err) ||
-		cpus_option_parse(v->cpus, &p->cpus, err) ||
+		check_limits(v, err) || cpus_option_parse(v->cpus, &p->cpus, err) ||
 		(v->pin && pin_option_parse(v->pin, p->cpus.count, p->pins, err)))
 		return err->code = -EINVAL;
 	p->balloon.target = v->balloon;
@@ -412,10 +441,12 @@ static int run(const void *values)
 	}
 	if (v->name || v->image)
 		return life_run(v);
-	if (!v->detach && !v->remove)
+	const char *named = v->detach ? "detach" : v->remove ? "rm" : v->limits ? "limits" : NULL;
+
+	if (!named)
 		return run_machine_of(v, NULL);
 	err_set(&err, -EINVAL, "run: --%s needs a name by which the machine is known: --name NAME",
-		v->detach ? "detach" : "rm");
+		named);
 	return fail(&err, CLI_USAGE);
 }
 
@@ -478,6 +509,13 @@ const struct option_row run_options[] = {
 		"a memory balloon: memory that the guest has freed goes back to the host, and so "
 		"much, at least, from the start (0: none)",
 		OPTION_SIZE, AT(balloon), 0, MACHINE_MEMORY_MAX },
+	{ "overcommit", NULL,
+		"run it although this host may not have the memory, beside what it has promised to "
+		"other machines",
+		OPTION_SWITCH, AT(overcommit) },
+	{ "limits", "NAME=VALUE[,NAME=VALUE...]",
+		"what the machine takes of the host, by a control group; needs a name or an image:",
+		OPTION_TEXT, AT(limits), .more = limits_option_help },
 	{ "cpus", "N[,NAME=VALUE...]",
 		"processors, 1 to 8 (default 1; 2 with an image), with these options:", OPTION_TEXT,
 		AT(cpus), .more = cpus_option_help },

@@ -6,11 +6,11 @@ struct life;
 
 struct run_values {
 	const char *engine, *kernel, *initrd, *append, *firmware, *trace, *translate, *kvm, *net,
-		*vsock, *pin, *cpus, *display, *name, *image, *user, *file;
+		*vsock, *pin, *cpus, *display, *name, *image, *user, *file, *limits;
 	u64 memory, timeout_ns, balloon; /* memory 0: as much as is usual */
 	struct option_list disks, cdroms, shares, ports;
 	unsigned log, console;
-	bool no_reboot, no_sandbox, stats, detach, remove;
+	bool no_reboot, no_sandbox, stats, detach, remove, overcommit;
 };
 
 extern const struct option_row run_options[];

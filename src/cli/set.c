@@ -1,10 +1,11 @@
 /*
  * strata set: changes one option of a machine. What it is from its next start on says machine.yaml,
  * which is checked as a whole before it takes the old one's place. A machine that runs is given
- * what can be changed there: less memory than it began with, by its balloon. Otherwise the command
- * says that a restart is needed.
+ * what can be changed there: less memory than it began with, by its balloon; limits, of one that
+ * was started with some. Otherwise the command says that a restart is needed.
  */
 #include "cli/create.h"
+#include "cli/limits.h"
 #include "cli/machines.h"
 #include <errno.h>
 #include <string.h>
@@ -67,34 +68,51 @@ static bool balloon_for(struct control_client *c, const char *text, u64 *target)
 	return true;
 }
 
-static bool give(const struct set_values *v, struct control_client *c)
+static bool give_memory(const struct set_values *v, const struct store_machine *m, struct err *err)
 {
-	struct err err = { 0 };
+	struct control_client c = { .fd = -1 };
 	u64 target;
-
-	return !strcmp(v->option, "memory") && balloon_for(c, v->value, &target) &&
-	       !client_request(c,
-		       json_pack("{s:s,s:I}", "command", "balloon", "target", (json_int_t)target),
-		       -1, MACHINES_ASK_MS, NULL, &err);
+	bool done =
+		!client_open(&c, m->folder, MACHINES_ASK_MS, err) &&
+		balloon_for(&c, v->value, &target) &&
+		!client_request(&c,
+			json_pack("{s:s,s:I}", "command", "balloon", "target", (json_int_t)target),
+			-1, MACHINES_ASK_MS, NULL, err);
+	client_close(&c);
+	return done;
 }
+
+static bool give_limits(const struct set_values *v, const struct store_machine *m, struct err *err)
+{
+	struct limits_option o;
+
+	return !limits_option_parse(*v->value ? v->value : NULL, &o, err) &&
+	       !limits_change(m, &o, err);
+}
+
+/* What can be changed while a machine runs. */
+static const struct {
+	const char *option;
+	bool (*give)(const struct set_values *v, const struct store_machine *m, struct err *err);
+} live[] = { { "memory", give_memory }, { "limits", give_limits } };
 
 /* What has been changed for later is tried now, too. */
 static void change_running(const struct set_values *v, const struct store_machine *m)
 {
 	struct store_outcome o;
-	struct control_client c = { .fd = -1 };
 	struct err err = { 0 };
+	bool done = false;
 
 	if (store_state(m, &o) != STORE_RUNNING)
 		return;
-	bool done = !client_open(&c, m->folder, MACHINES_ASK_MS, &err) && give(v, &c);
-
-	client_close(&c);
+	for (unsigned i = 0; i < ARRAY_LEN(live); i++)
+		if (!strcmp(v->option, live[i].option))
+			done = live[i].give(v, m, &err);
 	if (!done)
 		fprintf(stderr,
-			"strata: set: %s runs, and needs a restart for that: `strata stop %s`, "
+			"strata: set: %s runs, and needs a restart for that%s%s: `strata stop %s`, "
 			"`strata start %s`\n",
-			m->name, m->name, m->name);
+			m->name, err.text[0] ? ", since " : "", err.text, m->name, m->name);
 }
 
 static int set(const void *values)

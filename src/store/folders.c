@@ -103,9 +103,17 @@ int folders_root(enum folders_kind kind, struct err *err)
 
 /* ---- locks ---- */
 
+/* The first byte is the lock; the second a word of whoever has it, which goes when that goes. */
+enum { LOCK_BYTE, MARK_BYTE };
+
+static struct flock at_byte(off_t byte, short type)
+{
+	return (struct flock){ .l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1 };
+}
+
 static int lock(int fd, int command, short type)
 {
-	struct flock l = { .l_type = type, .l_whence = SEEK_SET };
+	struct flock l = at_byte(LOCK_BYTE, type);
 
 	return fcntl(fd, command, &l) ? -errno : 0;
 }
@@ -127,13 +135,28 @@ int folders_wait_lock(int fd)
 	return rc;
 }
 
-void folders_unlock(int fd) { lock(fd, F_OFD_SETLK, F_UNLCK); }
-
-bool folders_is_locked(int fd)
+void folders_unlock(int fd)
 {
-	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct flock both = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+
+	fcntl(fd, F_OFD_SETLK, &both);
+}
+
+static bool is_held(int fd, off_t byte)
+{
+	struct flock l = at_byte(byte, F_WRLCK);
 
 	return !fcntl(fd, F_OFD_GETLK, &l) && l.l_type != F_UNLCK;
+}
+
+bool folders_is_locked(int fd) { return is_held(fd, LOCK_BYTE); }
+bool folders_is_marked(int fd) { return is_held(fd, MARK_BYTE); }
+
+int folders_mark(int fd)
+{
+	struct flock l = at_byte(MARK_BYTE, F_WRLCK);
+
+	return fcntl(fd, F_OFD_SETLK, &l) ? -errno : 0;
 }
 
 /* ---- coming ---- */
@@ -270,7 +293,8 @@ bool folders_is_left_over(const char *name)
 
 /* Whoever takes the lock of something that is to go has it for himself. Others' locks are left
  * alone: somebody might take the sweep for a run. */
-static void sweep_one(int root, const char *name, bool (*ended)(int folder))
+static void sweep_one(
+	int root, const char *name, bool (*ended)(int folder), void (*going)(int folder))
 {
 	AUTO_FD folder = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	struct err err;
@@ -283,11 +307,14 @@ static void sweep_one(int root, const char *name, bool (*ended)(int folder))
 		unlinkat(root, name, AT_REMOVEDIR); /* when it is empty */
 	if (lock_fd < 0 || folders_lock(lock_fd, false))
 		return;
-	if (folders_is_there(root, name, folder))
-		(void)!folders_remove(root, name, folder, &err);
+	if (!folders_is_there(root, name, folder))
+		return;
+	if (going)
+		going(folder);
+	(void)!folders_remove(root, name, folder, &err);
 }
 
-void folders_sweep(enum folders_kind kind, bool (*ended)(int folder))
+void folders_sweep(enum folders_kind kind, bool (*ended)(int folder), void (*going)(int folder))
 {
 	struct err err;
 	int root = folders_root(kind, &err);
@@ -295,7 +322,7 @@ void folders_sweep(enum folders_kind kind, bool (*ended)(int folder))
 
 	for (struct dirent *e; d && (e = readdir(d));)
 		if (folders_is_left_over(e->d_name) || e->d_name[0] != '.')
-			sweep_one(root, e->d_name, ended);
+			sweep_one(root, e->d_name, ended, going);
 	if (d)
 		closedir(d);
 }

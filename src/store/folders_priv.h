@@ -28,6 +28,9 @@ NODISCARD int folders_lock(int fd, bool shared);
 NODISCARD int folders_wait_lock(int fd);
 void folders_unlock(int fd);
 bool folders_is_locked(int fd);
+/* A mark of whoever has the lock, which others see until that is free: not an instant longer. */
+NODISCARD int folders_mark(int fd);
+bool folders_is_marked(int fd);
 
 /* Whether the folder still has that name. */
 bool folders_is_there(int root, const char *name, int folder);
@@ -40,8 +43,9 @@ NODISCARD int folders_finish(int root, const char *partial, const char *name);
 NODISCARD int folders_remove(int root, const char *name, int folder, struct err *err);
 bool folders_is_left_over(const char *name);
 /* Removes those that are left of somebody who was killed, and those that `ended` is true of (NULL:
- * none), unless somebody has their lock. */
-void folders_sweep(enum folders_kind kind, bool (*ended)(int folder));
+ * none), unless somebody has their lock. `going`, unless NULL, is called with the lock before one
+ * of the latter goes. */
+void folders_sweep(enum folders_kind kind, bool (*ended)(int folder), void (*going)(int folder));
 /* The names that `valid` accepts, sorted; the list and each name are the caller's to free. */
 NODISCARD int folders_list(enum folders_kind kind, int (*valid)(const char *name, struct err *err),
 	char ***names, unsigned *count, struct err *err);

@@ -170,4 +170,4 @@ int images_folder(char *path, size_t size, struct err *err)
 	return folders_path(FOLDERS_IMAGES, path, size, err);
 }
 
-void images_sweep(void) { folders_sweep(FOLDERS_IMAGES, NULL); }
+void images_sweep(void) { folders_sweep(FOLDERS_IMAGES, NULL, NULL); }

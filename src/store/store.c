@@ -3,6 +3,7 @@
 #include "base/scope.h"
 #include "os/fd.h"
 #include "store/folders_priv.h"
+#include "store/group_priv.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -205,7 +206,9 @@ int store_remove(struct store_machine *m, struct err *err)
 {
 	AUTO_FD root = folders_root(FOLDERS_MACHINES, err);
 
-	return root < 0 ? root : folders_remove(root, m->name, m->folder, err);
+	if (root < 0 || store_group_drop(m, err))
+		return err->code;
+	return folders_remove(root, m->name, m->folder, err);
 }
 
 /* ---- outcome ---- */
@@ -328,7 +331,11 @@ static bool is_ephemeral(int folder) { return !faccessat(folder, EPHEMERAL, F_OK
 
 bool store_is_ephemeral(const struct store_machine *m) { return is_ephemeral(m->folder); }
 
-void store_sweep(void) { folders_sweep(FOLDERS_MACHINES, is_ephemeral); }
+void store_sweep(void)
+{
+	group_sweep();
+	folders_sweep(FOLDERS_MACHINES, is_ephemeral, group_forget);
+}
 
 int store_alone(struct err *err)
 {

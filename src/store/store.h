@@ -8,6 +8,8 @@
  *   control        its control socket, while it runs (control/control.h)
  *   console.0, .1  what its console said; monitor.log what the monitor said
  *   ephemeral      exists when the machine goes once it has ended
+ *   group, memory  what it has of the host in its last or this run: its control group, and how much
+ *                  memory it was promised
  *   disk.qcow2, seed.img, known_hosts    of one that was made from an image (cli/clone.h)
  *
  * The lock decides. It is one of open file descriptions, so it lives exactly as long as the process
@@ -96,6 +98,20 @@ NODISCARD int store_outcome_open(const struct store_machine *m, struct err *err)
 void store_outcome_write(int fd, bool running, const struct store_outcome *outcome);
 /* A file in the folder, to append to; -errno with err. */
 NODISCARD int store_log(const struct store_machine *m, const char *file, struct err *err);
+
+/* Which control group the machine's processes are in (os/cgroup.h): its folder, or, where systemd
+ * makes it, any other word. Whoever makes one has written it here before, with the machine's lock,
+ * so that it can be removed when he has been killed: drop() does, with the lock; tidy(), of one
+ * that has just ended, and store_sweep() need none, and leave a group alone that has processes. */
+NODISCARD int store_group_set(const struct store_machine *m, const char *group, struct err *err);
+bool store_group(const struct store_machine *m, char *group, size_t size); /* false: none */
+NODISCARD int store_group_drop(const struct store_machine *m, struct err *err);
+void store_group_tidy(const struct store_machine *m);
+
+/* How much memory a machine may take in this run, in bytes; 0: nobody has said. Said with its lock,
+ * under store_alone(). */
+NODISCARD int store_promise(const struct store_machine *m, u64 memory, struct err *err);
+u64 store_promised(const struct store_machine *m);
 
 /* The names of all, sorted; the list and each name are the caller's to free. -errno with err. */
 NODISCARD int store_list(char ***names, unsigned *count, struct err *err);

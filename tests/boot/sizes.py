@@ -24,7 +24,7 @@ def resident(pid):
 def boot(strata, engine, seconds, size, kept):
     """What is wrong."""
     kernel, initrd = guest.kernel("cloud"), guest.initramfs("sizes")
-    command = [strata, "run", "--engine", engine, "--kernel", kernel, "--initrd", initrd, "--memory", f"{size}M", "--no-reboot",
+    command = [strata, "run", "--engine", engine, "--kernel", kernel, "--initrd", initrd, "--memory", f"{size}M", "--no-reboot", "--overcommit",
                "--append", "console=ttyS0 panic=-1 strata.run=grep%20MemTotal%20/proc/meminfo;%20grep%20RAM%20/proc/iomem;"
                "%20echo%20here;%20read%20x"]
     problems = []

@@ -254,6 +254,60 @@ static void commands_at_once_corrupt_nothing(void **state)
 	assert_int_equal(entries(), 0);
 }
 
+static void a_promise_ends_with_its_run(void **state)
+{
+	struct store_machine m, other;
+	struct err err = { 0 };
+
+	make(&m, "web", false);
+	assert_int_equal(store_open(&other, "web", &err), 0);
+	assert_true(store_promised(&other) == 0);
+	assert_int_equal(store_promise(&m, 1ull << 40, &err), 0);
+	assert_true(store_promised(&other) == 1ull << 40);
+	store_unlock(&m);
+	assert_true(store_promised(&other) == 0);
+	/* Nor is what an earlier run was promised the next one's. */
+	assert_int_equal(store_lock(&m, &err), 0);
+	assert_true(store_promised(&other) == 0);
+	assert_int_equal(store_lock(&other, &err), -EBUSY);
+	store_close(&other);
+	assert_int_equal(store_remove(&m, &err), 0);
+	store_close(&m);
+}
+
+/* Any folder does for a group. */
+static void a_group_goes_with_its_machine(void **state)
+{
+	struct store_machine m;
+	struct err err = { 0 };
+	char group[128], text[128];
+
+	snprintf(group, sizeof(group), "%s/group", root);
+	for (unsigned how = 0; how < 4; how++) {
+		make(&m, "web", how == 3);
+		assert_false(store_group(&m, text, sizeof(text)));
+		assert_int_equal(store_group_set(&m, group, &err), 0);
+		assert_true(store_group(&m, text, sizeof(text)));
+		assert_string_equal(text, group);
+		assert_int_equal(mkdir(group, 0700), 0);
+		store_sweep(); /* the lock is taken: it runs */
+		assert_int_equal(access(group, F_OK), 0);
+		if (how == 0)
+			assert_int_equal(store_group_drop(&m, &err), 0);
+		if (how == 1 || how == 3)
+			store_unlock(&m);
+		if (how == 1)
+			store_group_tidy(&m);
+		if (how == 3)
+			store_sweep();
+		else
+			assert_int_equal(store_remove(&m, &err), 0);
+		assert_int_equal(access(group, F_OK), -1);
+		store_close(&m);
+	}
+	assert_int_equal(entries(), 0);
+}
+
 static int set_up(void **state)
 {
 	strcpy(root, "/tmp/strata-store-XXXXXX");
@@ -281,6 +335,8 @@ int main(void)
 		cmocka_unit_test(names_are_taken_once),
 		cmocka_unit_test(sweeping_takes_what_is_dead_only),
 		cmocka_unit_test(commands_at_once_corrupt_nothing),
+		cmocka_unit_test(a_promise_ends_with_its_run),
+		cmocka_unit_test(a_group_goes_with_its_machine),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }
