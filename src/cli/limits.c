@@ -46,7 +46,13 @@ static int call(const char *const *argv, struct err *err)
 	struct said said = { "" };
 	int status = child_run(&(struct child){ .argv = argv, .line = keep, .ctx = &said }, err);
 
-	return status > 0 ? err_set(err, -EIO, "systemd: %s", said.line) : status;
+	if (status <= 0)
+		return status;
+	return err_set(err, -EIO, "systemd: %s%s", said.line,
+		geteuid() && strstr(said.line, "connect to bus")
+			? ": Debian's package dbus-user-session gives you one, from the next login "
+			  "on"
+			: "");
 }
 
 static bool is_in(const char *path, const char *unit)

@@ -30,10 +30,26 @@ def resolves(name):
         return False
 
 
+# Strata in the guest, with this host's files: systemd makes its control group, and removes it.
+LIMITS = """
+mkdir /host /dev/shm/own && modprobe virtiofs && mount -t virtiofs host /host || exit 3
+cp $(chroot /host ldd STRATA | sed -n 's,.* => \\(/[^ ]*\\).*,/host\\1,p') /dev/shm/own || exit 4
+printf '\\353\\376' >/dev/shm/spin && truncate -s 510 /dev/shm/spin && printf '\\125\\252' >>/dev/shm/spin
+strata() { LD_LIBRARY_PATH=/dev/shm/own XDG_STATE_HOME=/dev/shm/state /hostSTRATA "$@"; }
+at() { echo /sys/fs/cgroup/system.slice/strata-inner-*.scope; }
+strata run --name inner --detach --engine interpret --memory 16M --kernel /dev/shm/spin --limits memory=128M,cpu=0.5,weight=50,pids=64 || exit 5
+cd $(at) && cat memory.max cpu.max cpu.weight pids.max
+strata set inner limits cpu=2 && cat memory.max cpu.max cpu.weight pids.max
+cd / && strata kill inner
+while [ -e "$(at)" ]; do sleep 0.1; done
+"""
+LIMITED = f"inner\n{128 << 20}\n50000 100000\n50\n64\nmax\n200000 100000\n100\nmax\n"
+
+
 def use(home, engine, seconds):
     """What is wrong with the machine, from its making to its second end."""
     started = time.monotonic()
-    home("run", "debian:12", "--name", "web", "--detach", "--user", "ada", "--engine", engine)
+    home("run", "debian:12", "--name", "web", "--detach", "--user", "ada", "--engine", engine, "--share", "/:host,readonly")
     at = ["exec", "web", "--user", "root", "--timeout", seconds, "--"]
     problems = check("host name", home(*at, "hostname"), "web\n")
     print(f"ssh answers after {time.monotonic() - started:.1f} s")
@@ -49,6 +65,7 @@ def use(home, engine, seconds):
     problems += check("errors", home(*at, "journalctl", "-b", "-p", "3", "-o", "cat", "--no-pager", "-t", "systemd", "-t", "sshd"), "")
     if resolves("deb.debian.org"):
         problems += check("a name", home(*at, "sh", "-c", "resolvectl query --legend=no deb.debian.org >/dev/null && echo found"), "found\n")
+    problems += check("limits", home(*at, "sh", "-c", LIMITS.replace("STRATA", os.path.realpath(home.strata))), LIMITED)
     home(*at, "sh", "-c", "echo kept >~/kept; sync")
     before = home(*at, "cat", *IDENTITY)
     home("stop", "web")
