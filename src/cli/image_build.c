@@ -2,6 +2,7 @@
 #include "base/bits.h"
 #include "base/scope.h"
 #include "cli/image.h"
+#include "cli/image_oci.h"
 #include "cli/system.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -216,7 +217,7 @@ const struct verb image_build_verb = {
 /* ---- import ---- */
 
 struct import_values {
-	const char *from, *name, *kernel, *initrd, *append;
+	const char *from, *name, *kernel, *kernel_of, *initrd, *append;
 	u64 size;
 };
 
@@ -264,20 +265,52 @@ static int import_exported(struct images_image *i, const struct import_values *v
 	return rc ? rc : images_finish(i, v->name, err);
 }
 
-/* What is in an archive or a folder boots by a kernel, its own or one that is given. */
-static int import_tree(
-	struct images_image *i, const struct import_values *v, bool folder, struct err *err)
+/* Another image's kernel, which finds an NVM Express disk by itself. */
+static int copy_kernel_of(struct images_image *i, const char *name, struct err *err)
 {
-	const struct system_plan plan = {
-		.kind = folder ? SYSTEM_FOLDER : SYSTEM_TAR,
-		.name = "image import",
-		.source = v->from,
-		.size = v->size,
+	char kernel[1100], initrd[1100];
+	struct images_image other;
+
+	if (images_open(&other, name, err))
+		return err->code;
+	snprintf(kernel, sizeof(kernel), "%.1000s/" IMAGES_KERNEL, other.path);
+	snprintf(initrd, sizeof(initrd), "%.1000s/" IMAGES_INITRD, other.path);
+	unlinkat(i->folder, IMAGES_INITRD, 0);
+	int rc = images_lock(&other, true, err);
+
+	if (!rc && access(kernel, F_OK))
+		rc = err_set(err, -ENOENT, "image %s has no kernel: a boot loader on its disk does",
+			name);
+	if (!rc)
+		rc = image_copy_file(i->folder, IMAGES_KERNEL, kernel, err);
+	if (!rc && !access(initrd, F_OK))
+		rc = image_copy_file(i->folder, IMAGES_INITRD, initrd, err);
+	images_close(&other);
+	return rc;
+}
+
+/* What is in an archive or a folder boots by a kernel, its own or one that is given. */
+static int import_tree(struct images_image *i, const struct import_values *v, enum system_kind kind,
+	struct err *err)
+{
+	struct oci oci = { "", "" };
+	struct system_plan plan = {
+		.kind = kind, .name = "image import", .source = v->from, .size = v->size
 	};
 	char at[32];
 
+	if (kind == SYSTEM_OCI) {
+		if (oci_begin(&oci, v->from, i, err))
+			return err->code;
+		plan.source = oci.layout;
+		plan.tag = oci.tag;
+	}
 	if (system_make(i, &plan, err))
 		return err->code;
+	if (v->kernel_of && copy_kernel_of(i, v->kernel_of, err))
+		return err->code;
+	bool ours = !unlinkat(i->folder, OCI_OWN, 0);
+
 	if (v->kernel) {
 		unlinkat(i->folder, IMAGES_INITRD, 0);
 		if (image_copy_file(i->folder, IMAGES_KERNEL, v->kernel, err) ||
@@ -286,11 +319,15 @@ static int import_tree(
 	}
 	if (faccessat(i->folder, IMAGES_KERNEL, F_OK, 0))
 		return err_set(err, -EINVAL,
-			"%s has no kernel in /boot (vmlinuz-*): --kernel FILE names one", v->from);
+			"%s has no kernel in /boot (vmlinuz-*): --kernel FILE names one, or "
+			"--kernel-of debian:12 an image that has one",
+			v->from);
 	/* An initrd brings drivers; without one it is the disk whose driver stock kernels have. */
 	const struct fact facts[] = { { "source", v->from }, { "made", now(at) },
-		{ "append", v->append ? v->append : DIRECT }, { "bus", "nvme" },
-		{ "seed", "nocloud" } };
+		{ "append", v->append ? v->append
+			    : ours    ? DIRECT " init=" OCI_INIT
+				      : DIRECT },
+		{ "bus", "nvme" }, { "seed", ours ? NULL : "nocloud" } };
 
 	return finish(i, v->name, facts, ARRAY_LEN(facts), err);
 }
@@ -340,13 +377,19 @@ static int import_new(struct images_image *i, const struct import_values *v, str
 	char facts[1100];
 	struct stat st;
 
+	if (oci_is(v->from))
+		return import_tree(i, v, SYSTEM_OCI, err);
+	if (v->kernel_of && stat(v->from, &st) == 0 && !S_ISDIR(st.st_mode) && !is_archive(v->from))
+		return err_set(err, -EINVAL,
+			"--kernel-of is for archives, folders and OCI images; --kernel FILE for "
+			"disks");
 	if (stat(v->from, &st))
 		return err_set(err, -errno, "%s: %s", v->from, strerror(errno));
 	snprintf(facts, sizeof(facts), "%.1000s/" IMAGES_FACTS, v->from);
 	if (S_ISDIR(st.st_mode))
-		return access(facts, F_OK) ? import_tree(i, v, true, err)
+		return access(facts, F_OK) ? import_tree(i, v, SYSTEM_FOLDER, err)
 					   : import_exported(i, v, err);
-	return is_archive(v->from) ? import_tree(i, v, false, err) : import_disk(i, v, err);
+	return is_archive(v->from) ? import_tree(i, v, SYSTEM_TAR, err) : import_disk(i, v, err);
 }
 
 /* "/tmp/alpine.tar.gz" is called alpine. */
@@ -379,6 +422,8 @@ static int import(const void *values)
 	v.size = align_down(v.size, MiB);
 	if (v.initrd && !v.kernel)
 		err_set(&err, -EINVAL, "--initrd goes with --kernel");
+	else if (v.kernel && v.kernel_of)
+		err_set(&err, -EINVAL, "--kernel and --kernel-of: one of them boots");
 	else if (!check_name(v.name, &err) && !images_begin(&i, &err)) {
 		if (import_new(&i, &v, &err))
 			images_abandon(&i);
@@ -392,13 +437,15 @@ static void import_defaults(void *values) { ((struct import_values *)values)->si
 #define IMPORT(field) offsetof(struct import_values, field)
 static const struct option_row import_options[] = {
 	{ "FILE", NULL,
-		"a disk image, a tar archive or folder of a whole system, or what `image export` "
-		"made",
+		"a disk image, a tar archive or folder of a whole system, what `image export` "
+		"made, or an OCI image: oci:FOLDER[:TAG], oci-archive:FILE, docker://NAME",
 		OPTION_OPERAND, IMPORT(from), .required = true },
 	{ "name", "NAME", "call it so (default: after the file)", OPTION_TEXT, IMPORT(name) },
 	{ "kernel", "FILE", "what boots it, instead of its own", OPTION_TEXT, IMPORT(kernel) },
 	{ "initrd", "FILE", "and the initial RAM disk that goes with that", OPTION_TEXT,
 		IMPORT(initrd) },
+	{ "kernel-of", "IMAGE", "the kernel of another image, such as debian:12", OPTION_TEXT,
+		IMPORT(kernel_of) },
 	{ "append", "TEXT", "kernel command line (default: console and root)", OPTION_TEXT,
 		IMPORT(append) },
 	{ "size", "SIZE", "of the disk that an archive or folder becomes (default 10G)",

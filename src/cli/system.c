@@ -26,12 +26,13 @@
 
 static const struct tool {
 	const char *program, *package;
-	bool debian, user; /* only for Debian's packages; only for ordinary users */
+	bool debian, user, oci; /* only for Debian's packages, ordinary users, OCI images */
 } tools[] = {
 	{ "mmdebstrap", "mmdebstrap", true, false },
 	{ "mke2fs", "e2fsprogs", false, false },
 	{ "unshare", "util-linux", false, true },
 	{ "newuidmap", "uidmap", true, true },
+	{ "umoci", "umoci", .oci = true },
 };
 
 static int run_quietly(const char *const *argv)
@@ -55,7 +56,8 @@ static int check_tools(const struct system_plan *p, struct err *err)
 	for (unsigned i = 0; i < ARRAY_LEN(tools); i++) {
 		const struct tool *t = &tools[i];
 
-		if ((t->debian && p->kind != SYSTEM_DEBIAN) || (t->user && !geteuid()))
+		if ((t->debian && p->kind != SYSTEM_DEBIAN) || (t->oci && p->kind != SYSTEM_OCI) ||
+			(t->user && !geteuid()))
 			continue;
 		if (!is_installed(t->program))
 			return child_missing(t->program, t->package, err);
@@ -155,7 +157,7 @@ static const struct step {
 	{ "I: installing remaining packages", "downloading and installing packages", 25, 78, 500 },
 	{ "@ reading package lists", "reading package lists", 0, 3, 10 },
 	{ "@ configuring the system", "configuring the system", 78, 80, 0 },
-	{ "@ unpacking", "unpacking the archive", 0, 60, 0 },
+	{ "@ unpacking", "unpacking", 0, 60, 0 },
 	{ "@ making the file system", "making the file system", 80, 90, 0 },
 };
 static const char *const counted[] = { "Get:", "Unpacking ", "Setting up " };
@@ -177,6 +179,7 @@ static const struct mistake {
 		"the mirror does not have this Debian; --mirror URL names another" },
 	{ "Unable to locate package", NULL },
 	{ "tar: ", NULL },
+	{ "no /bin/sh", NULL },
 	{ "E: ", NULL },
 	{ "mke2fs: ", NULL },
 };
@@ -251,9 +254,10 @@ static int explain(const struct listener *l, struct err *err)
 static int run_script(const struct images_image *at, const struct system_plan *p, enum names n,
 	struct listener *l, struct err *err)
 {
-	static const char *const kinds[] = {
-		[SYSTEM_DEBIAN] = "debian", [SYSTEM_TAR] = "tar", [SYSTEM_FOLDER] = "directory"
-	};
+	static const char *const kinds[] = { [SYSTEM_DEBIAN] = "debian",
+		[SYSTEM_TAR] = "tar",
+		[SYSTEM_FOLDER] = "directory",
+		[SYSTEM_OCI] = "oci" };
 	const char *argv[ARRAY_LEN(name_spaces[0]) + 11] = { 0 };
 	unsigned i = put_names(n, argv);
 	char size[24];
@@ -270,6 +274,8 @@ static int run_script(const struct images_image *at, const struct system_plan *p
 	if (p->kind == SYSTEM_DEBIAN) {
 		argv[i++] = p->mirror ? p->mirror : "";
 		argv[i++] = p->packages;
+	} else if (p->kind == SYSTEM_OCI) {
+		argv[i++] = p->tag;
 	}
 	if (n != NAMES_ONE_ID)
 		setenv("STRATA_ALL_IDS", "1", 1);

@@ -1,5 +1,6 @@
 /*
- * Making systems: an image's disk from Debian's packages, from a folder or from an archive.
+ * Making systems: an image's disk from Debian's packages, from a folder, an archive or an OCI
+ * image.
  *
  * The work is a shell script's (system.sh), which calls mmdebstrap, tar and mke2fs, as root of a
  * user name space where the caller is an ordinary user: unshare(1) makes it, with all ids that
@@ -19,12 +20,13 @@
 #define SYSTEM_SIZE_MIN (16 * MiB)
 #define SYSTEM_SIZE_MAX (2048 * GiB - 1 * MiB) /* a partition table of that kind ends there */
 
-enum system_kind { SYSTEM_DEBIAN, SYSTEM_TAR, SYSTEM_FOLDER };
+enum system_kind { SYSTEM_DEBIAN, SYSTEM_TAR, SYSTEM_FOLDER, SYSTEM_OCI };
 
 struct system_plan {
 	enum system_kind kind;
 	const char *name;     /* for messages: "image build" */
-	const char *source;   /* a suite, an archive, a folder */
+	const char *source;   /* a suite, an archive, a folder, an OCI layout */
+	const char *tag;      /* of the latter's image (image_oci.h) */
 	const char *mirror;   /* of Debian's; NULL: mmdebstrap's own choice */
 	const char *packages; /* with commas; Debian only */
 	u64 size;	      /* of the disk */

@@ -3,6 +3,7 @@
 #   WORK BYTES debian SUITE MIRROR PACKAGES    install Debian's packages; MIRROR may be empty, and PACKAGES, commas between them
 #   WORK BYTES tar FILE                        unpack an archive
 #   WORK BYTES directory FOLDER                take the files as they are
+#   WORK BYTES oci LAYOUT TAG                  unpack an OCI image; WORK/.oci-run is what it runs
 #
 # It leaves WORK/disk.raw, a disk whose first partition is to be the file system, and WORK/kernel and WORK/initrd if the system has
 # a kernel. It is root, if only in a user name space, and has a PID and a mount name space of its own where those may be had: so
@@ -184,6 +185,51 @@ make_disk() {
 		"$work/disk.raw" "$(((bytes - start) / 1024))k" 2>&1
 }
 
+# The first process of an image that has none: what it runs is made for a container, whose host has done all this.
+add_init() {
+	# Whatever is there, it is no link that leads elsewhere.
+	[ -e "$tree/bin/sh" ] || [ -L "$tree/bin/sh" ] || {
+		echo "the image has neither /sbin/init nor /bin/sh, of which its first process would be made"
+		exit 1
+	}
+	rm -rf "$tree/.strata"
+	mkdir "$tree/.strata"
+	cp "$work/.oci-run" "$tree/.strata/run"
+	cat >"$tree/.strata/init" <<'END'
+#!/bin/sh
+# The first process: a container's program finds what it expects, then the machine is powered off.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+mount -t proc proc /proc 2>/dev/null
+mount -t sysfs sysfs /sys 2>/dev/null
+[ -c /dev/console ] || mount -t devtmpfs devtmpfs /dev 2>/dev/null
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts 2>/dev/null
+mount -t tmpfs tmpfs /dev/shm 2>/dev/null
+mount -t tmpfs tmpfs /run 2>/dev/null
+[ ! -s /etc/hostname ] || read -r name </etc/hostname && echo "${name:-machine}" >/proc/sys/kernel/hostname
+# User mode's network, by the programs that are there.
+modprobe virtio_net 2>/dev/null
+if command -v ip >/dev/null; then
+	ip link set lo up
+	for device in /sys/class/net/*; do
+		device=${device##*/}
+		[ "$device" != lo ] || continue
+		ip address add 10.0.2.15/24 dev "$device" && ip link set "$device" up && ip route add default via 10.0.2.2 &&
+			echo nameserver 10.0.2.3 >/etc/resolv.conf
+	done
+fi
+/.strata/run </dev/console >/dev/console 2>&1
+echo "what the image runs has ended: exit status $?" >/dev/console
+sync
+mount -o remount,ro / 2>/dev/null
+echo 1 >/proc/sys/kernel/sysrq
+echo o >/proc/sysrq-trigger
+while :; do sleep 1; done
+END
+	chmod 755 "$tree/.strata/init" "$tree/.strata/run"
+	: >"$work/.oci-init"
+}
+
 case $kind in
 debian)
 	debian "$@"
@@ -198,5 +244,14 @@ tar)
 	make_disk "$tree"
 	;;
 directory) make_disk "$1" ;;
+oci)
+	echo "@ unpacking"
+	rootless=--rootless
+	[ -z "${STRATA_ALL_IDS-}" ] || rootless=
+	umoci unpack $rootless --image "$1:$2" "$work/bundle" 2>&1
+	tree=$work/bundle/rootfs
+	[ -e "$tree/sbin/init" ] || [ -L "$tree/sbin/init" ] || add_init
+	make_disk "$tree"
+	;;
 esac
-rm -rf "$tree" "$work/tmp"
+rm -rf "$tree" "$work/tmp" "$work/bundle" "$work/.oci-layout" "$work/.oci-run"

@@ -6,6 +6,7 @@
 tests/boot/image.py boots a real one.
 """
 import functools
+import gzip
 import json
 import os
 import random
@@ -20,6 +21,7 @@ import time
 from pathlib import Path
 
 import cli
+import oci
 import sectors
 from cli import expect, image, one_line, strata
 
@@ -118,6 +120,66 @@ def an_image_is_made_of_an_archive():
     expect(good("image", "import", archive, "--size", "32M"), "small\n")
     expect((IMAGES / "small/kernel").read_bytes(), sectors.sector(b"6.1.0-10"))
     expect((IMAGES / "small/initrd").read_bytes(), b"initrd")
+    clean()
+
+
+def in_disk(name, path):
+    """A file in an image's first partition."""
+    raw = f"{HOME.name}/raw"
+    good("image", "convert", str(IMAGES / name / "disk.qcow2"), raw, "--format", "raw", "--force")
+    return subprocess.run(["debugfs", "-R", f"cat {path}", f"{raw}?offset=1048576"], capture_output=True, text=True).stdout
+
+
+def an_oci_image_is_unpacked():
+    if not shutil.which("umoci"):
+        refused(["umoci is missing", "sudo apt-get install umoci"], "image", "import", str(oci.Layout(f"{HOME.name}/none").path))
+        return
+    layout = oci.Layout(f"{HOME.name}/layout")
+    base = {"bin": None, "bin/sh": b"sh", "etc": None, "etc/old": b"old", "etc/kept": b"kept", "full": None, "full/one": b"1",
+            "etc/passwd": b"ada:x:7:7::/:/bin/sh\n", "etc/group": b"users:x:100:\n"}
+    layout.image("app", [base, {"etc/.wh.old": b"", "full/.wh..wh..opq": b"", "full/two": b"2"}],
+                 Env=["A=it's", "B C=x", "PATH=/bin"], WorkingDir="/srv/a b", Entrypoint=["/bin/sh", "-c"], Cmd=["echo 'x'", "$A"], User="ada:users")
+    layout.image("boots", [{"sbin": None, "sbin/init": "-> /bin/sh", "boot": None, "boot/vmlinuz-1": sectors.echo()}])
+    kernel = image(sectors.echo())
+    at = f"oci:{layout.path}"
+    good("image", "import", f"{at}:boots", "--name", "boots", "--size", "32M")
+    expect((images()["boots"]["append"], images()["boots"]["seed"]), ("console=ttyS0 root=PARTUUID=41525453-01 rootwait rw", "nocloud"))
+    good("image", "import", f"{at}:app", "--size", "32M", "--kernel-of", "boots")
+    row = images()["layout:app"]
+    expect((row["source"], row["append"].split()[-1], "seed" in row), (f"{at}:app", "init=/.strata/init", False))
+    expect((IMAGES / "layout:app/kernel").read_bytes(), sectors.echo())
+    expect([in_disk("layout:app", name) for name in ("/etc/old", "/etc/kept", "/full/one", "/full/two")], ["", "kept", "", "2"])
+    # What it runs is what a shell makes of that script.
+    run = in_disk("layout:app", "/.strata/run").replace("exec \"$@\"", 'for word; do echo "<$word>"; done; echo "$A"').replace("cd '/srv/a b' || exit", "")
+    assert "cd '/srv/a b' || exit" in in_disk("layout:app", "/.strata/run")
+    said = subprocess.run(["sh", "-c", run], capture_output=True, text=True, check=True).stdout
+    expect(said, "<su>\n<-s>\n</bin/sh>\n<ada>\n<-c>\n<exec \"$0\" \"$@\">\n</bin/sh>\n<-c>\n<echo 'x'>\n<$A>\nit's\n")
+    expect([name for name in os.listdir(IMAGES / "layout:app") if name.startswith(".")], [])
+    if shutil.which("skopeo"):
+        subprocess.run(["skopeo", "copy", "--quiet", f"{at}:app", f"oci-archive:{HOME.name}/app.tar"], check=True)
+        good("image", "import", f"oci-archive:{HOME.name}/app.tar", "--name", "packed", "--size", "32M", "--kernel", kernel)
+        expect(in_disk("packed", "/etc/kept"), "kept")
+        refused_at_last(["/none.tar", "network"], "image", "import", f"oci-archive:{HOME.name}/none.tar", "--name", "none")
+    # What is wrong with others is told.
+    layout.image("arm", [base], architecture="arm64")
+    layout.image("empty", [{"etc": None}])
+    broken = layout.image("broken", [{"etc": None, "etc/x": b"1"}])
+    (layout.path / "blobs/sha256" / broken["layers"][0]["digest"][7:]).write_bytes(gzip.compress(oci.layer({"etc/x": b"2"})))
+    layout.add({"digest": "sha256:../../../../../../etc/passwd"}, "out")
+    layout.add(layout.blob(json.dumps({"manifests": [layout.manifests[0]] * 2}).encode(), "index.v1+json") | {"digest": "sha256:" + "0" * 64}, "gone")
+    loop = layout.blob(b'{"manifests": [{"platform": {"architecture": "s390x"}}]}', "index.v1+json")
+    layout.add(loop, "foreign")
+    for tag, words in [("arm", ["arm64", "x86-64"]), ("empty", ["no", "/bin/sh"]), ("out", ["no digest"]), ("gone", ["0000", "No such file"]), ("foreign", ["x86-64"]),
+                       ("none", ["no image with the tag none"]), ("broken", [])]:
+        done = strata("image", "import", f"{at}:{tag}", "--name", "bad", "--size", "32M", "--kernel", kernel)
+        assert done.returncode in (1, 2) and all(word in done.stderr.decode().splitlines()[-1] for word in words), (tag, done)
+    refused([str(layout.path), "8 images", "oci:FOLDER:TAG"], "image", "import", str(layout.path), "--name", "bad", status=2)
+    refused(["no OCI image layout", "oci-archive:"], "image", "import", f"oci:{HOME.name}/nowhere", "--name", "bad", status=2)
+    refused_at_last(["no kernel in /boot", "--kernel-of debian:12"], "image", "import", f"{at}:app", "--name", "bad", "--size", "32M", status=2)
+    refused_at_last(["no image nosuch"], "image", "import", f"{at}:app", "--name", "bad", "--size", "32M", "--kernel-of", "nosuch")
+    (layout.path / "index.json").write_text("{")
+    refused(["index.json"], "image", "import", f"{at}:app", "--name", "bad", status=2)
+    expect([name for name in os.listdir(IMAGES) if name.startswith(".") or name == "bad"], [])
     clean()
 
 
@@ -394,6 +456,7 @@ class small_file_system:
 CASES = [
     an_image_is_made_of_a_folder,
     an_image_is_made_of_an_archive,
+    an_oci_image_is_unpacked,
     a_disk_is_taken_with_its_boot_loader,
     a_machine_is_made_of_it,
     a_person_is_told_how_to_use_it,
