@@ -300,7 +300,7 @@ static int import_tree(struct images_image *i, const struct import_values *v, en
 	char at[32];
 
 	if (kind == SYSTEM_OCI) {
-		if (oci_begin(&oci, v->from, i, err))
+		if (image_oci_begin(&oci, v->from, i, err))
 			return err->code;
 		plan.source = oci.layout;
 		plan.tag = oci.tag;
@@ -377,7 +377,7 @@ static int import_new(struct images_image *i, const struct import_values *v, str
 	char facts[1100];
 	struct stat st;
 
-	if (oci_is(v->from))
+	if (image_oci_is(v->from))
 		return import_tree(i, v, SYSTEM_OCI, err);
 	if (v->kernel_of && stat(v->from, &st) == 0 && !S_ISDIR(st.st_mode) && !is_archive(v->from))
 		return err_set(err, -EINVAL,

@@ -31,7 +31,7 @@ static bool is_layout(const char *path)
 	return snprintf(file, sizeof(file), "%.1000s/oci-layout", path) > 0 && !access(file, F_OK);
 }
 
-bool oci_is(const char *from)
+bool image_oci_is(const char *from)
 {
 	return begins(from, "oci:") || begins(from, "oci-archive:") ||
 	       begins(from, "docker-archive:") || begins(from, "docker://") || is_layout(from);
@@ -318,7 +318,7 @@ static int begin(struct oci *o, const json_t *index, const struct images_image *
 	return rc;
 }
 
-int oci_begin(struct oci *o, const char *from, const struct images_image *at, struct err *err)
+int image_oci_begin(struct oci *o, const char *from, const struct images_image *at, struct err *err)
 {
 	bool there = begins(from, "oci:") || is_layout(from);
 	char path[sizeof(o->layout) + 16];

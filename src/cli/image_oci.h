@@ -25,7 +25,7 @@ struct oci {
 
 /* "oci:FOLDER[:TAG]", a folder that is such a layout, or whatever skopeo takes:
  * "oci-archive:FILE", "docker://NAME". */
-bool oci_is(const char *from);
+bool image_oci_is(const char *from);
 /* Fetches it, if need be, to the new image's folder, and writes OCI_RUN there. */
-NODISCARD int oci_begin(
+NODISCARD int image_oci_begin(
 	struct oci *o, const char *from, const struct images_image *at, struct err *err);
