@@ -143,29 +143,28 @@ static int attach_net(struct control_client *c, const char *text, json_t **resul
 	return rc;
 }
 
+static int talk_attach(struct control_client *c, const void *values, struct err *err)
+{
+	const struct attach_values *v = values;
+	json_t *result = NULL;
+
+	if (!(v->disk ? attach_disk(c, v->disk, &result, err)
+		      : attach_net(c, v->net, &result, err)))
+		printf("%s\n", json_string_value(json_object_get(result, "device")));
+	json_decref(result);
+	return err->code;
+}
+
 static int attach(const void *values)
 {
 	const struct attach_values *v = values;
-	struct control_client c;
 	struct err err = { 0 };
-	struct store_machine m;
-	json_t *result = NULL;
 
 	if (!v->disk == !v->net) {
 		err_set(&err, -EINVAL, "either --disk FILE or --net NETWORK says what to attach");
 		return machines_failed("attach", &err);
 	}
-	if (machines_connect(v->name, &m, &c, &err))
-		return machines_failed("attach", &err);
-	if (v->disk ? attach_disk(&c, v->disk, &result, &err)
-		    : attach_net(&c, v->net, &result, &err))
-		err_wrap(&err, "%s", v->name);
-	else
-		printf("%s\n", json_string_value(json_object_get(result, "device")));
-	json_decref(result);
-	client_close(&c);
-	store_close(&m);
-	return err.code ? machines_failed("attach", &err) : CLI_OK;
+	return machines_talk("attach", v->name, talk_attach, v);
 }
 
 static const struct option_row attach_options[] = {
@@ -231,24 +230,26 @@ static int wait_for(struct control_client *c, const struct detach_values *v, str
 		v->device);
 }
 
+static int talk_detach(struct control_client *c, const void *values, struct err *err)
+{
+	const struct detach_values *v = values;
+	json_t *request = json_pack("{s:s,s:s}", "command", "detach", "device", v->device);
+
+	if (client_ask(c, "events", -1, MACHINES_ASK_MS, NULL, err)) {
+		json_decref(request);
+		return err->code;
+	}
+	if (client_request(c, request, -1, MACHINES_ASK_MS, NULL, err))
+		return err->code;
+	*err = (struct err){ 0 };
+	return wait_for(c, v, err);
+}
+
 static int detach(const void *values)
 {
 	const struct detach_values *v = values;
-	struct control_client c;
-	struct err err = { 0 };
-	struct store_machine m;
 
-	if (machines_connect(v->name, &m, &c, &err))
-		return machines_failed("detach", &err);
-	json_t *request = json_pack("{s:s,s:s}", "command", "detach", "device", v->device);
-
-	if (client_ask(&c, "events", -1, MACHINES_ASK_MS, NULL, &err) ||
-		client_request(&c, request, -1, MACHINES_ASK_MS, NULL, &err) ||
-		wait_for(&c, v, &err))
-		err_wrap(&err, "%s", v->name);
-	client_close(&c);
-	store_close(&m);
-	return err.code ? machines_failed("detach", &err) : CLI_OK;
+	return machines_talk("detach", v->name, talk_detach, v);
 }
 
 static const struct option_row detach_options[] = {

@@ -32,29 +32,28 @@ static json_t *make_request(u64 target)
 		       : json_pack("{s:s,s:I}", "command", "balloon", "target", (json_int_t)target);
 }
 
+static int talk(struct control_client *c, const void *target, struct err *err)
+{
+	json_t *result = NULL;
+
+	if (!client_request(
+		    c, make_request(*(const u64 *)target), -1, MACHINES_ASK_MS, &result, err))
+		print(result);
+	json_decref(result);
+	return err->code;
+}
+
 static int balloon(const void *values)
 {
 	const struct balloon_values *v = values;
-	struct control_client c;
 	struct err err = { 0 };
-	struct store_machine m;
-	json_t *result = NULL;
 	u64 target = UNSET;
 
 	if (v->size && (options_size(v->size, &target) || target > INT64_MAX)) {
 		err_set(&err, -EINVAL, "%.40s is no size: a number, with K, M, G or T", v->size);
 		return machines_failed("balloon", &err);
 	}
-	if (machines_connect(v->name, &m, &c, &err))
-		return machines_failed("balloon", &err);
-	if (client_request(&c, make_request(target), -1, MACHINES_ASK_MS, &result, &err))
-		err_wrap(&err, "%s", v->name);
-	else
-		print(result);
-	json_decref(result);
-	client_close(&c);
-	store_close(&m);
-	return err.code ? machines_failed("balloon", &err) : CLI_OK;
+	return machines_talk("balloon", v->name, talk, &target);
 }
 
 static const struct option_row balloon_options[] = {

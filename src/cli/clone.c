@@ -3,6 +3,7 @@
 #include "base/scope.h"
 #include "block/format.h"
 #include "cli/image.h"
+#include "cli/image_oci.h"
 #include "cli/net_option.h"
 #include "cli/seed.h"
 #include <arpa/inet.h>
@@ -249,7 +250,11 @@ static int set_boot(struct clone *c, struct err *err)
 	}
 	v->kernel = c->kernel;
 	v->initrd = c->initrd;
-	if (asprintf(&c->append, "%s%s%s", own, v->append && *own ? " " : "",
+	/* For the first process of an OCI image, which has no seed. */
+	bool named = strstr(own, "init=" OCI_INIT) != NULL;
+
+	if (asprintf(&c->append, "%s%s%s%s%s", own, named ? " strata.name=" : "",
+		    named ? c->name : "", v->append && *own ? " " : "",
 		    v->append ? v->append : "") < 0) {
 		c->append = NULL;
 		return no_memory(err);

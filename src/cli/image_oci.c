@@ -75,8 +75,8 @@ static int fetch(struct oci *o, const char *from, const struct images_image *at,
 	snprintf(o->layout, sizeof(o->layout), "%.900s/" FETCHED, at->path);
 	snprintf(o->tag, sizeof(o->tag), "image");
 	snprintf(to, sizeof(to), "oci:%s:image", o->layout);
-	const char *const argv[] = { "skopeo", "copy", "--quiet", "--override-os", "linux",
-		"--override-arch", "amd64", from, to, NULL };
+	const char *const argv[] = { "skopeo", "--tmpdir", at->path, "copy", "--quiet",
+		"--override-os", "linux", "--override-arch", "amd64", from, to, NULL };
 
 	fprintf(stderr, "strata: image import: fetching %s\n", from);
 	int status = child_run(

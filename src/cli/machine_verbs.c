@@ -48,7 +48,7 @@ static int create(const void *values)
 const struct verb verbs_create = {
 	.name = "create",
 	.doc = "make a machine with a name, to be started later; the options are those of run",
-	.options = run_options,
+	.options = create_options,
 	.size = sizeof(struct run_values),
 	.defaults = run_defaults,
 	.run = create,
@@ -78,23 +78,12 @@ const struct verb verbs_start = {
 
 /* ---- one question ---- */
 
-static int ask(const char *verb, const char *name)
+static int talk(struct control_client *c, const void *verb, struct err *err)
 {
-	struct control_client c;
-	struct err err = { 0 };
-	struct store_machine m;
-
-	if (machines_connect(name, &m, &c, &err))
-		return machines_failed(verb, &err);
-	int rc = client_ask(&c, verb, -1, MACHINES_ASK_MS, NULL, &err);
-
-	client_close(&c);
-	store_close(&m);
-	if (!rc)
-		return CLI_OK;
-	err_wrap(&err, "%s", name);
-	return machines_failed(verb, &err);
+	return client_ask(c, verb, -1, MACHINES_ASK_MS, NULL, err);
 }
+
+static int ask(const char *verb, const char *name) { return machines_talk(verb, name, talk, verb); }
 
 static int pause_one(const void *v) { return ask("pause", ((const struct name_values *)v)->name); }
 static int resume(const void *v) { return ask("resume", ((const struct name_values *)v)->name); }

@@ -4,6 +4,7 @@
 #include "cli/limits.h"
 #include "cli/run.h"
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -52,6 +53,24 @@ int machines_connect(
 	return err->code;
 }
 
+int machines_talk(const char *verb, const char *name,
+	int (*talk)(struct control_client *c, const void *ctx, struct err *err), const void *ctx)
+{
+	struct control_client c;
+	struct err err = { 0 };
+	struct store_machine m;
+
+	if (machines_connect(name, &m, &c, &err))
+		return machines_failed(verb, &err);
+	int rc = talk(&c, ctx, &err);
+
+	if (rc)
+		err_wrap(&err, "%s", name);
+	client_close(&c);
+	store_close(&m);
+	return rc ? machines_failed(verb, &err) : CLI_OK;
+}
+
 /* ---- how one is ---- */
 
 struct look {
@@ -69,6 +88,15 @@ static const char *const not_running[] = {
 	[STORE_CRASHED] = "crashed",
 };
 
+/* What has the lock and answers nobody has not begun to listen yet, or has ceased to. In the latter
+ * case it is who wrote down how it ran. */
+static const char *without_a_socket(const struct store_outcome *o)
+{
+	bool lives = o->pid > 0 && (!kill((pid_t)o->pid, 0) || errno == EPERM);
+
+	return lives ? "ending" : "starting";
+}
+
 static void ask(const struct store_machine *m, struct look *l)
 {
 	struct control_client c;
@@ -76,7 +104,7 @@ static void ask(const struct store_machine *m, struct look *l)
 
 	/* The lock is taken first, the socket comes later: no answer is an answer, too. */
 	if (client_open(&c, m->folder, LOOK_MS, &err)) {
-		l->state = err.code == -ETIMEDOUT ? "silent" : "starting";
+		l->state = err.code == -ETIMEDOUT ? "silent" : without_a_socket(&l->outcome);
 		return;
 	}
 	if (client_ask(&c, "status", -1, LOOK_MS, &l->status, &err))

@@ -13,6 +13,11 @@ NODISCARD int machines_connect(
 NODISCARD int machines_reach(
 	const char *name, struct store_machine *m, struct control_client *c, struct err *err);
 
+/* Connects to it, lets `talk` do so, and hangs up: the exit status, what went wrong having been
+ * said with both names. */
+int machines_talk(const char *verb, const char *name,
+	int (*talk)(struct control_client *c, const void *ctx, struct err *err), const void *ctx);
+
 /* Tells it to end, then makes it. */
 NODISCARD int machines_end(
 	const struct store_machine *m, struct control_client *c, struct err *err);

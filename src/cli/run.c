@@ -435,10 +435,6 @@ static int run(const void *values)
 	const struct run_values *v = values;
 	struct err err = { 0 };
 
-	if (v->file) {
-		err_set(&err, -EINVAL, "run: --file is for `strata create`");
-		return fail(&err, CLI_USAGE);
-	}
 	if (v->name || v->image)
 		return life_run(v);
 	const char *named = v->detach ? "detach" : v->remove ? "rm" : v->limits ? "limits" : NULL;
@@ -468,7 +464,11 @@ static const char *const log_levels[] = { "error", "warning", "info", "guest", "
 
 static const char *const consoles[] = { "serial", "virtio", NULL };
 
-const struct option_row run_options[] = {
+const struct option_row create_options[] = {
+	{ "file", "FILE",
+		"what the machine is, as `strata show` prints it: options of run by "
+		"name, a list of values where there are several; besides, name and image",
+		OPTION_TEXT, AT(file), .once = true, .letter = 'f' },
 	{ "IMAGE", NULL,
 		"make a machine of that image, with a disk of its own; debian:12 is built if it is "
 		"not there",
@@ -540,10 +540,6 @@ const struct option_row run_options[] = {
 	{ "log", "LEVEL",
 		"messages on standard error: error, warning (default), info, guest or debug",
 		OPTION_CHOICE, AT(log), .choices = log_levels },
-	{ "file", "FILE",
-		"for create: what the machine is, as `strata show` prints it: options of run by "
-		"name, a list of values where there are several; besides, name and image",
-		OPTION_TEXT, AT(file), .once = true, .letter = 'f' },
 	{ "user", "NAME", "with an image: a user besides root, whom `strata ssh` logs in as",
 		OPTION_TEXT, AT(user) },
 	{ "name", "NAME", "keep the machine under that name: `strata ls` shows it", OPTION_TEXT,

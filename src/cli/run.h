@@ -13,7 +13,9 @@ struct run_values {
 	bool no_reboot, no_sandbox, stats, detach, remove, overcommit;
 };
 
-extern const struct option_row run_options[];
+/* create's, of which the first is its own. */
+extern const struct option_row create_options[];
+#define run_options (&create_options[1])
 void run_defaults(void *values); /* struct run_values */
 /* One machine in this process, until it ends: the exit status. life NULL: it has no name. */
 int run_machine_of(const struct run_values *v, struct life *life);

@@ -206,7 +206,10 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts 2>/dev/null
 mount -t tmpfs tmpfs /dev/shm 2>/dev/null
 mount -t tmpfs tmpfs /run 2>/dev/null
-[ ! -s /etc/hostname ] || read -r name </etc/hostname && echo "${name:-machine}" >/proc/sys/kernel/hostname
+read -r words </proc/cmdline
+for word in $words; do
+	case $word in strata.name=*) echo "${word#strata.name=}" >/proc/sys/kernel/hostname ;; esac
+done
 # User mode's network, by the programs that are there.
 modprobe virtio_net 2>/dev/null
 if command -v ip >/dev/null; then
@@ -230,6 +233,19 @@ END
 	: >"$work/.oci-init"
 }
 
+# A system that has run has an id, which each of its clones would have: an empty file has a new one made by its next boot
+# (machine-id(5)). In the file system, since a folder's files are somebody's own.
+forget_id() {
+	at="$work/disk.raw?offset=$start"
+	: >"$work/.empty"
+	case $(debugfs -R "stat /etc/machine-id" "$at" 2>/dev/null) in
+	*"Type: regular"*)
+		printf 'rm /etc/machine-id\ncd /etc\nwrite %s machine-id\n' "$work/.empty" | debugfs -w -f - "$at" >/dev/null 2>&1
+		;;
+	esac
+	rm "$work/.empty"
+}
+
 case $kind in
 debian)
 	debian "$@"
@@ -242,8 +258,12 @@ tar)
 	[ -n "${STRATA_ALL_IDS-}" ] || owner=--no-same-owner
 	tar -xpf "$1" -C "$tree" --numeric-owner $owner --exclude='./dev/*' --exclude='dev/*' 2>&1
 	make_disk "$tree"
+	forget_id
 	;;
-directory) make_disk "$1" ;;
+directory)
+	make_disk "$1"
+	forget_id
+	;;
 oci)
 	echo "@ unpacking"
 	rootless=--rootless
@@ -252,6 +272,7 @@ oci)
 	tree=$work/bundle/rootfs
 	[ -e "$tree/sbin/init" ] || [ -L "$tree/sbin/init" ] || add_init
 	make_disk "$tree"
+	forget_id
 	;;
 esac
 rm -rf "$tree" "$work/tmp" "$work/bundle" "$work/.oci-layout" "$work/.oci-run"

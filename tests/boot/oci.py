@@ -51,7 +51,7 @@ def main():
                 problems += machine.end_well()
             except guest.Failed as e:
                 problems.append(str(e))
-            machine.report(problems, "oci", expected=["run as ada in /work: it's, a  b\n", "all is there\n", "the second layer counts\n", "box\n",
+            machine.report(problems, "oci", expected=["run as ada in /work: it's, a  b\n", "all is there\n", "the second layer counts\n", "app\n",
                                                       "what the image runs has ended: exit status 5\n"])
         if os.listdir(f"{folder}/data/strata/images") != ["app:1"]:
             print("there are other images")

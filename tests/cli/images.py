@@ -58,6 +58,7 @@ def tree(name="tiny"):
     if not root.exists():
         (root / "etc").mkdir(parents=True)
         (root / "etc/hostname").write_text("tiny\n")
+        (root / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
         (root / "bin").mkdir()
         (root / "bin/sh").write_bytes(b"#!\n" * 10000)
     return root
@@ -105,6 +106,10 @@ def an_image_is_made_of_a_folder():
     Path(raw).write_bytes(data[1 << 20:])
     said = subprocess.run(["debugfs", "-R", "cat /etc/hostname", raw], capture_output=True, text=True, check=True).stdout
     expect(said, "tiny\n")
+    # Machines have ids of their own; the folder is as it was.
+    said = subprocess.run(["debugfs", "-R", "stat /etc/machine-id", raw], capture_output=True, text=True, check=True).stdout
+    assert "Type: regular" in said and "Size: 0\n" in said, said
+    expect(len((tree() / "etc/machine-id").read_text()), 33)
     subprocess.run(["e2fsck", "-fn", raw], stdout=subprocess.DEVNULL, check=True)
     clean()
 
@@ -149,6 +154,9 @@ def an_oci_image_is_unpacked():
     expect((row["source"], row["append"].split()[-1], "seed" in row), (f"{at}:app", "init=/.strata/init", False))
     expect((IMAGES / "layout:app/kernel").read_bytes(), sectors.echo())
     expect([in_disk("layout:app", name) for name in ("/etc/old", "/etc/kept", "/full/one", "/full/two")], ["", "kept", "", "2"])
+    good("create", "layout:app", "--name", "web")
+    assert "init=/.strata/init strata.name=web\n" in (MACHINES / "web/machine.yaml").read_text()
+    good("rm", "web")
     # What it runs is what a shell makes of that script.
     run = in_disk("layout:app", "/.strata/run").replace("exec \"$@\"", 'for word; do echo "<$word>"; done; echo "$A"').replace("cd '/srv/a b' || exit", "")
     assert "cd '/srv/a b' || exit" in in_disk("layout:app", "/.strata/run")

@@ -4,6 +4,7 @@
     machines.py STRATA [NAME...]     runs the cases (or those whose name contains NAME)
 """
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import select
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -301,7 +303,8 @@ def a_machine_is_made_of_a_file():
     refused(["/nonexistent", "No such file"], "create", "-f", "/nonexistent")
     file.write_text(text)
     refused(["--memory", "the file says that"], "create", "-f", str(file), "--memory", "32M", status=2)
-    refused(["strata create"], "run", "-f", str(file), status=2)
+    refused(["unexpected argument"], "run", "-f", str(file), status=2)
+    assert "--file" in good("create", "--help") and "--file" not in good("run", "--help")
     expect(listed(), {})
 
 
@@ -430,6 +433,20 @@ def who_is_killed_is_not_taken_to_run():
     gone("web")
 
 
+def who_begins_or_ends_says_nothing():
+    """Somebody has the machine's lock, but no socket."""
+    strata("create", "--name", "web", *ENGINE, "--kernel", image(sectors.echo()))
+    with (FOLDER / "web/lock").open("r+b") as lock, subprocess.Popen(["true"]) as gone_already:
+        gone_already.wait()
+        fcntl.fcntl(lock, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+        expect(state("web"), "starting")
+        for who, wanted in ((os.getpid(), "ending"), (gone_already.pid, "starting")):
+            (FOLDER / "web/outcome").write_text(json.dumps({"running": False, "pid": who, "since": 1, "until": 2, "status": 0, "text": "power off"}))
+            expect(state("web"), wanted)
+    expect(state("web"), "stopped")
+    gone("web")
+
+
 def who_dies_in_the_middle_leaves_nothing():
     """The command is killed at any moment: the machine is whole, or is not there."""
     command = [cli.STRATA, "run", "--name", "web", "--detach", *ENGINE, "--kernel", image(sectors.echo())]
@@ -538,6 +555,7 @@ CASES = [
     a_machine_that_does_not_start_is_none,
     in_the_foreground_a_name_changes_nothing,
     who_is_killed_is_not_taken_to_run,
+    who_begins_or_ends_says_nothing,
     who_dies_in_the_middle_leaves_nothing,
     of_commands_at_once_one_wins,
     storms_leave_order,
