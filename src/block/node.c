@@ -32,6 +32,15 @@ static int file_length(struct node *n, struct err *err)
 	return 0;
 }
 
+static const char *what_to_do(const char *path, int flags, int why)
+{
+	if (why == EACCES && (flags & O_ACCMODE) != O_RDONLY && !access(path, R_OK))
+		return ": you may only read it, which readonly is for";
+	if (why == EACCES)
+		return ": it, or a folder above it, is not yours to open: ls -l shows whose";
+	return why == EROFS ? ": readonly opens what can only be read" : "";
+}
+
 /* O_NONBLOCK: opening a FIFO would wait; nothing else minds. */
 static int open_one(const char *path, int flags, struct err *err)
 {
@@ -40,7 +49,11 @@ static int open_one(const char *path, int flags, struct err *err)
 	if (fd < 0 && errno == EINVAL && flags & O_DIRECT)
 		return err_set(
 			err, -EINVAL, "%s: its file system cannot bypass the page cache", path);
-	return fd < 0 ? err_set(err, -errno, "%s: %s", path, strerror(errno)) : fd;
+	if (fd >= 0)
+		return fd;
+	int why = errno;
+
+	return err_set(err, -why, "%s: %s%s", path, strerror(why), what_to_do(path, flags, why));
 }
 
 static int take_one(struct block_files *f, const char *path, struct err *err)

@@ -50,7 +50,10 @@ int boot_image_open(
 	/* Not blocking: opening a FIFO must fail below, not wait for a writer. */
 	AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_set(err, -errno, "%s %s: %s", what, path, strerror(errno));
+		return err_set(err, -errno, "%s %s: %s%s", what, path, strerror(errno),
+			errno == EACCES ? ": it, or a folder above it, is not yours to read: ls -l "
+					  "shows whose"
+					: "");
 	if (check_file(&st, limit, err) < 0)
 		return err_wrap(err, "%s %s", what, path);
 

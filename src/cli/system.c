@@ -181,6 +181,8 @@ static const struct mistake {
 	{ "tar: ", NULL },
 	{ "no /bin/sh", NULL },
 	{ "E: ", NULL },
+	{ "Permission denied while populating",
+		"some of the files are not yours to read: run it as root" },
 	{ "mke2fs: ", NULL },
 };
 

@@ -52,7 +52,12 @@ static int tap_gather(const char *name, struct net_files *f, struct err *err)
 	int head = NET_HEAD_LEN, fd = open(DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 
 	if (fd < 0)
-		return err_set(err, -errno, "tap=%s: %s: %s", name, DEVICE, strerror(errno));
+		return err_set(err, -errno, "tap=%s: %s: %s%s", name, DEVICE, strerror(errno),
+			errno == EACCES
+				? ": root gives it to those who may use it; --net user needs "
+				  "no right"
+			: errno == ENOENT ? ": modprobe tun brings it; --net user needs none"
+					  : "");
 	net_files_put(f, fd);
 	if (strlen(name) >= sizeof(request.ifr_name))
 		return err_set(err, -EINVAL, "tap=%.40s: an interface's name is shorter", name);

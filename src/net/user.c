@@ -235,15 +235,22 @@ static struct in6_addr address6(u8 number, u8 last)
 					  PREFIX6 & 0xff, [7] = number, [15] = last } };
 }
 
+static const char *what_to_do(int error)
+{
+	switch (error) {
+	case EADDRINUSE: return ": another program or machine does; forward= can name another port";
+	case EACCES: return ": ports below 1024 are root's; forward= can name another port";
+	case EADDRNOTAVAIL: return ": this host has no such address";
+	default: return "";
+	}
+}
+
 static int add_forward(struct user *u, const struct net_forward *f, u32 guest, struct err *err)
 {
 	if (slirp_add_hostfwd(u->slirp, f->udp, address(f->host), f->host_port, address(guest),
 		    f->guest_port) < 0)
 		return err_set(err, -errno, "cannot listen at %s port %u: %s%s",
-			f->udp ? "UDP" : "TCP", f->host_port, strerror(errno),
-			errno == EADDRINUSE ? ": another program or machine does; forward= can "
-					      "name another port"
-					    : "");
+			f->udp ? "UDP" : "TCP", f->host_port, strerror(errno), what_to_do(errno));
 	return 0;
 }
 

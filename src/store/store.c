@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@
 #define OUTCOME	    "outcome"
 #define EPHEMERAL   "ephemeral"
 #define ALONE	    ".alone"
+#define FULL	    (1 * MiB) /* a machine of an image takes less */
 
 int store_check_name(const char *name, struct err *err)
 {
@@ -161,6 +163,27 @@ int store_path(const char *name, char *path, size_t size, struct err *err)
 	return folders_path_of(FOLDERS_MACHINES, name, path, size, err);
 }
 
+/* A program that has failed for want of room does not always say so. */
+static bool is_full(int root)
+{
+	struct statvfs st;
+
+	return !fstatvfs(root, &st) && (u64)st.f_bavail * st.f_frsize < FULL;
+}
+
+static int no_room(const char *name, int rc, struct err *err)
+{
+	struct err ignored;
+	char path[1024];
+
+	if (store_path(name, path, sizeof(path), &ignored))
+		return rc;
+	return err_set(err, rc,
+		"there is no room for %.300s (%s): `strata ls` and `strata image ls` show what "
+		"could go, XDG_STATE_HOME names another folder",
+		path, strerror(-rc));
+}
+
 int store_create(
 	struct store_machine *m, const char *name, const struct store_new *n, struct err *err)
 {
@@ -199,6 +222,8 @@ int store_create(
 			(void)!folders_remove(root, partial, m->folder, &ignored);
 		store_close(m);
 	}
+	if (rc == -ENOSPC || rc == -EDQUOT || (rc == -EIO && is_full(root)))
+		return no_room(name, rc == -EIO ? -ENOSPC : rc, err);
 	return rc;
 }
 

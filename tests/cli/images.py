@@ -413,6 +413,27 @@ def a_kernel_of_another_architecture_is_named():
     clean()
 
 
+def what_may_not_be_done_is_named_with_a_way_out():
+    """Files that are somebody else's, ports that are root's, addresses that are another host's."""
+    if os.geteuid() or not readable_by_all(cli.STRATA):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        for name, mode in (("kernel", 0o644), ("mine", 0o600), ("shown", 0o644)):
+            Path(folder, name).write_bytes(sectors.echo())
+            os.chmod(Path(folder, name), mode)
+        who = {"user": 4711, "group": 4711, "extra_groups": [], "env": os.environ | {"HOME": folder, "XDG_STATE_HOME": ""}}
+        run = ["run", *ENGINE, "--kernel", f"{folder}/kernel"]
+        refused([f"{folder}/mine", "Permission denied", "not yours to read"], "run", *ENGINE, "--kernel", f"{folder}/mine", **who)
+        refused([f"{folder}/mine", "Permission denied", "not yours to open"], *run, "--disk", f"{folder}/mine,format=raw", **who)
+        refused([f"{folder}/shown", "you may only read it", "readonly"], *run, "--disk", f"{folder}/shown,format=raw", **who)
+        if os.path.exists("/dev/net/tun") and os.stat("/dev/net/tun").st_mode & 0o006 == 0:
+            refused(["/dev/net/tun", "Permission denied", "--net user"], *run, "--net", "tap=tap0", **who)
+        if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) > 80:
+            refused(["port 80", "Permission denied", "ports below 1024", "forward="], *run, "--net", "user,forward=tcp:127.0.0.1:80:80", **who)
+        refused(["port 8080", "no such address"], *run, "--net", "user,forward=tcp:192.0.2.1:8080:80", **who)
+
+
 def what_is_missing_is_named():
     """Programs, permission, a network, room: before or while an image is built."""
     make_image()
@@ -433,6 +454,10 @@ def what_is_missing_is_named():
         with small_file_system() as small:
             if small:
                 refused(["room", small, "XDG_DATA_HOME"], "image", "build", "debian:12", env=os.environ | {"XDG_DATA_HOME": small})
+                Path(small, "fill").write_bytes(bytes((8 << 20) - (160 << 10)))  # room for a folder, but no disk
+                full = os.environ | {"XDG_STATE_HOME": small}
+                refused(["no room", f"{small}/strata/machines/x", "strata image ls", "XDG_STATE_HOME"], "create", "tiny", "--name", "x", env=full)
+                expect(strata("ls", "--json", env=full).stdout, b"[]\n")
     expect([name for name in os.listdir(IMAGES) if name.startswith(".")], [])
     expect(list(machines()), [])
     clean()
@@ -478,6 +503,7 @@ CASES = [
     a_machine_without_a_way_in_says_so,
     a_port_that_is_taken_is_named,
     a_kernel_of_another_architecture_is_named,
+    what_may_not_be_done_is_named_with_a_way_out,
     what_is_missing_is_named,
 ]
 
