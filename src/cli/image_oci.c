@@ -123,9 +123,10 @@ static const char *text_of(const json_t *j, const char *name)
 /* A digest names a file (image-layout, "blobs"): nothing else may be in it. */
 static json_t *read_blob(const struct oci *o, const json_t *descriptor, struct err *err)
 {
-	const char *digest = text_of(descriptor, "digest"), *hex = digest + strlen("sha256:");
+	const char *digest = text_of(descriptor, "digest");
+	const char *hex = begins(digest, "sha256:") ? digest + strlen("sha256:") : "";
 	char path[1400];
-	bool good = begins(digest, "sha256:") && strlen(hex) == 64;
+	bool good = strlen(hex) == 64;
 
 	for (unsigned i = 0; good && i < 64; i++)
 		good = isxdigit((unsigned char)hex[i]);
