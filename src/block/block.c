@@ -73,6 +73,8 @@ static void to_worker(struct block *b, struct block_request *r)
 static void ended(struct block *b, struct block_request *r, int rc)
 {
 	r->rc = rc;
+	if (unlikely(r->times))
+		io_note(&r->times->ended);
 	pthread_mutex_lock(&b->lock);
 	put_end(r, &b->last_ended);
 	pthread_mutex_unlock(&b->lock);
@@ -247,7 +249,8 @@ static void issue_single(
 		.iov = r->iov,
 		.iovcnt = r->iovcnt,
 		.done = part_done,
-		.ctx = r };
+		.ctx = r,
+		.times = r->times ? &r->times->io : NULL };
 	io_count(b, 1);
 	io_queue(b->io, &r->single);
 }
@@ -277,7 +280,8 @@ static bool issue_parts(struct block *b, struct block_request *r, const struct p
 			.iov = row,
 			.iovcnt = n,
 			.done = part_done,
-			.ctx = r };
+			.ctx = r,
+			.times = r->times ? &r->times->io : NULL };
 		row += n;
 	}
 	io_count(b, 1);
@@ -368,6 +372,8 @@ static int do_slowly(struct block *b, struct block_request *r)
 	struct node *n = b->top;
 	int rc = 0;
 
+	if (unlikely(r->times))
+		io_note(&r->times->io.given);
 	switch (r->op) {
 	case BLOCK_READ: return node_read(n, r->offset, r->iov, r->iovcnt, r->len);
 	case BLOCK_WRITE: rc = write_slowly(b, r); break;
@@ -451,6 +457,8 @@ void block_submit(struct block *b, struct block_request *r)
 	b->under_way++;
 	r->block = b;
 	r->stuck = false;
+	if (unlikely(r->times))
+		io_note(&r->times->begun);
 	if (!rc && r->op == BLOCK_READ)
 		b->counts.read += r->len;
 	else if (!rc && r->op == BLOCK_WRITE)

@@ -47,6 +47,12 @@ enum block_op {
 
 struct block;
 
+/* When a request came to where: nanoseconds of the host's monotonic clock, 0: it did not. */
+struct block_times {
+	_Atomic u64 begun, ended; /* block_submit(), and the last operation's end was heard of */
+	struct io_times io;	  /* of the last of its operations */
+};
+
 struct block_request {
 	enum block_op op;
 	u64 offset, len; /* multiples of BLOCK_SECTOR; len must be iov's for read and write */
@@ -54,6 +60,7 @@ struct block_request {
 	unsigned iovcnt;	 /* at most 1024 */
 	void (*done)(struct block_request *r, int rc);
 	void *ctx;
+	struct block_times *times; /* NULL: nobody asks */
 	/* the block's own */
 	struct block *block;
 	struct block_request *next;

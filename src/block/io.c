@@ -1,6 +1,8 @@
 #include "base/bits.h"
 #include "block/io_priv.h"
+#include "os/fd.h"
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -107,6 +109,11 @@ void io_zero(const struct iovec *iov, unsigned iovcnt)
 {
 	for (unsigned i = 0; i < iovcnt; i++)
 		memset(iov[i].iov_base, 0, iov[i].iov_len);
+}
+
+void io_note(_Atomic u64 *at)
+{
+	atomic_store_explicit(at, fd_monotonic_ns(), memory_order_relaxed);
 }
 
 /* All of the vector, in as many calls as it takes. */

@@ -21,6 +21,12 @@ enum io_kind {
 	IO_PUNCH, /* a hole of `len` bytes, which reads as zeroes */
 };
 
+/* When an operation came to where: nanoseconds of the host's monotonic clock, 0: it did not. */
+struct io_times {
+	_Atomic u64 given; /* to the host's kernel */
+	_Atomic u64 taken; /* by it; of operations that nobody waits in the kernel for */
+};
+
 /* The caller's, until done() is called. */
 struct io_op {
 	enum io_kind kind;
@@ -30,7 +36,8 @@ struct io_op {
 	unsigned iovcnt;
 	void (*done)(struct io_op *op, s64 result); /* bytes, 0, or -errno */
 	void *ctx;
-	s64 result; /* the rest is io's */
+	struct io_times *times; /* NULL: nobody asks */
+	s64 result;		/* the rest is io's */
 	struct io_op *next;
 };
 
@@ -57,4 +64,5 @@ u64 io_hole(int fd, u64 offset, u64 len);
 /* The part [skip, skip + len) of a vector, into out, which has room for iovcnt; how many rows. */
 unsigned io_slice(const struct iovec *iov, unsigned iovcnt, u64 skip, u64 len, struct iovec *out);
 void io_zero(const struct iovec *iov, unsigned iovcnt);
+void io_note(_Atomic u64 *at); /* now is when */
 u64 io_total(const struct iovec *iov, unsigned iovcnt);

@@ -79,6 +79,8 @@ static void *work(void *ctx)
 	pthread_cond_signal(&p->started);
 	while ((op = next_locked(p))) {
 		pthread_mutex_unlock(&p->lock);
+		if (unlikely(op->times))
+			io_note(&op->times->given);
 		op->result = perform(op);
 		pthread_mutex_lock(&p->lock);
 		op->next = p->ended;

@@ -21,7 +21,9 @@ struct uring {
 	pthread_mutex_t lock;
 	unsigned in_ring; /* guarded by the lock, like what follows */
 	bool unsubmitted;
-	struct io_op *first, **last; /* those that wait for room */
+	struct io_op *first, **last;	 /* those that wait for room */
+	struct io_times *noted[ENTRIES]; /* of those that are unsubmitted */
+	unsigned noted_count;
 };
 
 /* What the ring may do from now on, whoever gets hold of it. liburing's own function is not in all
@@ -99,10 +101,16 @@ static void submit_locked(struct io *io, struct uring *u)
 {
 	if (!u->unsubmitted)
 		return;
-	if (io_uring_submit(&u->ring) < 0)
+	for (unsigned i = 0; i < u->noted_count; i++)
+		io_note(&u->noted[i]->given);
+	if (io_uring_submit(&u->ring) < 0) {
 		fd_event_set(io->event);
-	else
-		u->unsubmitted = io_uring_sq_ready(&u->ring);
+		return;
+	}
+	u->unsubmitted = io_uring_sq_ready(&u->ring);
+	/* They may have ended by now, but whoever reaps them waits for the lock. */
+	while (u->noted_count)
+		io_note(&u->noted[--u->noted_count]->taken);
 }
 
 static bool put_locked(struct io *io, struct uring *u, struct io_op *op)
@@ -119,6 +127,8 @@ static bool put_locked(struct io *io, struct uring *u, struct io_op *op)
 	if (!sqe)
 		return false;
 	prepare(sqe, op);
+	if (unlikely(op->times) && u->noted_count < ENTRIES)
+		u->noted[u->noted_count++] = op->times;
 	u->in_ring++;
 	u->unsubmitted = true;
 	return true;

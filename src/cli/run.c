@@ -535,7 +535,9 @@ const struct option_row create_options[] = {
 		OPTION_SWITCH, AT(no_reboot) },
 	{ "no-sandbox", NULL, "keep privileges and all system calls, for debuggers and Valgrind",
 		OPTION_SWITCH, AT(no_sandbox) },
-	{ "trace", "KIND[,KIND...]=FILE", "write exits, instructions or interrupts to a file",
+	{ "trace", "KIND[,KIND...]=FILE",
+		"write exits, instructions, interrupts, or the way of disk and network requests "
+		"to a file",
 		OPTION_TEXT, AT(trace) },
 	{ "log", "LEVEL",
 		"messages on standard error: error, warning (default), info, guest or debug",

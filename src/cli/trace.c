@@ -9,6 +9,7 @@ static const struct kind {
 	{ "exits", offsetof(struct vcpu_trace, exits) },
 	{ "instructions", offsetof(struct vcpu_trace, instructions) },
 	{ "interrupts", offsetof(struct vcpu_trace, interrupts) },
+	{ "requests", offsetof(struct vcpu_trace, requests) },
 };
 
 static const struct kind *find(const char *name, size_t len)
@@ -35,7 +36,7 @@ int trace_open(struct vcpu_trace *trace, const char *text, struct err *err)
 
 		if (!k)
 			return err_set(err, -EINVAL,
-				"--trace %.*s: must be exits, instructions or interrupts",
+				"--trace %.*s: must be exits, instructions, interrupts or requests",
 				(int)(len < 64 ? len : 64), at);
 		*(bool *)((char *)trace + k->offset) = true;
 		if (at[len] == '=')

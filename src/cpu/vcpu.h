@@ -67,10 +67,11 @@ struct vcpu_stats {
 					     too */
 };
 
-/* --trace: each is NULL when off. Lines are written by the vcpu's thread. */
+/* --trace: each is false when off. Lines are written by the vcpu's thread. */
 struct vcpu_trace {
 	FILE *to;
 	bool exits, instructions, interrupts;
+	bool requests; /* not an engine's: machine/requests.h */
 };
 
 /* A switch of one engine: `strata run --<engine> NAME[,NAME...]`. A NULL name ends the table. */

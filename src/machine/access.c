@@ -6,6 +6,8 @@
 #include "base/bits.h"
 #include "device/legacy/i8259.h"
 #include "machine/machine_priv.h"
+#include "machine/requests.h"
+#include "os/fd.h"
 #include "x86/msr.h"
 #include <stdatomic.h>
 
@@ -16,6 +18,24 @@ static void trace(struct vcpu *v, const char *what, u64 at, unsigned size, u64 v
 	if (unlikely(v->trace.exits))
 		fprintf(v->trace.to, "cpu%u %s 0x%llx/%u 0x%llx\n", v->index, what,
 			(unsigned long long)at, size, (unsigned long long)value);
+}
+
+/* --trace requests: any write may be a doorbell. */
+static u64 left_guest(const struct machine *m)
+{
+	return unlikely(m->requests) ? fd_monotonic_ns() : 0;
+}
+
+static void rings(struct machine *m, const struct vcpu *v, u64 rang)
+{
+	if (unlikely(rang))
+		requests_rang(m->requests, v->index, rang);
+}
+
+static void rung(struct machine *m, u64 rang)
+{
+	if (unlikely(rang))
+		requests_rung(m->requests);
 }
 
 /* Where the engine keeps the local APICs, what comes here is for nobody's: the page of one that is
@@ -82,8 +102,11 @@ static void port_out(void *ctx, struct vcpu *v, u16 port, unsigned size, u32 val
 	struct machine *m = ctx;
 
 	trace(v, "out", port, size, value);
+	u64 rang = left_guest(m);
 	pthread_mutex_lock(&m->lock);
+	rings(m, v, rang);
 	bus_write(&m->bus, BUS_PORT, port, size, value);
+	rung(m, rang);
 	m->counts.port_ios++;
 	pthread_mutex_unlock(&m->lock);
 	console_wait(&m->console);
@@ -110,11 +133,14 @@ static void mmio_write(void *ctx, struct vcpu *v, gpa_t at, unsigned size, u64 v
 	struct machine *m = ctx;
 
 	trace(v, "store", at.v, size, value);
+	u64 rang = left_guest(m);
 	pthread_mutex_lock(&m->lock);
+	rings(m, v, rang);
 	if (decodes(v, at))
 		lapic_mmio_write(cpu_of(v)->lapic, at.v & PAGE_MASK, size, value);
 	else
 		bus_write(&m->bus, BUS_MMIO, at.v, size, value);
+	rung(m, rang);
 	m->counts.mmios++;
 	pthread_mutex_unlock(&m->lock);
 }

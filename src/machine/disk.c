@@ -11,6 +11,7 @@
 #include "device/nvme/nvme.h"
 #include "device/virtio/blk.h"
 #include "machine/machine_priv.h"
+#include "machine/requests.h"
 #include <errno.h>
 #include <stdio.h>
 
@@ -18,7 +19,11 @@ static struct block_info info(void *ctx) { return block_info(((struct machine_di
 
 static void submit(void *ctx, struct block_request *r)
 {
-	throttle_submit(&((struct machine_disk *)ctx)->throttle, r);
+	struct machine_disk *d = ctx;
+
+	if (unlikely(d->machine->requests))
+		requests_disk(d->machine->requests, (unsigned)(d - d->machine->disks), r);
+	throttle_submit(&d->throttle, r);
 }
 
 static void kick(void *ctx) { block_kick(((struct machine_disk *)ctx)->block); }

@@ -14,6 +14,7 @@
 #include "device/legacy/acpi_pm.h"
 #include "device/legacy/i8259.h"
 #include "machine/machine_priv.h"
+#include "machine/requests.h"
 #include "os/tsc.h"
 #include <stdatomic.h>
 
@@ -24,11 +25,19 @@ static void drive(struct machine_part *p, u64 *levels, bool level)
 	*levels = level ? *levels | p->bit : *levels & ~p->bit;
 }
 
+static void note(const struct machine *m)
+{
+	if (unlikely(m->requests))
+		requests_interrupt(m->requests);
+}
+
 void irq_pin(void *part, unsigned n, bool level)
 {
 	struct machine_part *p = part;
 	struct machine *m = p->machine;
 
+	if (level)
+		note(m);
 	drive(p, &m->pin_levels[n], level);
 	if (m->ioapic)
 		ioapic_set_irq(m->ioapic, n, m->pin_levels[n]);
@@ -84,6 +93,7 @@ void irq_msi(void *machine, u64 address, u32 data)
 	struct machine *m = machine;
 	struct vcpu *v = &m->cpus[0].v;
 
+	note(m);
 	if (v->irqchip)
 		v->irqchip->send(v, address, data);
 	else

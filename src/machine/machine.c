@@ -2,6 +2,7 @@
  * the ones before; machine_free() undoes whatever has been reached. */
 #include "machine/machine.h"
 #include "machine/machine_priv.h"
+#include "machine/requests.h"
 #include "os/fd.h"
 #include "os/tsc.h"
 #include <errno.h>
@@ -137,6 +138,11 @@ struct machine *machine_new(const struct machine_config *config, struct err *err
 	m->timer_fd = m->wake_fd = -1;
 	init_locked_parts(m);
 	m->wall_base = machine_wall();
+	if (config->trace.requests && !(m->requests = requests_new(config->trace.to))) {
+		err_set(err, -ENOMEM, "no memory to trace requests");
+		machine_free(m);
+		return NULL;
+	}
 	if (!config->topology.sockets)
 		m->config.topology = x86_topology_flat(config->cpus);
 	if (generation_choose(m, err) || make_model(m, err) || machine_share_open(m, err) ||
@@ -171,6 +177,7 @@ void machine_free(struct machine *m)
 	machine_share_close(m);
 	machine_port_close(m);
 	disk_close(m);
+	requests_free(m->requests);
 	for (unsigned i = 0; m->cpus && i < m->config.cpus; i++)
 		if (m->cpus[i].opened)
 			m->config.engine->close(&m->cpus[i].v);

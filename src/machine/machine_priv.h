@@ -51,6 +51,7 @@ struct machine_nic {
 	struct device *device; /* NULL: none, or not yet */
 	bool used;	       /* by a device that comes, is there, or has not quite gone */
 	char *name;	       /* of what a network that led nowhere leads to now */
+	struct net_times times;
 };
 
 /* hot.c: a slot whose device comes and goes. */
@@ -163,7 +164,8 @@ struct machine {
 	s64 paused_wall;	      /* nanoseconds since 1970 */
 	struct machine_counts counts; /* lock; disks count for themselves */
 	bool frozen; /* lock: devices get nothing from outside: their state has been saved */
-	struct saving *saving; /* saving.c; NULL: it cannot be saved */
+	struct saving *saving;	   /* saving.c; NULL: it cannot be saved */
+	struct requests *requests; /* lock: requests.c; NULL: not traced */
 
 	int timer_fd, wake_fd;
 	struct loop *loop; /* while machine_run() */

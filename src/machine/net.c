@@ -12,6 +12,7 @@
 #include "device/e1000/e1000.h"
 #include "device/virtio/net.h"
 #include "machine/machine_priv.h"
+#include "machine/requests.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,23 +21,47 @@
 static void lock(void *ctx) { pthread_mutex_lock(&((struct machine_nic *)ctx)->machine->lock); }
 static void unlock(void *ctx) { pthread_mutex_unlock(&((struct machine_nic *)ctx)->machine->lock); }
 
+static unsigned number_of(const struct machine_nic *nic)
+{
+	return (unsigned)(nic - nic->machine->nics);
+}
+
 static size_t receive(void *ctx, const u8 *frame, size_t len)
 {
 	struct machine_nic *nic = ctx;
+	struct requests *q = nic->machine->requests;
 	struct device *d = nic->device;
 
+	if (unlikely(q))
+		requests_receives(q, &nic->times);
 	size_t taken = d && !nic->machine->frozen ? d->class->input(d, frame, len) : 0;
 
+	if (unlikely(q))
+		requests_received(q, number_of(nic), taken);
 	nic->machine->counts.net_received += taken;
 	return taken;
+}
+
+static void about_to_send(struct machine_nic *nic)
+{
+	if (unlikely(nic->machine->requests))
+		requests_sends(nic->machine->requests);
+}
+
+static void has_sent(struct machine_nic *nic, size_t len)
+{
+	nic->machine->counts.net_sent += len;
+	if (unlikely(nic->machine->requests))
+		requests_sent(nic->machine->requests, number_of(nic), len, &nic->times);
 }
 
 static void send(void *ctx, const u8 *frame, size_t len)
 {
 	struct machine_nic *nic = ctx;
 
-	nic->machine->counts.net_sent += len;
+	about_to_send(nic);
 	net_send(nic->net, frame, len);
+	has_sent(nic, len);
 }
 
 static void room(void *ctx) { net_room(((struct machine_nic *)ctx)->net); }
@@ -45,8 +70,9 @@ static void send_head(void *ctx, const u8 *head, size_t len)
 {
 	struct machine_nic *nic = ctx;
 
-	nic->machine->counts.net_sent += len;
+	about_to_send(nic);
 	net_send_head(nic->net, head, len);
+	has_sent(nic, len);
 }
 
 static void offload(void *ctx, bool heads, unsigned offloads)
@@ -77,6 +103,7 @@ static int open_net(struct machine *m, struct net_config config, struct err *err
 	config.unlock = unlock;
 	config.receive = receive;
 	config.ctx = nic;
+	config.times = m->requests ? &nic->times : NULL;
 	if (net_open(&nic->net, &config, err))
 		return err_wrap(err, "network");
 	m->nic_count++;

@@ -67,6 +67,8 @@ bool net_deliver(struct net *n, const u8 *frame, size_t len)
 	size_t head = n->ops->traits.heads ? NET_HEAD_LEN : 0;
 	size_t skip = n->heads ? 0 : head;
 
+	if (unlikely(n->config.times))
+		n->config.times->delivered = fd_monotonic_ns();
 	if (n->config.receive(n->config.ctx, frame + skip, len - skip) != len - skip)
 		return false;
 	capture_frame(&n->capture, CAPTURE_TO_GUEST, frame + head, len - head);
@@ -87,12 +89,19 @@ static void turn(struct net *n)
 	n->waiting = true;
 	n->config.unlock(n->config.ctx);
 	int rc = poll(n->fds, n->fd_count, timeout > INT32_MAX ? -1 : (int)timeout);
+	u64 arrived = unlikely(n->config.times) ? fd_monotonic_ns() : 0;
+
 	n->config.lock(n->config.ctx);
 	n->waiting = n->woken = false;
 	if (n->fds[0].revents)
 		fd_event_clear(n->wake);
+	if (arrived)
+		*n->config.times =
+			(struct net_times){ .arrived = arrived, .asked = fd_monotonic_ns() };
 	if (ops == n->ops) /* else it leads somewhere else by now */
 		n->ops->ready(n, rc < 0);
+	if (arrived)
+		*n->config.times = (struct net_times){ 0 };
 }
 
 static void *net_thread(void *ctx)
@@ -139,6 +148,13 @@ bool net_has_address(const struct net *n) { return n->has_address; }
 
 struct net_traits net_traits(enum net_kind kind) { return backs[kind]->traits; }
 
+static void give(struct net *n, const u8 *frame, size_t len)
+{
+	if (unlikely(n->config.times))
+		n->config.times->given = fd_monotonic_ns();
+	n->ops->send(n, frame, len);
+}
+
 void net_send(struct net *n, const u8 *frame, size_t len)
 {
 	size_t head = n->ops->traits.heads ? NET_HEAD_LEN : 0;
@@ -146,11 +162,11 @@ void net_send(struct net *n, const u8 *frame, size_t len)
 	look_at(n, frame, len);
 	capture_frame(&n->capture, CAPTURE_FROM_GUEST, frame, len);
 	if (!head) {
-		n->ops->send(n, frame, len);
+		give(n, frame, len);
 	} else if (len <= NET_PACKET_MAX - head) {
 		memset(n->with_head, 0, head);
 		memcpy(n->with_head + head, frame, len);
-		n->ops->send(n, n->with_head, head + len);
+		give(n, n->with_head, head + len);
 	}
 }
 
@@ -160,7 +176,7 @@ void net_send_head(struct net *n, const u8 *head, size_t len)
 		return;
 	look_at(n, head + NET_HEAD_LEN, len - NET_HEAD_LEN);
 	capture_frame(&n->capture, CAPTURE_FROM_GUEST, head + NET_HEAD_LEN, len - NET_HEAD_LEN);
-	n->ops->send(n, head, len);
+	give(n, head, len);
 }
 
 void net_offload(struct net *n, bool heads, unsigned offloads)

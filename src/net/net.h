@@ -48,6 +48,14 @@ struct net_files {
 	unsigned count;
 };
 
+/* When the frame that is under way came to where: nanoseconds of the host's monotonic clock, 0: it
+ * did not. The owner's lock guards it. */
+struct net_times {
+	u64 arrived, asked; /* for the guest: the host said so, and was asked for it */
+	u64 delivered;	    /* the same: it is here */
+	u64 given;	    /* from the guest: to the kind of network */
+};
+
 struct net_config {
 	void (*lock)(void *ctx);
 	void (*unlock)(void *ctx);
@@ -57,11 +65,12 @@ struct net_config {
 	const struct net_forward *forwards;
 	unsigned forward_count;
 	enum net_kind kind;
-	const char *name;    /* of the interface or the segment; a socket's path */
-	u32 cid;	     /* of a vsock's guest */
-	u8 number;	     /* NET_USER: the guest's networks are 10.0.(2 + number).0/24 and
-				fec0:0:0:number::/64 */
-	const char *capture; /* a file that all frames are written to; NULL: none */
+	const char *name;	 /* of the interface or the segment; a socket's path */
+	u32 cid;		 /* of a vsock's guest */
+	u8 number;		 /* NET_USER: the guest's networks are 10.0.(2 + number).0/24 and
+				    fec0:0:0:number::/64 */
+	const char *capture;	 /* a file that all frames are written to; NULL: none */
+	struct net_times *times; /* NULL: nobody asks */
 };
 
 struct net_traits {

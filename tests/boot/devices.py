@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -90,6 +91,20 @@ def check_disks(folder, contents):
         yield "the second disk was written to"
 
 
+def check_requests(text):
+    """--trace requests: in each table times only grow, and some requests of disks and some frames pass all parts there are."""
+    ways = {"disk": "123456", "frame from": "123456", "frame for": "654321"}
+    whole = {kind: 0 for kind in ways}
+    for title, *rows in (table.splitlines() for table in text.split("\n\n") if "  part " in table):
+        times = [float(row[20:30]) for row in rows if re.match(r"  [\w ,]{18} +\d", row)]
+        if times != sorted(times):
+            yield f"a time that is before the one above it: {title}"
+        numbers = "".join(n for row in rows for n in re.findall(r"\d", row[2:5]))
+        for kind, way in ways.items():
+            whole[kind] += kind in title and numbers == way and "is interrupted" in rows[-1]
+    yield from (f"no {kind} request has passed all parts" for kind, count in whole.items() if not count)
+
+
 def plug_and_unplug(machine, strata, disk, env):
     """What is attached while the guest runs is found, used, and gone again: twice."""
     def ask(*words):
@@ -124,13 +139,14 @@ def main():
     third, env = Path(work.name) / "third", os.environ | {"XDG_STATE_HOME": work.name}
     third.write_bytes(contents["second"])
     os.truncate(third, 32 * MIB)
+    trace = None if hot else Path(work.name) / "trace"
     nomsi = "pci=nomsi " if interrupts == "wires" else ""
     command = [strata, "run", "--engine", engine, "--kernel", kernel, "--initrd", initrd, "--memory", "512M", "--cpus", cpus,
                "--no-reboot", "--log", "guest", "--disk", f"{work.name}/first,format=raw,bus={kind},serial=strata-0001",
                "--disk", f"{work.name}/second,format=raw,bus={kind},readonly{',packed' if kind == 'virtio' else ''}",
                "--net", f"user,model={'e1000' if kind == 'ahci' else 'virtio'},forward=tcp:127.0.0.1:{port}:7777", "--append",
                f"console=ttyS0 panic=-1 {nomsi}strata.run=sh%20/devices.sh%20{interrupts}%20{'%20'.join(names)}%20{sums}%20{server.port}%20{'hot' if hot else 'cold'}",
-               *(["--name", "guest"] if hot else [])]
+               *(["--name", "guest"] if hot else ["--trace", f"requests={trace}"])]
     if kind == "ide":
         disc = Path(work.name) / "disc"
         disc.write_bytes(contents["second"])
@@ -150,6 +166,8 @@ def main():
         except guest.Failed as e:
             problems.append(str(e))
         problems += check_disks(work.name, contents)
+        if trace:
+            problems += check_requests(trace.read_text())
         if server.content not in server.received:
             problems.append("what the guest sent has not arrived")
         machine.report(problems, f"{flavour} under {engine}, {cpus} cpus, {interrupts}, {kind}",
