@@ -58,6 +58,7 @@ bench: build
 	@bench/workloads --gains
 	@bench/io --json build/bench-io.json
 	@bench/scaling --engines $(subst interpret,tcg,$(ENGINES)) --json build/bench-scaling.json
+	@bench/fair --json build/bench-fair.json
 
 bench-quick: build
 	@tools/deps build run

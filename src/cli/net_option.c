@@ -71,6 +71,16 @@ static int set_queues(struct net_option *o, const char *value, struct err *err)
 	return 0;
 }
 
+static int set_bandwidth(struct net_option *o, const char *value, struct err *err)
+{
+	if (options_size(value, &o->config.bandwidth) || !o->config.bandwidth)
+		return err_set(err, -EINVAL,
+			"bandwidth=%.40s: must be a number of bytes a second, with K, M or G, not "
+			"0",
+			value);
+	return 0;
+}
+
 static int set_capture(struct net_option *o, const char *value, struct err *err)
 {
 	o->config.capture = value;
@@ -116,6 +126,8 @@ static int set(struct net_option *o, char *item, struct err *err)
 		return set_queues(o, value, err);
 	if (value && !strcmp(item, "capture"))
 		return set_capture(o, value, err);
+	if (value && !strcmp(item, "bandwidth"))
+		return set_bandwidth(o, value, err);
 	if (value && !strcmp(item, "model"))
 		return set_model(o, value, err);
 	if (value && !strcmp(item, "forward"))
@@ -193,6 +205,8 @@ void net_option_help(FILE *to)
 	      "needs "
 	      "its own\n"
 	      "          capture=FILE  write what passes to a file, as pcapng\n"
+	      "          bandwidth=SIZE  bytes a second that the guest sends at most, and gets, "
+	      "with K, M or G\n"
 	      "          queues=N  pairs of queues, 1 to 4 (default 1); with model=virtio\n"
 	      "          model=virtio|e1000  which device the guest finds (default: virtio)\n"
 	      "          packed  offer virtio's packed rings\n",

@@ -79,6 +79,7 @@ struct machine_net_config {
 	const char *mac; /* NULL: the usual one */
 	unsigned queues; /* pairs; 0: one; virtio only */
 	bool packed;	 /* virtio only */
+	u64 bandwidth;	 /* bytes a second, each way; 0: as much as there is */
 };
 
 #define MACHINE_CID_MIN 3u

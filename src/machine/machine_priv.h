@@ -11,6 +11,7 @@
 #include "folder/folder.h"
 #include "machine/console.h"
 #include "machine/machine.h"
+#include "machine/shaper.h"
 #include "machine/throttle.h"
 #include <pthread.h>
 
@@ -51,6 +52,7 @@ struct machine_nic {
 	struct device *device; /* NULL: none, or not yet */
 	bool used;	       /* by a device that comes, is there, or has not quite gone */
 	char *name;	       /* of what a network that led nowhere leads to now */
+	struct shaper shaper;
 	struct net_times times;
 };
 

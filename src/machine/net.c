@@ -32,12 +32,15 @@ static size_t receive(void *ctx, const u8 *frame, size_t len)
 	struct requests *q = nic->machine->requests;
 	struct device *d = nic->device;
 
+	if (!shaper_may_receive(&nic->shaper))
+		return 0;
 	if (unlikely(q))
 		requests_receives(q, &nic->times);
 	size_t taken = d && !nic->machine->frozen ? d->class->input(d, frame, len) : 0;
 
 	if (unlikely(q))
 		requests_received(q, number_of(nic), taken);
+	shaper_received(&nic->shaper, taken);
 	nic->machine->counts.net_received += taken;
 	return taken;
 }
@@ -55,24 +58,29 @@ static void has_sent(struct machine_nic *nic, size_t len)
 		requests_sent(nic->machine->requests, number_of(nic), len, &nic->times);
 }
 
-static void send(void *ctx, const u8 *frame, size_t len)
+/* What the shaper lets pass. */
+static void pass(void *ctx, const u8 *frame, size_t len, bool head)
 {
 	struct machine_nic *nic = ctx;
 
 	about_to_send(nic);
-	net_send(nic->net, frame, len);
+	if (head)
+		net_send_head(nic->net, frame, len);
+	else
+		net_send(nic->net, frame, len);
 	has_sent(nic, len);
+}
+
+static void send(void *ctx, const u8 *frame, size_t len)
+{
+	shaper_send(&((struct machine_nic *)ctx)->shaper, frame, len, false);
 }
 
 static void room(void *ctx) { net_room(((struct machine_nic *)ctx)->net); }
 
 static void send_head(void *ctx, const u8 *head, size_t len)
 {
-	struct machine_nic *nic = ctx;
-
-	about_to_send(nic);
-	net_send_head(nic->net, head, len);
-	has_sent(nic, len);
+	shaper_send(&((struct machine_nic *)ctx)->shaper, head, len, true);
 }
 
 static void offload(void *ctx, bool heads, unsigned offloads)
@@ -99,6 +107,9 @@ static int open_net(struct machine *m, struct net_config config, struct err *err
 	struct machine_nic *nic = &m->nics[m->nic_count];
 
 	*nic = (struct machine_nic){ .machine = m, .kind = config.kind };
+	shaper_init(&nic->shaper, &m->clock, nic);
+	nic->shaper.send = pass;
+	nic->shaper.room = room;
 	config.lock = lock;
 	config.unlock = unlock;
 	config.receive = receive;
@@ -147,6 +158,7 @@ void machine_net_close(struct machine *m)
 		struct machine_nic *nic = &m->nics[--m->nic_count];
 
 		net_close(nic->net);
+		shaper_forget(&nic->shaper);
 		free(nic->name);
 	}
 }
@@ -174,6 +186,8 @@ int machine_net_configure(struct machine_nic *nic, const struct machine_net_conf
 	char text[32];
 
 	nic->device = d;
+	if (shaper_limit(&nic->shaper, c->bandwidth, err))
+		return err->code;
 	snprintf(text, sizeof(text), "%u", c->queues ? c->queues : 1);
 	if (c->model == MACHINE_NIC_VIRTIO &&
 		(device_set(d, "packed", c->packed ? "on" : "off", err) ||
@@ -231,6 +245,7 @@ void machine_net_unplug(struct machine_nic *nic)
 {
 	nic->device = NULL;
 	nic->used = false;
+	shaper_forget(&nic->shaper);
 	net_reset(nic->net);
 	if (nic->kind != NET_USER)
 		net_unplug(nic->net);

@@ -2,39 +2,20 @@
 #include "base/bits.h"
 #include "base/must.h"
 
-#define SECOND 1000000000u
-
-/* Nanoseconds of a limit that so much of it takes. */
-static u64 cost(u64 amount, u64 limit)
-{
-	return limit ? (u64)min_u64((u64)(((u128)amount * SECOND + limit - 1) / limit), BIT64(62))
-		     : 0;
-}
-
 static u64 bytes_of(const struct block_request *r)
 {
 	return r->op == BLOCK_READ || r->op == BLOCK_WRITE ? r->len : 0;
 }
 
-/* When the bucket has enough for whoever comes next: it is then at most a burst from full. */
-static u64 ready_at(u64 full) { return full > THROTTLE_BURST_NS ? full - THROTTLE_BURST_NS : 0; }
-
 static u64 next_at(const struct throttle *t)
 {
-	return max_u64(ready_at(t->ops_full), ready_at(t->bytes_full));
-}
-
-static void take(u64 *full, u64 now, u64 ns)
-{
-	u64 from = max_u64(*full, now);
-
-	*full = from + min_u64(ns, ~0ull - from);
+	return max_u64(bucket_ready(&t->ops), bucket_ready(&t->bytes));
 }
 
 static void pass(struct throttle *t, struct block_request *r, u64 now)
 {
-	take(&t->ops_full, now, cost(1, t->limits.ops));
-	take(&t->bytes_full, now, cost(bytes_of(r), t->limits.bytes));
+	bucket_take(&t->ops, now, 1);
+	bucket_take(&t->bytes, now, bytes_of(r));
 	block_submit(t->block, r);
 }
 
@@ -63,7 +44,9 @@ static void fire(void *ctx)
 void throttle_init(struct throttle *t, struct block *block, struct guest_clock *clock,
 	const struct throttle_limits *limits)
 {
-	*t = (struct throttle){ .limits = *limits, .block = block, .clock = clock };
+	*t = (struct throttle){ .block = block, .clock = clock };
+	t->ops.limit = limits->ops;
+	t->bytes.limit = limits->bytes;
 	must(clock || !(limits->ops | limits->bytes), "limits without a clock");
 	t->last = &t->first;
 	timer_init(&t->timer, fire, t);
@@ -72,7 +55,7 @@ void throttle_init(struct throttle *t, struct block *block, struct guest_clock *
 void throttle_submit(struct throttle *t, struct block_request *r)
 {
 	t->requests++;
-	if (!(t->limits.ops | t->limits.bytes)) {
+	if (!(t->ops.limit | t->bytes.limit)) {
 		block_submit(t->block, r);
 		return;
 	}

@@ -4,28 +4,22 @@
  * costs, and those behind it wait with it, so that the order stays that in which they came. Several
  * machines that share a host's disk are kept from each other by their limits.
  *
- * Kept as the virtual scheduling algorithm (ITU-T I.371, annex A): of each bucket only the time is
- * known at which it will be full again. What has been saved up is at most THROTTLE_BURST_NS's
- * worth, or one request, however large.
- *
  * The clock is the guest's: nothing passes while it stands. The machine's lock held throughout.
  */
 #pragma once
 #include "block/block.h"
 #include "bus/clock.h"
-
-#define THROTTLE_BURST_NS 100000000u
+#include "machine/bucket.h"
 
 struct throttle_limits {
 	u64 ops, bytes; /* a second; 0: as many as there are */
 };
 
 struct throttle {
-	struct throttle_limits limits;
+	struct bucket ops, bytes;
 	struct block *block;
 	struct guest_clock *clock;
 	struct clock_timer timer;
-	u64 ops_full, bytes_full; /* when the buckets will be full again */
 	struct block_request *first, **last;
 	u64 requests, waited; /* ever, and those of them that had to wait */
 };

@@ -55,7 +55,9 @@ static void kinds_have_names(void **state)
 	assert_string_equal(option.config.name, "tap0");
 	assert_int_equal(option.config.queues, 4);
 	assert_string_equal(option.config.capture, "/tmp/x");
-	assert_int_equal(parse("segment=lab", &wanted), 0);
+	assert_int_equal(option.config.bandwidth, 0);
+	assert_int_equal(parse("segment=lab,bandwidth=2M", &wanted), 0);
+	assert_int_equal(option.config.bandwidth, 2 * MiB);
 	assert_int_equal(option.config.kind, NET_SEGMENT);
 	assert_string_equal(option.config.name, "lab");
 }
@@ -69,7 +71,8 @@ static void mistakes_are_refused(void **state)
 		"user,mac=52:54:00:12:34:5g", "user,mac=53:54:00:12:34:56",
 		"user,mac=52:54:00:12:34:56:", "tap=", "segment", "none=1", "user=x",
 		"tap=tap0,forward=tcp:1:1", "user,queues=0", "user,queues=5",
-		"user,capture=", "user,capture" };
+		"user,capture=", "user,capture", "user,bandwidth", "user,bandwidth=0",
+		"user,bandwidth=fast" };
 	bool wanted;
 
 	for (unsigned i = 0; i < ARRAY_LEN(bad); i++)

@@ -11,7 +11,7 @@
 
 #define SECOND	   1000000000ull
 #define KIB4	   4096u
-#define IN_A_BURST (THROTTLE_BURST_NS / 1000000u) /* of a thousand a second */
+#define IN_A_BURST (BUCKET_BURST_NS / 1000000u) /* of a thousand a second */
 
 struct bench {
 	struct guest_clock clock;
