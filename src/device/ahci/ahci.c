@@ -10,7 +10,14 @@
 #include <errno.h>
 
 /* Registers of the adapter, 3.1 */
-enum { CAP = 0x00, GHC = 0x04, IS = 0x08, PI = 0x0c, VS = 0x10, CAP2 = 0x24, PORTS = 0x100 };
+enum {
+	CAP = 0x00, /* 3.1.1: what it can do */
+	GHC = 0x04, /* 3.1.2: global control */
+	IS = 0x08,  /* 3.1.3: ports that interrupt */
+	PI = 0x0c,  /* 3.1.4: ports that there are */
+	VS = 0x10,  /* 3.1.5: version */
+	PORTS = 0x100,
+};
 
 #define PORT_LEN   0x80u
 #define BAR	   5u
@@ -32,7 +39,7 @@ enum { CAP = 0x00, GHC = 0x04, IS = 0x08, PI = 0x0c, VS = 0x10, CAP2 = 0x24, POR
 
 /* Helpers */
 
-/* 5.6.2: a wire is high while a port's bit is set, a message is sent when a cause is new. */
+/* 3.1.2, 3.1.3: a wire is high while a port's bit is set, a message is sent when a cause is new. */
 void ahci_drive(struct ahci *h) { pci_intx(&h->pci, h->is && h->ghc & GHC_ENABLE); }
 
 void ahci_interrupt(struct ahci_port *p, u32 what)

@@ -4,20 +4,20 @@
 
 /* Registers, 3.3 */
 enum {
-	CLB = 0x00,
-	CLBU = 0x04,
-	FB = 0x08,
-	FBU = 0x0c,
-	IS = 0x10,
-	IE = 0x14,
-	CMD = 0x18,
-	TFD = 0x20,
-	SIG = 0x24,
-	SSTS = 0x28,
-	SCTL = 0x2c,
-	SERR = 0x30,
-	SACT = 0x34,
-	CI = 0x38,
+	CLB = 0x00,  /* 3.3.1: command list */
+	CLBU = 0x04, /* 3.3.2 */
+	FB = 0x08,   /* 3.3.3: received frames */
+	FBU = 0x0c,  /* 3.3.4 */
+	IS = 0x10,   /* 3.3.5: interrupt causes */
+	IE = 0x14,   /* 3.3.6: those that interrupt */
+	CMD = 0x18,  /* 3.3.7: starting, stopping */
+	TFD = 0x20,  /* 3.3.8: the disk's status and error */
+	SIG = 0x24,  /* 3.3.9: what kind of device it is */
+	SSTS = 0x28, /* 3.3.10: the link's state */
+	SCTL = 0x2c, /* 3.3.11: the link's control */
+	SERR = 0x30, /* 3.3.12: the link's errors */
+	SACT = 0x34, /* 3.3.13: queued commands under way */
+	CI = 0x38,   /* 3.3.14: commands that were issued */
 };
 
 #define LIST_ALIGN     (~1023ull)

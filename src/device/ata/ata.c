@@ -25,55 +25,56 @@ enum operation {
 #define STABLE BIT(1)
 #define BLOCKS BIT(2) /* in blocks of the multiple setting */
 
+/* Sections of ACS-3; what that no longer has, with the last document that did. */
 static const struct row {
 	u8 op;
 	enum operation what;
 	enum ata_transfer transfer;
 	u8 flags;
 } rows[] = {
-	{ 0x06, OP_TRIM, ATA_DMA, WIDE },
-	{ 0x10, OP_NOTHING, ATA_NO_DATA, 0 },
-	{ 0x20, OP_READ, ATA_PIO, 0 },
-	{ 0x21, OP_READ, ATA_PIO, 0 },
-	{ 0x24, OP_READ, ATA_PIO, WIDE },
-	{ 0x25, OP_READ, ATA_DMA, WIDE },
-	{ 0x27, OP_MAX, ATA_NO_DATA, WIDE },
-	{ 0x29, OP_READ, ATA_PIO, WIDE | BLOCKS },
-	{ 0x2f, OP_LOG, ATA_PIO, WIDE },
-	{ 0x30, OP_WRITE, ATA_PIO, 0 },
-	{ 0x31, OP_WRITE, ATA_PIO, 0 },
-	{ 0x34, OP_WRITE, ATA_PIO, WIDE },
-	{ 0x35, OP_WRITE, ATA_DMA, WIDE },
-	{ 0x39, OP_WRITE, ATA_PIO, WIDE | BLOCKS },
-	{ 0x3d, OP_WRITE, ATA_DMA, WIDE | STABLE },
-	{ 0x40, OP_VERIFY, ATA_NO_DATA, 0 },
-	{ 0x41, OP_VERIFY, ATA_NO_DATA, 0 },
-	{ 0x42, OP_VERIFY, ATA_NO_DATA, WIDE },
-	{ 0x47, OP_LOG, ATA_DMA, WIDE },
-	{ 0x60, OP_READ, ATA_QUEUED, WIDE },
-	{ 0x61, OP_WRITE, ATA_QUEUED, WIDE },
-	{ 0x70, OP_NOTHING, ATA_NO_DATA, 0 },
-	{ 0x90, OP_DIAGNOSE, ATA_NO_DATA, 0 },
-	{ 0x91, OP_GEOMETRY, ATA_NO_DATA, 0 },
-	{ 0xc4, OP_READ, ATA_PIO, BLOCKS },
-	{ 0xc5, OP_WRITE, ATA_PIO, BLOCKS },
-	{ 0xc6, OP_MULTIPLE, ATA_NO_DATA, 0 },
-	{ 0xc8, OP_READ, ATA_DMA, 0 },
-	{ 0xc9, OP_READ, ATA_DMA, 0 },
-	{ 0xca, OP_WRITE, ATA_DMA, 0 },
-	{ 0xcb, OP_WRITE, ATA_DMA, 0 },
-	{ 0xce, OP_WRITE, ATA_PIO, WIDE | STABLE | BLOCKS },
-	{ 0xe0, OP_STANDBY, ATA_NO_DATA, 0 },
-	{ 0xe1, OP_NOTHING, ATA_NO_DATA, 0 },
-	{ 0xe2, OP_STANDBY, ATA_NO_DATA, 0 },
-	{ 0xe3, OP_NOTHING, ATA_NO_DATA, 0 },
-	{ 0xe5, OP_POWER, ATA_NO_DATA, 0 },
-	{ 0xe6, OP_STANDBY, ATA_NO_DATA, 0 },
-	{ 0xe7, OP_FLUSH, ATA_NO_DATA, 0 },
-	{ 0xea, OP_FLUSH, ATA_NO_DATA, WIDE },
-	{ 0xec, OP_IDENTIFY, ATA_PIO, 0 },
-	{ 0xef, OP_FEATURES, ATA_NO_DATA, 0 },
-	{ 0xf8, OP_MAX, ATA_NO_DATA, 0 },
+	{ 0x06, OP_TRIM, ATA_DMA, WIDE },	    /* 7.5 data set management */
+	{ 0x10, OP_NOTHING, ATA_NO_DATA, 0 },	    /* recalibrate: ATA-3 */
+	{ 0x20, OP_READ, ATA_PIO, 0 },		    /* 7.28 read sectors */
+	{ 0x21, OP_READ, ATA_PIO, 0 },		    /* the same, without retries: ATA-4 */
+	{ 0x24, OP_READ, ATA_PIO, WIDE },	    /* 7.29 read sectors ext */
+	{ 0x25, OP_READ, ATA_DMA, WIDE },	    /* 7.22 read dma ext */
+	{ 0x27, OP_MAX, ATA_NO_DATA, WIDE },	    /* read native max address ext: ACS-2 */
+	{ 0x29, OP_READ, ATA_PIO, WIDE | BLOCKS },  /* 7.27 read multiple ext */
+	{ 0x2f, OP_LOG, ATA_PIO, WIDE },	    /* 7.24 read log ext */
+	{ 0x30, OP_WRITE, ATA_PIO, 0 },		    /* 7.67 write sectors */
+	{ 0x31, OP_WRITE, ATA_PIO, 0 },		    /* the same, without retries: ATA-4 */
+	{ 0x34, OP_WRITE, ATA_PIO, WIDE },	    /* 7.68 write sectors ext */
+	{ 0x35, OP_WRITE, ATA_DMA, WIDE },	    /* 7.59 write dma ext */
+	{ 0x39, OP_WRITE, ATA_PIO, WIDE | BLOCKS }, /* 7.65 write multiple ext */
+	{ 0x3d, OP_WRITE, ATA_DMA, WIDE | STABLE }, /* 7.60 write dma fua ext */
+	{ 0x40, OP_VERIFY, ATA_NO_DATA, 0 },	    /* 7.32 read verify sectors */
+	{ 0x41, OP_VERIFY, ATA_NO_DATA, 0 },	    /* the same, without retries: ATA-4 */
+	{ 0x42, OP_VERIFY, ATA_NO_DATA, WIDE },	    /* 7.33 read verify sectors ext */
+	{ 0x47, OP_LOG, ATA_DMA, WIDE },	    /* 7.25 read log dma ext */
+	{ 0x60, OP_READ, ATA_QUEUED, WIDE },	    /* 7.23 read fpdma queued */
+	{ 0x61, OP_WRITE, ATA_QUEUED, WIDE },	    /* 7.61 write fpdma queued */
+	{ 0x70, OP_NOTHING, ATA_NO_DATA, 0 },	    /* seek: ATA/ATAPI-6 */
+	{ 0x90, OP_DIAGNOSE, ATA_NO_DATA, 0 },	    /* 7.9 execute device diagnostic */
+	{ 0x91, OP_GEOMETRY, ATA_NO_DATA, 0 },	    /* initialize device parameters: ATA/ATAPI-5 */
+	{ 0xc4, OP_READ, ATA_PIO, BLOCKS },	    /* 7.26 read multiple */
+	{ 0xc5, OP_WRITE, ATA_PIO, BLOCKS },	    /* 7.64 write multiple */
+	{ 0xc6, OP_MULTIPLE, ATA_NO_DATA, 0 },	    /* 7.46 set multiple mode */
+	{ 0xc8, OP_READ, ATA_DMA, 0 },		    /* 7.21 read dma */
+	{ 0xc9, OP_READ, ATA_DMA, 0 },		    /* the same, without retries: ATA-4 */
+	{ 0xca, OP_WRITE, ATA_DMA, 0 },		    /* 7.58 write dma */
+	{ 0xcb, OP_WRITE, ATA_DMA, 0 },		    /* the same, without retries: ATA-4 */
+	{ 0xce, OP_WRITE, ATA_PIO, WIDE | STABLE | BLOCKS }, /* 7.66 write multiple fua ext */
+	{ 0xe0, OP_STANDBY, ATA_NO_DATA, 0 },		     /* 7.50 standby immediate */
+	{ 0xe1, OP_NOTHING, ATA_NO_DATA, 0 },		     /* 7.15 idle immediate */
+	{ 0xe2, OP_STANDBY, ATA_NO_DATA, 0 },		     /* 7.49 standby */
+	{ 0xe3, OP_NOTHING, ATA_NO_DATA, 0 },		     /* 7.14 idle */
+	{ 0xe5, OP_POWER, ATA_NO_DATA, 0 },		     /* 7.3 check power mode */
+	{ 0xe6, OP_STANDBY, ATA_NO_DATA, 0 },		     /* 7.47 sleep */
+	{ 0xe7, OP_FLUSH, ATA_NO_DATA, 0 },		     /* 7.10 flush cache */
+	{ 0xea, OP_FLUSH, ATA_NO_DATA, WIDE },		     /* 7.11 flush cache ext */
+	{ 0xec, OP_IDENTIFY, ATA_PIO, 0 },		     /* 7.12 identify device */
+	{ 0xef, OP_FEATURES, ATA_NO_DATA, 0 },		     /* 7.45 set features */
+	{ 0xf8, OP_MAX, ATA_NO_DATA, 0 },		     /* read native max address: ACS-2 */
 };
 
 #define DEVICE_LBA    BIT(6)
@@ -148,7 +149,8 @@ static void refuse(struct ata_plan *p, u8 error)
 	p->error = error;
 }
 
-/* 28-bit addresses may be cylinders, heads and sectors, which count from 1. */
+/* 28-bit addresses may be cylinders, heads and sectors, which count from 1 (ATA/ATAPI-5; later
+ * documents have blocks only). */
 static u64 block_of(const struct ata_disk *d, const struct ata_command *c, bool wide)
 {
 	u64 cylinder = bits(c->lba, 23, 8), head = c->device & 15, sector = c->lba & 255;
@@ -367,7 +369,7 @@ static void submit(struct ata_job *j, enum block_op op, u64 offset, u64 len)
 	j->disk->ops->submit(j->disk->ctx, &j->r);
 }
 
-/* 7.10.3.2: 48 bits of address and 16 of length. The next piece is under way: true. A range that
+/* 7.5: 48 bits of address and 16 of length. The next piece is under way: true. A range that
  * does not lie on the disk ends the command: -EINVAL in *rc. */
 static bool next_piece(struct ata_job *j, int *rc)
 {

@@ -1,5 +1,5 @@
 /*
- * An ATA disk (ACS-3; "7.20" names a section of it) without its wires: what commands mean, what
+ * An ATA disk (ACS-3; "7.12" names a section of it) without its wires: what commands mean, what
  * the disk says of itself, and the requests they become. A transport (ahci/) brings a command and
  * moves its data:
  *
@@ -10,7 +10,7 @@
  *   otherwise     the transport says where the data is and calls ata_run(), which calls done()
  *                 later, never at once; it kicks the disk after the last of several.
  *
- * The transport has at most one job under way, or only queued ones (7.2, FPDMA).
+ * The transport has at most one job under way, or only queued ones (7.23, 7.61).
  */
 #pragma once
 #include "device/device.h"
@@ -30,7 +30,7 @@
 #define ATA_ERROR_ABRT	BIT(2)
 #define ATA_ERROR_IDNF	BIT(4)
 #define ATA_ERROR_UNC	BIT(6)
-/* What a disk's registers hold after a reset, 9.12 */
+/* What a disk's registers hold after a reset: ATA/ATAPI-6 9.12, signature and persistence */
 #define ATA_SIGNATURE	    0x00000101u
 #define ATA_DIAGNOSTIC_GOOD 0x01u
 
@@ -65,7 +65,7 @@ struct ata_disk {
 	bool sata;	    /* a serial link, with queued commands */
 	/* Settings */
 	bool cache, lookahead, standby;
-	u8 multiple, mode;  /* sectors in a block of the multiple commands; 7.45.9 */
+	u8 multiple, mode;  /* sectors in a block of the multiple commands; transfer mode, 7.45 */
 	u16 heads, sectors; /* of the geometry that drivers set */
 	/* The last queued command that failed, for log 10h */
 	u8 failed_tag, failed_status, failed_error;

@@ -60,7 +60,7 @@ static void put_geometry(const struct ata_disk *d, u8 *words)
 	put_le32(words + 2 * 57, (u32)cylinders * d->heads * d->sectors);
 }
 
-/* Modes: the class in bits 7:3, 00001 PIO, 00100 multiword, 01000 ultra (7.45.9). */
+/* Modes: the class in bits 7:3, 00001 PIO, 00100 multiword, 01000 ultra (7.45). */
 static void put_modes(const struct ata_disk *d, u8 *words)
 {
 	unsigned chosen = 0x100u << (d->mode & 7);

@@ -1,6 +1,6 @@
 /*
- * A CD-ROM drive with a disc of one data track in it (ATA/ATAPI-7 volume 2; the packets' meaning is
- * MMC-3's and SPC-2's: "MMC 5.1" names a section). The disc cannot be written, and stays in.
+ * A CD-ROM drive with a disc of one data track in it (ATA/ATAPI-6 brings its packets; their meaning
+ * is MMC-3's and SPC-2's: "MMC 5.1" names a section). The disc cannot be written, and stays in.
  *
  * A packet is looked up in a table and answers in the channel's buffer, or reads from the disc, or
  * fails: then the error register has the sense key, and what exactly was wrong can be asked for.
@@ -219,20 +219,20 @@ static const struct packet {
 	u8 op;
 	void (*run)(struct ide_channel *c, const u8 *p);
 } packets[] = {
-	{ 0x00, nothing }, /* test unit ready */
-	{ 0x03, request_sense },
-	{ 0x12, inquiry },
-	{ 0x1b, nothing }, /* start, stop */
-	{ 0x1e, nothing }, /* prevent, allow removal */
-	{ 0x25, read_capacity },
-	{ 0x28, read_10 },
-	{ 0x43, read_toc },
-	{ 0x46, get_configuration },
-	{ 0x4a, get_event },
-	{ 0x5a, mode_sense },
-	{ 0xa8, read_12 },
-	{ 0xbb, nothing }, /* speed */
-	{ 0xbd, mechanism_status },
+	{ 0x00, nothing },	     /* test unit ready: SPC-2 7.25 */
+	{ 0x03, request_sense },     /* SPC-2 7.20 */
+	{ 0x12, inquiry },	     /* SPC-2 7.3 */
+	{ 0x1b, nothing },	     /* start stop unit */
+	{ 0x1e, nothing },	     /* prevent allow medium removal: SPC-2 7.12 */
+	{ 0x25, read_capacity },     /* MMC 5.16 */
+	{ 0x28, read_10 },	     /* read(10) of SCSI's block commands */
+	{ 0x43, read_toc },	     /* MMC 5.23 */
+	{ 0x46, get_configuration }, /* MMC 5.5 */
+	{ 0x4a, get_event },	     /* get event status notification: MMC 5.6 */
+	{ 0x5a, mode_sense },	     /* mode sense(10): SPC-2 7.9 */
+	{ 0xa8, read_12 },	     /* read(12) */
+	{ 0xbb, nothing },	     /* set cd speed */
+	{ 0xbd, mechanism_status },  /* MMC 5.9 */
 };
 
 void atapi_packet(struct ide_channel *c)

@@ -1,7 +1,7 @@
 /*
- * A channel (ATA/ATAPI-7 volume 2; section numbers are its): two drives see what is written to the
- * registers, the selected one answers, and does commands. What commands mean is ata/ata.h's and
- * atapi.c's business; here they get their data.
+ * A channel (ATA/ATAPI-6, T13/1410D: registers 7, commands 8, protocol 9): two drives see what is
+ * written to the registers, the selected one answers, and does commands. What commands mean is
+ * ata/ata.h's and atapi.c's business; here they get their data.
  *
  * Programmed transfers go through a buffer of one block: a sector, more with the multiple commands,
  * or what a packet's byte count allows. Where only one drive is on the channel, the other one's
@@ -17,7 +17,7 @@ enum { DATA, FEATURES, COUNT, LBA_LOW, LBA_MID, LBA_HIGH, DEVICE, COMMAND };
 #define STATUS COMMAND
 
 #define DEVICE_ONES  0xa0u /* read as ones since there are no others than they */
-#define DIAGNOSE     0x90u
+#define DIAGNOSE     0x90u /* ATA/ATAPI-6 8.11 */
 #define DEVICE_RESET 0x08u
 #define PACKET	     0xa0u
 #define IDENTIFY_CD  0xa1u

@@ -1,7 +1,7 @@
 /*
  * Who does what:
  *   ide.c           the PCI function, its windows and properties
- *   ide_channel.c   the registers of a channel (ATA/ATAPI-7 volume 2), commands, programmed I/O
+ *   ide_channel.c   the registers of a channel (ATA/ATAPI-6 7), commands, programmed I/O
  *   ide_master.c    the bus master: memory that a command's data goes to or comes from
  *   atapi.c         a CD-ROM drive: what its packets mean
  *
@@ -26,10 +26,10 @@
 #define ATAPI_SECTOR 2048u
 
 /* Bits of the device, control and error registers that are not in ata.h */
-#define IDE_DEVICE_SLAVE BIT(4)
-#define IDE_CONTROL_OFF	 BIT(1) /* no interrupts */
-#define IDE_CONTROL_SRST BIT(2)
-#define IDE_CONTROL_HOB	 BIT(7) /* reads give what registers held before */
+#define IDE_DEVICE_SLAVE BIT(4) /* ATA/ATAPI-6 7.7, device register: DEV */
+#define IDE_CONTROL_OFF	 BIT(1) /* 7.8, device control register: nIEN, no interrupts */
+#define IDE_CONTROL_SRST BIT(2) /* the same: reset */
+#define IDE_CONTROL_HOB	 BIT(7) /* the same: reads give what registers held before */
 
 enum ide_phase { IDE_IDLE, IDE_PACKET, IDE_IN, IDE_OUT, IDE_MASTER, IDE_WORK };
 
@@ -104,7 +104,7 @@ void ide_finish(struct ide_channel *c, int error); /* the transfer has ended, or
 void ide_transfer(struct ide_channel *c);
 void ide_interrupt(struct ide_channel *c);
 void ide_run(struct ide_channel *c, struct ata_plan plan, const struct iovec *iov, unsigned iovcnt);
-/* The registers that say which drive this is, ATA/ATAPI-7 5.14. */
+/* The registers that say which drive this is, ATA/ATAPI-6 9.12. */
 void ide_signature(struct ide_drive *d);
 
 /* ide_master.c: registers 0 to 7 of a channel. */
