@@ -75,18 +75,22 @@ static void hpet(struct aml *a)
 	aml_close(a);
 }
 
-/* Keeps operating systems from placing anything else there. */
+/* Keeps operating systems from placing anything else there. Of power management it is all that an
+ * ICH9's block has (316972, chapter 13): where they find an ISA bridge of that kind, they expect so
+ * much, and do not want part of it to be somebody else's. */
+#define PM_BLOCK 128u
+
 static void platform(struct aml *a, const struct acpi_config *c)
 {
 	aml_device(a, "MBRD");
 	aml_name_eisaid(a, "_HID", "PNP0C02");
 	aml_crs(a);
-	aml_crs_io(a, c->ports.base, (u8)c->ports.len);
+	aml_crs_io(a, c->ports.base, PM_BLOCK);
 	if (c->ports.smi_command)
 		aml_crs_io(a, c->ports.smi_command, 1);
 	if (c->ports.reset && !c->pci) /* else within the bridge's ports */
 		aml_crs_io(a, c->ports.reset, 1);
-	if (c->hotplug.port)
+	if (c->hotplug.port && !range_ok(c->hotplug.port - c->ports.base, c->hotplug.len, PM_BLOCK))
 		aml_crs_io(a, c->hotplug.port, c->hotplug.len);
 	if (c->pci)
 		aml_crs_memory(a, (u32)c->pci->ecam, 256 * MiB);

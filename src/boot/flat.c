@@ -15,7 +15,7 @@
 #include "boot/boot_priv.h"
 #include <errno.h>
 
-#define FIRMWARE_UNIT (64 * KiB)
+#define FIRMWARE_UNIT (4 * KiB)
 #define FIRMWARE_MAX  (16 * MiB)
 #define ALIAS_END     (1 * MiB)
 #define ALIAS_MAX     (128 * KiB)
@@ -63,7 +63,7 @@ int firmware_load(const struct boot_request *req, struct x86_state *s, struct er
 
 	if (!k->size || k->size % FIRMWARE_UNIT || k->size > FIRMWARE_MAX)
 		return err_set(err, -ENOEXEC,
-			"a BIOS image has a multiple of 64 KiB, at most 16 MiB, not %llu bytes",
+			"a BIOS image has a multiple of 4 KiB, at most 16 MiB, not %llu bytes",
 			(unsigned long long)k->size);
 	if (map_rom(req, k->size, alias, err) < 0)
 		return -ENOMEM;

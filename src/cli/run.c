@@ -217,6 +217,8 @@ static int start(const struct run_values *v, const struct cpu_engine *engine, u3
 		.initrd = v->initrd,
 		.append = v->append,
 		.firmware = parts->firmware,
+		.flash = parts->flash,
+		.flash_file = parts->flash_file,
 		.video_bios = parts->video_bios,
 		.display = parts->display,
 		.disks = parts->disks,
@@ -294,7 +296,7 @@ static int run_with(
 }
 
 /* What boots: a kernel with what belongs to it, or firmware. -EINVAL: usage. */
-static int choose_boot(const struct run_values *v, const char **firmware, struct err *err)
+static int choose_boot(const struct run_values *v, struct err *err)
 {
 	const char *for_kernels = v->initrd ? "initrd" : v->append ? "append" : NULL;
 
@@ -309,7 +311,7 @@ static int choose_boot(const struct run_values *v, const char **firmware, struct
 		return err_set(err, -EINVAL,
 			"--%s goes with --kernel: with --firmware, the disk's boot loader decides",
 			for_kernels);
-	return v->firmware ? firmware_option_find(v->firmware, firmware, err) : 0;
+	return 0;
 }
 
 /* What the options say of the machine's parts, taken apart. */
@@ -323,7 +325,7 @@ struct parts {
 	struct display_option display;
 	struct cpus_option cpus;
 	int pins[MACHINE_CPUS_MAX];
-	const char *firmware, *video_bios;
+	struct firmware_option firmware;
 	unsigned disk_count;
 	bool network, sockets, screen;
 };
@@ -355,13 +357,14 @@ static void free_parts(struct parts *p)
 	vsock_option_free(&p->vsock);
 	share_option_free(p->shares);
 	port_option_free(p->ports);
+	firmware_option_free(&p->firmware);
 }
 
 /* -EINVAL: usage. Nothing is opened. */
 static int parse_parts(const struct run_values *v, struct parts *p, struct err *err)
 {
 	*p = (struct parts){ .disk_count = v->disks.count };
-	if (choose_boot(v, &p->firmware, err))
+	if (choose_boot(v, err))
 		return err->code;
 	if (display_option_parse(v->display, &p->display, &p->screen, err) ||
 		disk_option_parse(&v->disks, p->disks, err) ||
@@ -374,8 +377,7 @@ static int parse_parts(const struct run_values *v, struct parts *p, struct err *
 		(v->pin && pin_option_parse(v->pin, p->cpus.count, p->pins, err)))
 		return err->code = -EINVAL;
 	p->balloon.target = v->balloon;
-	return p->screen && p->firmware ? firmware_option_video(v->firmware, &p->video_bios, err)
-					: 0;
+	return firmware_option_parse(v->firmware, p->screen, &p->firmware, err);
 }
 
 static int fail_parts(const char *verb, struct err *err)
@@ -415,8 +417,10 @@ int run_machine_of(const struct run_values *v, struct life *life)
 				.topology = p.cpus.topology,
 				.numa = p.cpus.numa,
 				.pins = v->pin ? p.pins : NULL,
-				.firmware = p.firmware,
-				.video_bios = p.video_bios,
+				.firmware = p.firmware.path,
+				.flash = p.firmware.flash,
+				.flash_file = p.firmware.vars,
+				.video_bios = p.firmware.video,
 				.display = p.screen ? &p.display.config : NULL,
 				.net = p.network ? &p.net.config : NULL,
 				.ports = p.ports,
@@ -477,8 +481,9 @@ const struct option_row create_options[] = {
 		OPTION_TEXT, AT(kernel) },
 	{ "initrd", "FILE", "initial RAM disk, or a multiboot module", OPTION_TEXT, AT(initrd) },
 	{ "append", "TEXT", "kernel command line", OPTION_TEXT, AT(append) },
-	{ "firmware", "NAME|FILE", "instead of a kernel: boot from a disk, by this firmware:",
-		OPTION_TEXT, AT(firmware), .more = firmware_option_help },
+	{ "firmware", "NAME|FILE[,vars=FILE]",
+		"instead of a kernel: boot from a disk, by this firmware:", OPTION_TEXT,
+		AT(firmware), .more = firmware_option_help },
 	{ "disk", "FILE[,NAME=VALUE...]",
 		"a disk image; several, in this order, with these options:", OPTION_LIST, AT(disks),
 		.more = disk_option_help },

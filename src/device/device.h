@@ -55,6 +55,14 @@ struct device_memory {
 	void (*show)(void *machine, u64 base); /* 0: nowhere */
 };
 
+/* Contents of a flash memory, and who is told what has changed of them; store may be NULL. */
+struct device_flash {
+	u8 *host;
+	u64 size;
+	void (*store)(void *machine, u64 offset, u64 len);
+	void (*show)(void *machine, bool shown); /* as ROM, as soon as the machine can; NULL */
+};
+
 /* What the machine does on a device's behalf. NULL members are allowed in tests. */
 struct device_env {
 	struct memory *memory;
@@ -81,7 +89,8 @@ struct device_env {
 	void *shared_ctx;
 	/* len random bytes; false: there are none now */
 	bool (*random)(void *machine, void *buf, size_t len);
-	struct device_memory video;	  /* of a VGA */
+	struct device_memory video; /* of a VGA */
+	struct device_flash flash;
 	u64 (*wall_clock)(void *machine); /* seconds since 1970, UTC, at guest time 0 */
 };
 

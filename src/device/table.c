@@ -4,6 +4,7 @@
 #include "device/apic/lapic.h"
 #include "device/device.h"
 #include "device/e1000/e1000.h"
+#include "device/firmware/flash.h"
 #include "device/firmware/fw_cfg.h"
 #include "device/ide/ide.h"
 #include "device/legacy/hpet.h"
@@ -11,6 +12,7 @@
 #include "device/legacy/ps2.h"
 #include "device/nvme/nvme.h"
 #include "device/pci/hotplug.h"
+#include "device/pci/lpc.h"
 #include "device/pci/q35.h"
 #include "device/vga/vga.h"
 #include "device/virtio/balloon.h"
@@ -39,6 +41,8 @@ const struct device_class *const device_classes[] = {
 	&q35_class,
 	&pci_hotplug_class,
 	&vga_class,
+	&lpc_class,
+	&flash_class,
 	&fw_cfg_class,
 	&ide_class,
 	&virtio_rng_class,

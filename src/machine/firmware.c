@@ -26,7 +26,7 @@ int firmware_layout(struct machine *m, struct err *err)
 
 	if (boot_detect(&m->firmware, &format, &(struct err){ 0 }) || format != BOOT_FIRMWARE)
 		return err_set(err, -ENOEXEC,
-			"firmware %s: not a BIOS image: its size is no multiple of 64 KiB up to 16 "
+			"firmware %s: not a BIOS image: its size is no multiple of 4 KiB up to 16 "
 			"MiB, or "
 			"there is no jump 16 bytes before its end",
 			m->config.firmware);

@@ -43,5 +43,7 @@ int layout_memory(struct machine *m, struct err *err)
 			return err->code;
 	if (video_layout(m, err))
 		return err->code;
+	if (flash_layout(m, err))
+		return err->code;
 	return m->config.firmware ? firmware_layout(m, err) : 0;
 }

@@ -29,6 +29,8 @@ int load_images(struct machine *m, struct err *err)
 		return err->code;
 	if (c->firmware && boot_image_read(&m->firmware, "firmware", c->firmware, c->memory, err))
 		return err->code;
+	if (c->flash && boot_image_read(&m->flash_template, "flash", c->flash, 16 * MiB, err))
+		return err->code;
 	if (c->video_bios && boot_image_read(&m->video_bios, "video BIOS", c->video_bios, MiB, err))
 		return err->code;
 	if (c->initrd && boot_image_open(&m->initrd, "initrd", c->initrd, c->memory, err))

@@ -118,11 +118,26 @@ s64 machine_wall(void)
 	return (s64)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+/* OVMF maps all that a processor says it can address, in pages of 2 MiB: of 48 bits the tables take
+ * 1 GiB. QEMU's processors have 40 unless somebody asks for more, which is what it is tried with.
+ */
+#define OVMF_PHYS_BITS 40u
+
+static struct x86_cpuid cpuid_for_ovmf(u32 leaf, u32 subleaf)
+{
+	struct x86_cpuid c = x86_native_cpuid(leaf, subleaf);
+
+	if (leaf == 0x80000008 && (c.eax & 0xff) > OVMF_PHYS_BITS)
+		c.eax = (c.eax & ~0xffu) | OVMF_PHYS_BITS;
+	return c;
+}
+
 static int make_model(struct machine *m, struct err *err)
 {
 	if (m->config.saved)
 		return restoring_model(m, err);
-	x86_model_build(&m->model, x86_native_cpuid, tsc_hz(), &m->config.topology);
+	x86_model_build(&m->model, m->config.flash ? cpuid_for_ovmf : x86_native_cpuid, tsc_hz(),
+		&m->config.topology);
 	return 0;
 }
 
@@ -135,7 +150,7 @@ struct machine *machine_new(const struct machine_config *config, struct err *err
 		return NULL;
 	}
 	m->config = *config;
-	m->timer_fd = m->wake_fd = -1;
+	m->timer_fd = m->wake_fd = m->flash_fd = -1;
 	init_locked_parts(m);
 	m->wall_base = machine_wall();
 	if (config->trace.requests && !(m->requests = requests_new(config->trace.to))) {
@@ -186,6 +201,8 @@ void machine_free(struct machine *m)
 	boot_image_free(&m->initrd);
 	boot_image_free(&m->firmware);
 	boot_image_free(&m->video_bios);
+	boot_image_free(&m->flash_template);
+	flash_close(m);
 	memory_fini(&m->memory);
 	close_fd(m->timer_fd);
 	close_fd(m->wake_fd);

@@ -122,6 +122,8 @@ struct machine_config {
 	const char *initrd; /* at the reset vector with nothing there: for tests */
 	const char *append;
 	const char *firmware; /* a BIOS image, which boots from a disk; excludes the three above */
+	const char *flash;    /* with firmware: what its flash memory holds at first; or NULL */
+	const char *flash_file; /* what it holds, kept from run to run; NULL: for this one */
 	const char *video_bios; /* with firmware and display: what the firmware runs to use it; or
 				   NULL */
 	bool reset_ends;	/* a reset by the guest ends the machine */

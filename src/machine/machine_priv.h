@@ -107,7 +107,7 @@ struct machine {
 	struct x86_model model;
 	struct memory memory;
 	struct machine_cpu *cpus; /* config.cpus of them */
-	struct boot_image kernel, initrd, firmware, video_bios;
+	struct boot_image kernel, initrd, firmware, video_bios, flash_template;
 	struct console console;
 	u64 tsc_base;	   /* host TSC at guest time 0, for kvmclock */
 	bool used;	   /* memory may hold something */
@@ -142,6 +142,10 @@ struct machine {
 	struct machine_port ports[MACHINE_PORTS_MAX];
 	unsigned port_count;
 	unsigned share_count;	     /* those that are open */
+	struct memory_region *flash; /* contents; NULL: none */
+	bool flash_shown;	     /* as ROM */
+	int flash_fd;		     /* the file that follows; -1: none */
+	int flash_lost;		     /* -errno of the first write that failed */
 	struct display *display;     /* NULL: none */
 	struct vga_screen *screen;   /* the display's thread's */
 	int pointer_x, pointer_y;    /* the same; -1: not known yet */
@@ -268,6 +272,12 @@ extern const struct net_ops machine_vsock_backend; /* ctx: the machine */
 NODISCARD int machine_vsock_open(struct machine *m, struct err *err);
 void machine_vsock_close(struct machine *m);
 NODISCARD int machine_vsock_configure(struct machine *m, struct device *d, struct err *err);
+
+/* flash.c: what firmware keeps. */
+NODISCARD int flash_layout(struct machine *m, struct err *err);
+u64 flash_base(const struct machine *m);
+struct device_flash flash_memory(const struct machine *m);
+void flash_close(struct machine *m);
 
 /* video.c: the VGA's memory. */
 NODISCARD int video_layout(struct machine *m, struct err *err);

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/scope.h"
 #include "device/ahci/ahci.h"
+#include "device/firmware/flash.h"
 #include "device/firmware/fw_cfg.h"
 #include "device/ide/ide.h"
 #include "device/legacy/acpi_pm.h"
@@ -15,6 +16,7 @@
 #include "device/legacy/legacy.h"
 #include "device/legacy/ps2.h"
 #include "device/pci/hotplug.h"
+#include "device/pci/lpc.h"
 #include "device/pci/q35.h"
 #include "device/vga/vga.h"
 #include "device/virtio/balloon.h"
@@ -49,7 +51,7 @@ struct machine_place {
 	u64 base;     /* of window 0; 0: where the class says */
 	size_t known; /* offset of the machine's own pointer to it; 0: none */
 	bool console; /* COM1: the console is its backend */
-	enum { ALWAYS, WITH_FIRMWARE, WITH_FIRMWARE_LOG, WITH_DISPLAY } when;
+	enum { ALWAYS, WITH_FIRMWARE, WITH_FIRMWARE_LOG, WITH_FLASH, WITH_DISPLAY } when;
 	struct wire wires[WIRES_MAX];
 };
 
@@ -78,6 +80,8 @@ static const struct machine_place places[] = {
 	{ &debug_exit_class, "debug-exit" },
 	{ &post_port_class, "post-port" },
 	{ &debugcon_class, "debugcon" },
+	{ &lpc_class, "lpc", .when = WITH_FLASH },
+	{ &flash_class, "flash", .when = WITH_FLASH },
 	{ &fw_cfg_class, "fw_cfg", .known = KNOWN(fw_cfg), .when = WITH_FIRMWARE },
 	{ &debugcon_class, "firmware", .base = 0x402, .when = WITH_FIRMWARE_LOG },
 };
@@ -168,6 +172,7 @@ struct device_env parts_env(struct machine *m)
 		.eject = hot_eject,
 		.random = random_bytes,
 		.video = video_memory(m),
+		.flash = flash_memory(m),
 		.wall_clock = wall_clock,
 	};
 }
@@ -198,6 +203,8 @@ static int make(struct machine *m, const struct machine_place *place, struct err
 		return err->code;
 	if (place->base)
 		device_move(p->device, 0, place->base);
+	else if (place->class == &flash_class)
+		device_move(p->device, 0, flash_base(m));
 	if (place->known)
 		*(struct device **)(void *)((u8 *)m + place->known) = p->device;
 	return device_attach(p->device, &m->bus, err);
@@ -362,6 +369,7 @@ static bool wanted(const struct machine *m, const struct machine_place *place)
 	switch (place->when) {
 	case ALWAYS: return true;
 	case WITH_FIRMWARE: return m->config.firmware;
+	case WITH_FLASH: return m->flash;
 	case WITH_DISPLAY: return m->config.display;
 	case WITH_FIRMWARE_LOG: return m->config.firmware && log_enabled(LOG_DBG);
 	}

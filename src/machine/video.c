@@ -55,9 +55,13 @@ void video_apply(struct machine *m)
 	pthread_mutex_lock(&m->gate);
 	m->memory_asked = false;
 	pthread_mutex_unlock(&m->gate);
-	if (!m->video || m->config.engine->fixed_memory)
+	if (m->config.engine->fixed_memory)
 		return;
-	if (memory_show(&m->memory, m->video, gpa(m->video_base), &err))
+	if (m->flash &&
+		memory_show(&m->memory, m->flash, gpa(m->flash_shown ? flash_base(m) : 0), &err))
+		guest_err("flash", "%s", err.text);
+	if (m->video && memory_show(&m->memory, m->video, gpa(m->video_base), &err))
 		guest_err("vga", "video memory: %s", err.text);
-	forget_pages(m);
+	if (m->flash || m->video)
+		forget_pages(m);
 }

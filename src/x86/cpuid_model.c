@@ -19,8 +19,8 @@
 #define MAX_EXT_AMD	0x80000021u
 #define MAX_EXT_INTEL	0x80000008u
 
-#define SYSTEM_BITS                                                                     \
-	(CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCE | \
+#define SYSTEM_BITS                                                                               \
+	(CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCE | CR4_MCE | \
 		CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_PCIDE | CR4_SMEP | CR4_SMAP)
 #define EFER_AUTOIBRS BIT64(21)
 

@@ -21,7 +21,7 @@ const struct policy_row x86_policy[] = {
 	{ 1, 0, REG_EDX, POLICY_FORCE, B(1) | B(2) | B(3) | B(4) | B(5) | B(6) | B(9) | B(11) | B(12) | B(13) | B(16) | B(17),
 	  "VME DE PSE TSC MSR PAE APIC SEP MTRR PGE PAT PSE36", "implemented by x86/ and the local APIC" },
 	{ 1, 0, REG_EDX, POLICY_PASS, B(27), "SS", "lets the guest skip cache flushes when it sets memory types" },
-	{ 1, 0, REG_EDX, POLICY_HIDE, B(7) | B(14), "MCE MCA", "no machine-check banks" },
+	{ 1, 0, REG_EDX, POLICY_FORCE, B(7) | B(14), "MCE MCA", "an architecture of no banks: nothing is ever reported. OVMF sets CR4.MCE without asking" },
 	{ 1, 0, REG_EDX, POLICY_HIDE, B(18) | B(21) | B(22) | B(29) | B(31), "PSN DS ACPI TM PBE", "no serial number, debug store or thermal control" },
 	{ 1, 0, REG_ECX, POLICY_PASS, B(0) | B(1) | B(9) | B(12) | B(13) | B(19) | B(20) | B(22) | B(23) | B(25) | B(28) | B(29) | B(30),
 	  "SSE3 PCLMULQDQ SSSE3 FMA CX16 SSE4.1 SSE4.2 MOVBE POPCNT AES AVX F16C RDRAND", "instructions" },

@@ -87,6 +87,14 @@ def firmware_and_kernel_exclude_each_other():
         one_line(strata("run", "--firmware", "seabios", option, "x"), 2, option, "boot loader")
 
 
+def firmware_variables_are_for_firmware_that_has_some():
+    one_line(strata("run", "--firmware", "seabios,vars=x"), 2, "vars=", "ovmf")
+    for text in ("ovmf,vars=", "ovmf,x=1", "ovmf,"):
+        done = strata("run", "--firmware", text)
+        if b"install Debian's package" not in done.stderr:
+            one_line(done, 2, "--firmware", "vars=FILE")
+
+
 def firmware_that_is_none_is_refused():
     one_line(strata("run", "--engine", "interpret", "--firmware", "/nonexistent"), 1, "firmware /nonexistent", "No such file")
     for content in (b"x" * 65536, b"\xea" * 65535, b""):
@@ -496,6 +504,7 @@ CASES = [
     usage_without_verb_is_refused,
     usage_errors_name_the_culprit,
     firmware_and_kernel_exclude_each_other,
+    firmware_variables_are_for_firmware_that_has_some,
     firmware_that_is_none_is_refused,
     displays_are_checked,
     shared_folders_are_checked,

@@ -402,6 +402,7 @@ static void open_bench(struct bench *b, const struct device_class *class)
 		.console = &console,
 		.console_ctx = b,
 		.video = { b->video, sizeof(b->video), on_show },
+		.flash = { b->video, sizeof(b->video), NULL },
 		.wall_clock = wall,
 	};
 	for (unsigned i = 0; i < DEVICE_LINES_MAX; i++)

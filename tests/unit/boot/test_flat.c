@@ -88,11 +88,11 @@ static void odd_firmware_sizes_are_refused(void **state)
 
 	f->req.format = BOOT_FIRMWARE;
 	fixture_kernel(f, bios, 1000);
-	fixture_refuses(f, "multiple of 64 KiB");
+	fixture_refuses(f, "multiple of 4 KiB");
 	fixture_kernel(f, bios, 0);
-	fixture_refuses(f, "multiple of 64 KiB");
+	fixture_refuses(f, "multiple of 4 KiB");
 	fixture_kernel(f, bios, 17 * MiB); /* never read */
-	fixture_refuses(f, "multiple of 64 KiB");
+	fixture_refuses(f, "multiple of 4 KiB");
 }
 
 static void boot_sector_starts_at_7c00(void **state)

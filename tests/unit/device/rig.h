@@ -37,7 +37,7 @@ struct rig {
 	u32 data;
 	struct guest_clock clock;
 	u8 video[RIG_VIDEO];
-	u64 video_at;
+	u64 video_at, stored;
 	bool level[DEVICE_LINES_MAX];
 	unsigned rises[DEVICE_LINES_MAX];
 	u8 console[RIG_CONSOLE];
@@ -78,6 +78,7 @@ static void rig_room(void *ctx) { ((struct rig *)ctx)->rooms++; }
 static void rig_power_off(void *ctx) { ((struct rig *)ctx)->power_offs++; }
 static void rig_reset(void *ctx) { ((struct rig *)ctx)->resets++; }
 static void rig_show(void *ctx, u64 base) { ((struct rig *)ctx)->video_at = base; }
+static void rig_store(void *ctx, u64 offset, u64 len) { ((struct rig *)ctx)->stored += len; }
 static u64 rig_wall(void *ctx) { return RIG_WALL; }
 
 static bool rig_random(void *ctx, void *buf, size_t len)
@@ -191,6 +192,7 @@ static void rig_open(struct rig *r, const struct device_class *class)
 		.console = &rig_console,
 		.console_ctx = r,
 		.video = { r->video, RIG_VIDEO, rig_show },
+		.flash = { r->video, RIG_VIDEO, rig_store },
 		.wall_clock = rig_wall,
 	};
 

@@ -87,6 +87,7 @@ static void cr4_refuses_hidden_features_and_flushes(void **state)
 	assert_flush(X86_FLUSH_ALL, x86_write_cr(&f->cpu, 4, CR4_PAE | CR4_PGE));
 	assert_flush(X86_FLUSH_ALL, x86_write_cr(&f->cpu, 4, CR4_PAE));
 	assert_no_flush(x86_write_cr(&f->cpu, 4, CR4_PAE | CR4_OSFXSR));
+	assert_no_flush(x86_write_cr(&f->cpu, 4, CR4_PAE | CR4_MCE | CR4_OSFXSR));
 	fake_protected(f, 0);
 	assert_fault(f, x86_write_cr(&f->cpu, 4, CR4_PCIDE), X86_GP, 0);
 	fake_free(f);
