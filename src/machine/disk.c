@@ -120,6 +120,10 @@ int disk_configure(const struct machine *m, const struct machine_disk_config *c,
 	unsigned queues = c->queues ? c->queues : m->config.cpus;
 	char text[16];
 
+	/* OVMF's driver makes two, whatever it is told there are, and else has no disk. */
+	if (c->bus == MACHINE_NVME && !c->queues && queues < 2)
+		queues = 2;
+
 	snprintf(text, sizeof(text), "%u", queues);
 	if (device_set(d, "queues", text, err))
 		return err->code;
