@@ -59,6 +59,7 @@ bench: build
 	@bench/io --json build/bench-io.json
 	@bench/scaling --engines $(subst interpret,tcg,$(ENGINES)) --json build/bench-scaling.json
 	@bench/fair --json build/bench-fair.json
+	@bench/crowd --json build/bench-crowd.json
 
 bench-quick: build
 	@tools/deps build run
