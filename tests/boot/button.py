@@ -37,7 +37,7 @@ def main():
                    "--no-reboot", "--append", "console=ttyS0 panic=-1 strata.run=sh%20/button.sh"]
         with guest.Guest(command, float(seconds), env) as machine:
             try:
-                if " EN" not in machine.wait_for("^the guest waits: (.*)")[1]:
+                if " EN" not in machine.wait_for("^the guest waits: (.*)\n")[1]:
                     problems.append("no driver has enabled the button")
                 for verb in ("pause", "resume", "stop"):
                     subprocess.run([strata, verb, "guest"], check=True, env=env, timeout=float(seconds))
