@@ -23,7 +23,7 @@ const struct cpu_engine_option options_table[] = {
 	{ "no-huge", "keep the engine's tables on small pages of the host", OPTION_NO_HUGE },
 	{ "no-rest", "keep the code cache and its tables while the machine is idle",
 		OPTION_NO_REST },
-	{ "rest-often", "give them back at every 32nd halt of a processor (slow; for tests)",
+	{ "rest-often", "give them back at every 128th halt of a processor (slow; for tests)",
 		OPTION_REST_OFTEN },
 	{ "no-resume", "after system calls and faults, find the next code the long way",
 		OPTION_NO_RESUME },

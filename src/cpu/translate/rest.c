@@ -8,7 +8,7 @@
 #include "cpu/translate/translate_priv.h"
 #include <x86intrin.h>
 
-#define REST_HALTS   32u       /* with rest-often */
+#define REST_HALTS   128u      /* with rest-often */
 #define REST_SECONDS 30u       /* it is looked at so often ... */
 #define REST_PART    50u       /* ... and rests if it ran for no more than this part of them ... */
 #define REST_WORTH   (4 * MiB) /* ... and its blocks have descriptors of more than this */
