@@ -42,42 +42,34 @@ static u64 held(const struct store_machine *m)
 	return bytes;
 }
 
-static u64 owed_to(const char *name)
-{
-	struct store_machine m;
-	struct store_outcome o;
-	struct err err = { 0 };
-	u64 owed = 0;
+struct owed {
+	const char *but; /* NULL: to all */
+	u64 bytes;
+};
 
-	if (store_open(&m, name, &err))
-		return 0;
-	if (store_state(&m, &o) == STORE_RUNNING)
-		owed = store_promised(&m);
-	if (owed)
-		owed -= min_u64(owed, held(&m));
-	store_close(&m);
-	return owed;
+static void add_owed(const struct store_machine *m, void *ctx)
+{
+	struct owed *owed = ctx;
+	struct store_outcome o;
+
+	if ((owed->but && !strcmp(m->name, owed->but)) || store_state(m, &o) != STORE_RUNNING)
+		return;
+	u64 promised = store_promised(m);
+
+	if (promised)
+		owed->bytes += promised - min_u64(promised, held(m));
 }
 
 static u64 owed_to_all(const char *but)
 {
+	struct owed owed = { .but = but };
 	char path[1100];
 	struct err err = { 0 };
-	unsigned count;
-	char **names;
-	u64 owed = 0;
 
 	/* Looking makes no folders. */
-	if (store_path(".", path, sizeof(path), &err) || access(path, F_OK) ||
-		store_list(&names, &count, &err))
-		return 0;
-	for (unsigned i = 0; i < count; i++) {
-		if (!but || strcmp(names[i], but) != 0)
-			owed += owed_to(names[i]);
-		free(names[i]);
-	}
-	free(names);
-	return owed;
+	if (!store_path(".", path, sizeof(path), &err) && !access(path, F_OK))
+		store_each(add_owed, &owed);
+	return owed.bytes;
 }
 
 static int decide(const char *name, u64 memory, struct err *err)

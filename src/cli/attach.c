@@ -233,13 +233,10 @@ static int wait_for(struct control_client *c, const struct detach_values *v, str
 static int talk_detach(struct control_client *c, const void *values, struct err *err)
 {
 	const struct detach_values *v = values;
-	json_t *request = json_pack("{s:s,s:s}", "command", "detach", "device", v->device);
 
-	if (client_ask(c, "events", -1, MACHINES_ASK_MS, NULL, err)) {
-		json_decref(request);
-		return err->code;
-	}
-	if (client_request(c, request, -1, MACHINES_ASK_MS, NULL, err))
+	if (client_ask(c, "events", -1, MACHINES_ASK_MS, NULL, err) ||
+		client_request(c, json_pack("{s:s,s:s}", "command", "detach", "device", v->device),
+			-1, MACHINES_ASK_MS, NULL, err))
 		return err->code;
 	*err = (struct err){ 0 };
 	return wait_for(c, v, err);

@@ -117,28 +117,14 @@ static void mark_ports(const char *net, bool *taken)
 	net_option_free(&o);
 }
 
-static void mark_all_ports(bool *taken)
+static void mark_ports_of(const struct store_machine *m, void *taken)
 {
+	struct store_config config = { 0 };
 	struct err err;
-	unsigned count;
-	char **names;
 
-	if (store_list(&names, &count, &err))
-		return;
-	for (unsigned i = 0; i < count; i++) {
-		struct store_config config = { 0 };
-		struct store_machine m;
-
-		if (!store_open(&m, names[i], &err)) {
-			if (!store_read_config(&m, &config, &err) &&
-				store_config_get(&config, "net"))
-				mark_ports(store_config_get(&config, "net"), taken);
-			store_config_free(&config);
-			store_close(&m);
-		}
-		free(names[i]);
-	}
-	free(names);
+	if (!store_read_config(m, &config, &err) && store_config_get(&config, "net"))
+		mark_ports(store_config_get(&config, "net"), taken);
+	store_config_free(&config);
 }
 
 static bool is_free(u16 port)
@@ -155,7 +141,7 @@ u16 clone_port(void)
 {
 	bool taken[PORT_LAST - PORT_FIRST + 1] = { false };
 
-	mark_all_ports(taken);
+	store_each(mark_ports_of, taken);
 	for (unsigned port = PORT_FIRST; port <= PORT_LAST; port++)
 		if (!taken[port - PORT_FIRST] && is_free((u16)port))
 			return (u16)port;

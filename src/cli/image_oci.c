@@ -58,19 +58,10 @@ static int split(struct oci *o, const char *path, struct err *err)
 				 o->layout);
 }
 
-struct last {
-	char line[256];
-};
-
-static void keep(void *ctx, const char *line)
-{
-	snprintf(((struct last *)ctx)->line, sizeof(((struct last *)ctx)->line), "%s", line);
-}
-
 static int fetch(struct oci *o, const char *from, const struct images_image *at, struct err *err)
 {
 	char to[sizeof(o->layout) + 16];
-	struct last last = { "" };
+	struct child_last last = { "" };
 
 	snprintf(o->layout, sizeof(o->layout), "%.900s/" FETCHED, at->path);
 	snprintf(o->tag, sizeof(o->tag), "image");
@@ -80,7 +71,9 @@ static int fetch(struct oci *o, const char *from, const struct images_image *at,
 
 	fprintf(stderr, "strata: image import: fetching %s\n", from);
 	int status = child_run(
-		&(struct child){ .argv = argv, .keep = at->lock, .line = keep, .ctx = &last }, err);
+		&(struct child){
+			.argv = argv, .keep = at->lock, .line = child_keep_last, .ctx = &last },
+		err);
 
 	if (status == -ENOENT)
 		return child_missing("skopeo", "skopeo", err);

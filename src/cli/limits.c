@@ -22,15 +22,6 @@ static void group_name(const struct store_machine *m, char name[NAME_MAX_])
 
 /* ---- systemd's ---- */
 
-struct said {
-	char line[200];
-};
-
-static void keep(void *ctx, const char *line)
-{
-	snprintf(((struct said *)ctx)->line, sizeof(((struct said *)ctx)->line), "%s", line);
-}
-
 static const char *whose(void) { return geteuid() ? "--user" : "--system"; }
 
 /* sd_booted(3) */
@@ -43,8 +34,9 @@ static bool systemd_runs(void)
 
 static int call(const char *const *argv, struct err *err)
 {
-	struct said said = { "" };
-	int status = child_run(&(struct child){ .argv = argv, .line = keep, .ctx = &said }, err);
+	struct child_last said = { "" };
+	int status = child_run(
+		&(struct child){ .argv = argv, .line = child_keep_last, .ctx = &said }, err);
 
 	if (status <= 0)
 		return status;

@@ -23,22 +23,11 @@ struct text {
 
 /* ---- programs ---- */
 
-struct last {
-	char line[200];
-};
-
-static void keep_line(void *ctx, const char *line)
-{
-	struct last *l = ctx;
-
-	snprintf(l->line, sizeof(l->line), "%s", line);
-}
-
 static int call(const char *package, const char *const *argv, struct err *err)
 {
-	struct last last = { "" };
-	int status =
-		child_run(&(struct child){ .argv = argv, .line = keep_line, .ctx = &last }, err);
+	struct child_last last = { "" };
+	int status = child_run(
+		&(struct child){ .argv = argv, .line = child_keep_last, .ctx = &last }, err);
 
 	if (status == -ENOENT)
 		return child_missing(argv[0], package, err);

@@ -102,6 +102,13 @@ int child_run(const struct child *c, struct err *err)
 	return told > 0 ? err_set(err, -why, "%s: %s", c->argv[0], strerror(why)) : status;
 }
 
+void child_keep_last(void *last, const char *line)
+{
+	struct child_last *l = last;
+
+	snprintf(l->line, sizeof(l->line), "%s", line);
+}
+
 int child_missing(const char *program, const char *package, struct err *err)
 {
 	return err_set(err, -ENOENT,

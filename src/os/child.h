@@ -19,6 +19,12 @@ struct child {
 	void *ctx;
 };
 
+/* A `line` for who wants to say what the program said last; ctx: struct child_last, zeroed. */
+struct child_last {
+	char line[256];
+};
+void child_keep_last(void *last, const char *line);
+
 /* Its exit status, 128 + n after signal n; or -errno with err when it could not be begun: -ENOENT,
  * there is no such program. */
 NODISCARD int child_run(const struct child *c, struct err *err);

@@ -101,28 +101,15 @@ void store_group_tidy(const struct store_machine *m)
 		(void)!remove_soon(group, m->lock);
 }
 
-void group_sweep(void)
+static void sweep_one(const struct store_machine *m, void *unused)
 {
-	struct err err;
-	unsigned count;
-	char **names;
+	char group[CGROUP_PATH_MAX];
 
-	if (store_list(&names, &count, &err))
-		return;
-	for (unsigned i = 0; i < count; i++) {
-		char group[CGROUP_PATH_MAX];
-		struct store_machine m;
-
-		if (!store_open(&m, names[i], &err)) {
-			if (read_group(m.folder, group, sizeof(group)) &&
-				!folders_is_locked(m.lock))
-				(void)!remove_group(group);
-			store_close(&m);
-		}
-		free(names[i]);
-	}
-	free(names);
+	if (read_group(m->folder, group, sizeof(group)) && !folders_is_locked(m->lock))
+		(void)!remove_group(group);
 }
+
+void group_sweep(void) { store_each(sweep_one, NULL); }
 
 int store_promise(const struct store_machine *m, u64 memory, struct err *err)
 {

@@ -352,6 +352,26 @@ int store_list(char ***names, unsigned *count, struct err *err)
 	return folders_list(FOLDERS_MACHINES, store_check_name, names, count, err);
 }
 
+void store_each(void (*visit)(const struct store_machine *m, void *ctx), void *ctx)
+{
+	struct err err;
+	unsigned count;
+	char **names;
+
+	if (store_list(&names, &count, &err))
+		return;
+	for (unsigned i = 0; i < count; i++) {
+		struct store_machine m;
+
+		if (!store_open(&m, names[i], &err)) {
+			visit(&m, ctx);
+			store_close(&m);
+		}
+		free(names[i]);
+	}
+	free(names);
+}
+
 static bool is_ephemeral(int folder) { return !faccessat(folder, EPHEMERAL, F_OK, 0); }
 
 bool store_is_ephemeral(const struct store_machine *m) { return is_ephemeral(m->folder); }

@@ -115,6 +115,8 @@ u64 store_promised(const struct store_machine *m);
 
 /* The names of all, sorted; the list and each name are the caller's to free. -errno with err. */
 NODISCARD int store_list(char ***names, unsigned *count, struct err *err);
+/* Each that can be opened, for as long as `visit` runs; none, if they cannot be listed. */
+void store_each(void (*visit)(const struct store_machine *m, void *ctx), void *ctx);
 /* Held by whoever chooses what no other machine may have, until his machine is there: a descriptor
  * to close. Waits. -errno with err. */
 NODISCARD int store_alone(struct err *err);

@@ -1,9 +1,10 @@
 /* See block_map.h. */
 #include "cpu/translate/block_map.h"
 #include "cpu/translate/translate_priv.h"
+#include "os/pages.h"
 #include <string.h>
 
-_Static_assert(sizeof(((struct block_map *)0)->bucket[0]) == 64, "a bucket is a cache line");
+_Static_assert(sizeof(struct block_bucket) == 64, "a bucket is a cache line");
 
 u64 block_hash(u64 gpa, u64 rip, unsigned space)
 {
@@ -12,65 +13,66 @@ u64 block_hash(u64 gpa, u64 rip, unsigned space)
 	return h ^ h >> 32;
 }
 
-static unsigned bucket_of(u64 hash) { return (unsigned)(hash >> 32) & (BLOCK_MAP_BUCKETS - 1); }
+static struct block_bucket *bucket_of(struct translator *t, u64 hash)
+{
+	return &t->blocks.bucket[hash >> 32 & (BLOCK_MAP_BUCKETS - 1)];
+}
+
 static u32 tag_of(u64 hash) { return (u32)hash | 1; }
 
 void block_map_add(struct translator *t, struct tblock *b)
 {
 	u64 hash = block_hash(b->unit.gpa, b->rip, b->space);
-	u32 *tag = t->blocks.bucket[bucket_of(hash)].tag,
-	    *ref = t->blocks.bucket[bucket_of(hash)].ref;
+	struct block_bucket *k = bucket_of(t, hash);
 	unsigned at = 0;
 
-	while (at < BLOCK_MAP_WAYS - 1 && tag[at])
+	while (at < BLOCK_MAP_WAYS - 1 && k->tag[at])
 		at++;
-	memmove(tag + 1, tag, at * sizeof(*tag));
-	memmove(ref + 1, ref, at * sizeof(*ref));
-	tag[0] = tag_of(hash);
-	ref[0] = tblock_ref(t, b);
+	memmove(k->tag + 1, k->tag, at * sizeof(k->tag[0]));
+	memmove(k->ref + 1, k->ref, at * sizeof(k->ref[0]));
+	k->tag[0] = tag_of(hash);
+	k->ref[0] = pool_ref(t, b);
 }
 
 void block_map_remove(struct translator *t, const struct tblock *b)
 {
 	u64 hash = block_hash(b->unit.gpa, b->rip, b->space);
-	u32 *tag = t->blocks.bucket[bucket_of(hash)].tag,
-	    *ref = t->blocks.bucket[bucket_of(hash)].ref;
+	struct block_bucket *k = bucket_of(t, hash);
 
 	for (unsigned i = 0; i < BLOCK_MAP_WAYS; i++)
-		if (tag[i] && ref[i] == tblock_ref(t, b))
-			tag[i] = 0;
+		if (k->tag[i] && k->ref[i] == pool_ref(t, b))
+			k->tag[i] = 0;
 }
 
 /* The next time it is found sooner, and stays longer. */
-static void move_up(u32 *tag, u32 *ref, unsigned i)
+static void move_up(struct block_bucket *k, unsigned i)
 {
-	u32 other_tag = tag[i - 1], other_ref = ref[i - 1];
+	u32 tag = k->tag[i], ref = k->ref[i];
 
-	tag[i - 1] = tag[i];
-	ref[i - 1] = ref[i];
-	tag[i] = other_tag;
-	ref[i] = other_ref;
+	k->tag[i] = k->tag[i - 1];
+	k->ref[i] = k->ref[i - 1];
+	k->tag[i - 1] = tag;
+	k->ref[i - 1] = ref;
 }
 
 struct tblock *block_map_find(struct translator *t, u64 gpa, u64 rip, unsigned space,
 	bool (*fits)(struct translator *t, const struct tblock *b))
 {
 	u64 hash = block_hash(gpa, rip, space);
-	u32 *tag = t->blocks.bucket[bucket_of(hash)].tag,
-	    *ref = t->blocks.bucket[bucket_of(hash)].ref;
+	struct block_bucket *k = bucket_of(t, hash);
 
 	for (unsigned i = 0; i < BLOCK_MAP_WAYS; i++) {
-		if (tag[i] != tag_of(hash))
+		if (k->tag[i] != tag_of(hash))
 			continue;
-		struct tblock *b = tblock_at(t, ref[i]);
+		struct tblock *b = tblock_at(t, k->ref[i]);
 		if (b->unit.gpa != gpa || b->rip != rip || b->space != space ||
 			(fits && !fits(t, b)))
 			continue;
 		if (i)
-			move_up(tag, ref, i);
+			move_up(k, i);
 		return b;
 	}
 	return NULL;
 }
 
-void block_map_clear(struct translator *t) { memset(&t->blocks, 0, sizeof(t->blocks)); }
+void block_map_clear(struct translator *t) { pages_forget(&t->blocks, sizeof(t->blocks)); }

@@ -15,11 +15,12 @@
 #define BLOCK_MAP_BUCKETS 65536u
 #define BLOCK_MAP_WAYS	  8u
 
+struct block_bucket {
+	u32 tag[BLOCK_MAP_WAYS]; /* a part of the hash, never 0; 0: empty */
+	u32 ref[BLOCK_MAP_WAYS]; /* see tblock_at() */
+};
 struct block_map {
-	struct {
-		u32 tag[BLOCK_MAP_WAYS]; /* a part of the hash, never 0; 0: empty */
-		u32 ref[BLOCK_MAP_WAYS]; /* see tblock_at() */
-	} bucket[BLOCK_MAP_BUCKETS] __attribute__((aligned(64)));
+	struct block_bucket bucket[BLOCK_MAP_BUCKETS] __attribute__((aligned(64)));
 };
 
 struct translator;

@@ -336,7 +336,7 @@ void tcache_link(struct translator *t, struct link *l, struct tblock *to)
 		}
 		filter_add_block(t, to);
 	}
-	l->to = tblock_ref(t, to);
+	l->to = pool_ref(t, to);
 	l->next_in = to->incoming;
 	to->incoming = pool_ref(t, l);
 	unsigned at = to == owner && l->loop	       ? l->loop
@@ -643,8 +643,6 @@ void tcache_forget(struct translator *t)
 	pages_forget(t->pool, POOL_SIZE);
 	pages_forget(t->by_id, TBLOCKS_MAX * sizeof(*t->by_id));
 	pages_forget(t->starts, STARTS_SIZE);
-	pages_forget(&t->blocks, sizeof(t->blocks));
-	pages_forget(t->origins, sizeof(t->origins));
 	if (t->shared->users == 1)
 		codemem_forget(&t->mem, t->stubs_end, CACHE_SIZE);
 	t->rests++;

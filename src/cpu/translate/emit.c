@@ -36,7 +36,7 @@ void emit_link(struct emit *e, u8 cc, u64 target)
 
 	must(i < BLOCK_LINKS, "more links than a block has");
 	*l = (struct link){ .target = target,
-		.owner = tblock_ref(e->t, e->b),
+		.owner = pool_ref(e->t, e->b),
 		.space = (u8)facts_next_space(e),
 		.vectors = e->b->vector_from != NO_VECTORS };
 	emit_out(e, cc, EXIT_CODE(EXIT_LINK, e->b->id, i));

@@ -18,6 +18,7 @@
  */
 #include "base/bits.h"
 #include "cpu/translate/emit.h"
+#include "os/pages.h"
 #include <string.h>
 
 #define NEAR (BIT64(31) + PAGE_SIZE) /* as far as code reaches, and more */
@@ -27,7 +28,7 @@ static struct tblock **origin_of(struct translator *t, u64 gpa, u8 space)
 	return &t->origins[(block_hash(gpa, 0, space) >> 32) % ORIGINS];
 }
 
-void rebase_dropped(struct translator *t) { memset(t->origins, 0, sizeof(t->origins)); }
+void rebase_dropped(struct translator *t) { pages_forget(t->origins, sizeof(t->origins)); }
 
 /* The region that all that is near it lies in; 0: there is none, or it is the first one, where
  * constants are shorter. */
@@ -88,7 +89,7 @@ static void move_links(const struct translator *t, struct tblock *b, u32 shift, 
 
 		*l = (struct link){ .site = l->site + shift,
 			.target = l->target + by,
-			.owner = tblock_ref(t, b),
+			.owner = pool_ref(t, b),
 			.space = l->space,
 			.vectors = l->vectors,
 			.loop = l->loop };

@@ -299,7 +299,7 @@ static struct tblock *copy(struct translator *t, const struct template *x)
 	b->bytes = tblock_pooled(t, x->bytes, b->unit.bytes);
 	b->links = tblock_pooled(t, x->links, b->link_count * sizeof(struct link));
 	for (unsigned i = 0; i < b->link_count; i++)
-		b->links[i].owner = tblock_ref(t, b);
+		b->links[i].owner = pool_ref(t, b);
 	if (!copy_ops(t, b, ops))
 		return NULL;
 	copy_code(t, x, b);

@@ -475,11 +475,7 @@ _Static_assert(POOL_SIZE <= UINT32_MAX, "refs have 32 bits");
 
 static inline u32 pool_ref(const struct translator *t, const void *p)
 {
-	return p ? (u32)((const u8 *)p - t->pool) : 0;
-}
-static inline u32 tblock_ref(const struct translator *t, const struct tblock *b)
-{
-	return pool_ref(t, b);
+	return (u32)((const u8 *)p - t->pool);
 }
 static inline struct tblock *tblock_at(const struct translator *t, u32 ref)
 {
