@@ -168,8 +168,8 @@ static const struct option_row options[] = {
 };
 
 static const char more[] =
-	"The translator keeps guest RCX in host R13, and guest R13, R14 and R15 in memory. Host "
-	"RCX, R14\n"
+	"The translator keeps guest RCX in host R10, and guest R10, R11 and R15 in memory. Host "
+	"RCX, R11\n"
 	"and R15 are its own; GS addresses its tables. Good places in Debian 12's kernels:\n"
 	"  pv_native_irq_disable     cli\n"
 	"  native_write_cr3          mov cr3\n"

@@ -86,7 +86,7 @@ def execute(args, program):
                 status = "killed"
     text, _, counters = out.decode("latin-1").replace("\r", "").partition(COUNTERS)
     for name, (least, most) in counted(args, program).items():
-        found = re.search(name.replace("-", " ") + r" (\d+)", counters)
+        found = re.search(name.replace("-", " ") + r" +(\d+)", counters)
         if not found or int(found[1]) < least or (most is not None and int(found[1]) > most):
             text += f"FAIL {name}: the translator counted {found[1] if found else 'nothing'}\n"
     return status, text, time.monotonic() - start

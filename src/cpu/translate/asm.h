@@ -111,6 +111,12 @@ static inline void asm_gs_index(
 
 #define OP_MOV_LOAD  0x8b
 #define OP_MOV_STORE 0x89
+#define OP_ADD_LOAD  0x03
+#define OP_AND_LOAD  0x23
+#define OP_XOR_LOAD  0x33
+#define OP_IMM32     0x81 /* asm_ri32(): an operation by its extension */
+#define EXT_OR	     1u
+#define EXT_AND	     4u
 
 static inline void asm_load(struct asm_buf *b, unsigned reg, u32 slot)
 {

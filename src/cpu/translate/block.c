@@ -61,6 +61,7 @@ static u8 access_of(const struct build *d, u8 *bytes)
 	case ZYDIS_MNEMONIC_PUSHFQ:
 	case ZYDIS_MNEMONIC_CALL: return ACCESS_PUSH;
 	case ZYDIS_MNEMONIC_POP:
+	case ZYDIS_MNEMONIC_POPFD:
 	case ZYDIS_MNEMONIC_POPFQ:
 	case ZYDIS_MNEMONIC_RET: return ACCESS_POP;
 	case ZYDIS_MNEMONIC_LEAVE: return ACCESS_LEAVE;

@@ -222,13 +222,19 @@ static enum emit_result emit_clac(struct emit *e) { return emit_user_access(e, f
 static const struct special {
 	op_fn *exec;
 	enum emit_result (*emit)(struct emit *e);
+	bool sensitive; /* it tells or changes what the guest must not know or change of the host */
 } specials[] = {
-	{ op_stac, emit_stac },
-	{ op_clac, emit_clac },
-	{ op_rdtsc, emit_rdtsc },
-	{ op_rdtscp, emit_rdtsc },
-	{ op_mov_from_seg, emit_from_segment },
-	{ op_fsgsbase, emit_segment_base },
+	{ op_cli, emit_cli, true },
+	{ op_sti, emit_sti, true },
+	{ op_pushf, emit_pushf, true },
+	{ op_popf, emit_popf, true },
+	{ op_stac, emit_stac, true },
+	{ op_clac, emit_clac, true },
+	{ op_swapgs, emit_swapgs, true },
+	{ op_fsgsbase, emit_segment_base, true },
+	{ op_mov_from_seg, emit_from_segment, true },
+	{ op_rdtsc, emit_rdtsc, true },
+	{ op_rdtscp, emit_rdtsc, true },
 	{ op_jcxz, emit_count_branch },
 	{ op_loop, emit_count_branch },
 	{ op_cmpxchg8b, emit_cmpxchg_wide },
@@ -249,18 +255,15 @@ enum emit_result emit_insn(struct emit *e)
 	case ZYDIS_MNEMONIC_POP: return emit_pop(e);
 	case ZYDIS_MNEMONIC_LEAVE: return emit_leave(e);
 	case ZYDIS_MNEMONIC_LEA: return emit_lea(e);
-	case ZYDIS_MNEMONIC_CLI: return emit_cli(e);
-	case ZYDIS_MNEMONIC_STI: return emit_sti(e);
-	case ZYDIS_MNEMONIC_PUSHFD:
-	case ZYDIS_MNEMONIC_PUSHFQ: return emit_pushf(e);
-	case ZYDIS_MNEMONIC_SWAPGS: return emit_swapgs(e);
 	case ZYDIS_MNEMONIC_CLD: return emit_direction(e, false);
 	case ZYDIS_MNEMONIC_STD: return emit_direction(e, true);
 	default: break;
 	}
 	for (const struct special *s = specials; s < specials + ARRAY_LEN(specials); s++)
 		if (op->exec == s->exec)
-			return s->emit(e);
+			return s->sensitive && e->t->options & OPTION_NO_SENSITIVE
+				       ? emit_hand_over(e)
+				       : s->emit(e);
 	if (is_bit_string(d))
 		return emit_bit_string(e);
 	if (d->insn.meta.category == ZYDIS_CATEGORY_STRINGOP)

@@ -289,6 +289,7 @@ enum emit_result emit_cli(struct emit *e);
 enum emit_result emit_sti(struct emit *e);
 void emit_take_back_sti(struct emit *e, unsigned index);
 enum emit_result emit_pushf(struct emit *e);
+enum emit_result emit_popf(struct emit *e);
 enum emit_result emit_swapgs(struct emit *e);
 enum emit_result emit_direction(struct emit *e, bool down);
 enum emit_result emit_user_access(struct emit *e, bool open); /* STAC, CLAC */

@@ -556,11 +556,13 @@ void facts_after(struct emit *e, bool handed)
 		f->sum_count = 0;
 	switch (d->insn.mnemonic) {
 	case ZYDIS_MNEMONIC_PUSH:
+	case ZYDIS_MNEMONIC_PUSHFQ:
 		if (op->size == 8) {
 			moved(f, RSP, -8);
 			return;
 		}
 		break;
+	case ZYDIS_MNEMONIC_POPFQ: moved(f, RSP, 8); return;
 	case ZYDIS_MNEMONIC_POP:
 		if (op->size == 8 && d->o[0].type == ZYDIS_OPERAND_TYPE_REGISTER &&
 			recode_is_gpr(d->o[0].reg.value)) {

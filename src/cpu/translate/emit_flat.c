@@ -82,6 +82,7 @@ static bool listed(const struct emit *e)
 	case ZYDIS_MNEMONIC_CLI:
 	case ZYDIS_MNEMONIC_STI:
 	case ZYDIS_MNEMONIC_PUSHFD:
+	case ZYDIS_MNEMONIC_POPFD:
 	case ZYDIS_MNEMONIC_CLD:
 	case ZYDIS_MNEMONIC_STD: return true;
 	case ZYDIS_MNEMONIC_MOV: return !(op->flags & OPF_END) && op->exec != op_mov_from_seg;

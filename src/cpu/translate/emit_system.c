@@ -75,6 +75,58 @@ enum emit_result emit_pushf(struct emit *e)
 	return EMIT_NEXT;
 }
 
+/* Bits of RFLAGS that are always the same, whatever POPF brings (SDM 1 3.4.3). */
+#define FLAGS_FIXED (FLAG_ONE | BIT64(3) | BIT64(5) | BIT64(15))
+
+/*
+ * POPF that changes no more than status flags and IF, which is what it is used for: the rest must
+ * be as it is, and if IF is set behind it, nothing may be waiting. (No interrupt is held off for an
+ * instruction; one that comes meanwhile cuts the block's exits, as for STI.) The status flags are
+ * free once the value is read: whoever executes it writes them.
+ */
+enum emit_result emit_popf(struct emit *e)
+{
+	static const u8 mov_ecx_at_rcx[] = { 0x8b, 0x09 };	      /* mov ecx, [rcx] */
+	static const u8 bt_addr_if[] = { 0x41, 0x0f, 0xba, 0xe3, 9 }; /* bt r11d, 9 */
+	static const u8 sbb_aux[] = { 0x4d, 0x19, 0xff };	      /* sbb r15, r15 */
+	static const u8 push_addr_popfq[] = { 0x41, 0x53, 0x9d };     /* push r11; popfq */
+	struct host_operand m;
+
+	if (e->d->op->size != e->word || !emit_kernel(e))
+		return emit_hand_over(e);
+	emit_stack_operand(e, 0, e->word, false, &m);
+	emit_word(e, OP_MOV_LOAD, T_ADDR, &m);
+	e->f.aux = AUX_NONE;
+
+	asm_load(&e->a, T_AUX, SLOT(rest));
+	asm_at_slot(&e->a, OP_ADD_LOAD, T_AUX, SLOT(df), true);
+	asm_at_slot(&e->a, OP_ADD_LOAD, T_AUX, SLOT(ac), true);
+	asm_rr(&e->a, OP_XOR_LOAD, T_AUX, T_ADDR, false);
+	asm_rr(&e->a, OP_MOV_LOAD, ASM_RCX, T_AUX, false);
+	asm_ri32(&e->a, OP_IMM32, EXT_AND, ASM_RCX, ~(u32)(FLAGS_STATUS | FLAG_IF | FLAGS_FIXED),
+		false);
+	emit_out_unless_rcx_zero(e);
+
+	asm_load(&e->a, ASM_RCX, SLOT(attention));
+	asm_bytes(&e->a, mov_ecx_at_rcx, sizeof(mov_ecx_at_rcx));
+	asm_bytes(&e->a, bt_addr_if, sizeof(bt_addr_if));
+	asm_bytes(&e->a, sbb_aux, sizeof(sbb_aux)); /* all ones if IF is to be set */
+	asm_rr(&e->a, OP_AND_LOAD, ASM_RCX, T_AUX, false);
+	emit_out_unless_rcx_zero(e);
+
+	asm_rr(&e->a, OP_MOV_LOAD, ASM_RCX, T_ADDR, false);
+	asm_ri32(&e->a, OP_IMM32, EXT_AND, ASM_RCX, (u32)FLAG_IF, false);
+	asm_store(&e->a, SLOT(vif), ASM_RCX);
+	emit_move_rsp(e, (s32)e->word);
+	asm_ri32(&e->a, OP_IMM32, EXT_AND, T_ADDR, (u32)FLAGS_STATUS, false);
+	asm_ri32(&e->a, OP_IMM32, EXT_OR, T_ADDR, (u32)(FLAG_ONE | FLAG_IF), false);
+	asm_store(&e->a, SLOT(save), ASM_RSP);
+	asm_load(&e->a, ASM_RSP, SLOT(host_rsp));
+	asm_bytes(&e->a, push_addr_popfq, sizeof(push_addr_popfq));
+	asm_load(&e->a, ASM_RSP, SLOT(save));
+	return EMIT_NEXT;
+}
+
 /* GS has a new base, in RCX: as kernel code with the window reaches it. */
 static void set_gs_window(struct emit *e)
 {

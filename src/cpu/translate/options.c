@@ -30,6 +30,10 @@ const struct cpu_engine_option options_table[] = {
 	{ "no-retain", "forget an address space while another one runs", OPTION_NO_RETAIN },
 	{ "no-patched", "translate code anew for each constant that is patched",
 		OPTION_NO_PATCHED },
+	{ "no-sensitive",
+		"leave the code cache at every instruction that tells or changes the state of "
+		"interrupts, segments or the clock",
+		OPTION_NO_SENSITIVE },
 	{ "no-runs", "check each push and pop by itself", OPTION_NO_RUNS },
 	{ "trap-exits",
 		"leave the code cache by a trapping instruction where another way is a jump",

@@ -1,0 +1,2 @@
+/* The same in 32-bit code. */
+#include "../long/popf.c"
