@@ -24,20 +24,14 @@ struct key {
 
 struct template
 {
-	struct template *next;
 	struct key key;
 	const struct translator *maker;
+	u64 life; /* the maker's, when it made the block */
+	u32 id;
+	u32 next; /* as in the hash */
 	const struct tblock *block;
-	const struct tinsn *insns;
-	const struct relocs *relocs;
-	const struct link *links;
-	const struct op *ops;
-	const u64 *facts;
-	const u8 *bytes;
 	size_t outs_at, outs_size; /* in the image */
 };
-
-#define TEMPLATE_MAX (DESCRIPTOR_MAX + sizeof(struct template) + 16)
 
 static unsigned chunks(const struct translator *t)
 {
@@ -61,7 +55,7 @@ static struct shared *shared_new(struct memory *m)
 	if (!s)
 		return NULL;
 	s->memory = m;
-	s->pool = mmap(NULL, SHARED_POOL, PROT_READ | PROT_WRITE,
+	s->pool = mmap(NULL, TEMPLATES * sizeof(struct template), PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (s->pool == MAP_FAILED) {
 		free(s);
@@ -95,7 +89,7 @@ void share_close(struct translator *t)
 	if (!s || --s->users)
 		return;
 	*find_locked(s->memory) = NULL;
-	munmap(s->pool, SHARED_POOL);
+	munmap(s->pool, TEMPLATES * sizeof(struct template));
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
@@ -105,9 +99,9 @@ void share_close(struct translator *t)
 static void new_epoch_locked(struct shared *s)
 {
 	s->next = 0;
-	if (s->pool_used)
+	if (s->count)
 		memset(s->hash, 0, sizeof(s->hash));
-	s->pool_used = 0;
+	s->count = 0;
 	s->epoch++;
 }
 
@@ -134,6 +128,7 @@ void share_dropped(struct translator *t)
 	struct shared *s = t->shared;
 	AUTO_LOCK(&s->lock);
 
+	t->life++;
 	if (s->users == 1)
 		new_epoch_locked(s);
 	if (t->epoch == s->epoch)
@@ -177,23 +172,19 @@ static bool same_key(const struct key *a, const struct key *b)
 	       a->baked == b->baked && a->stack == b->stack;
 }
 
-/* Where the template for a key is, or where it would be appended. */
-static struct template **slot(struct shared *s, const struct key *k)
+static struct template *numbered(const struct shared *s, u32 number)
 {
-	struct template **p = &s->hash[(block_hash(k->gpa, k->rip, k->space) >> 32) % SHARED_HASH];
-
-	while (*p && !same_key(&(*p)->key, k))
-		p = &(*p)->next;
-	return p;
+	return number ? &s->pool[number - 1] : NULL;
 }
 
-static void *pooled(struct shared *s, const void *from, size_t size)
+/* Where the number of the template for a key is, or where it would be appended. */
+static u32 *slot(struct shared *s, const struct key *k)
 {
-	u8 *to = s->pool + s->pool_used;
+	u32 *p = &s->hash[(block_hash(k->gpa, k->rip, k->space) >> 32) % SHARED_HASH];
 
-	memcpy(to, from, size);
-	s->pool_used += align_up(size, 16);
-	return to;
+	while (*p && !same_key(&numbered(s, *p)->key, k))
+		p = &numbered(s, *p)->next;
+	return p;
 }
 
 bool share_wanted(const struct translator *t)
@@ -204,27 +195,25 @@ bool share_wanted(const struct translator *t)
 void share_publish(struct translator *t, const struct tblock *b, size_t outs_size)
 {
 	struct shared *s = t->shared;
-	struct template x = { .key = key_of(t, b->unit.gpa, b->rip, b->space),
-		.maker = t,
-		.outs_at = t->outs_at,
-		.outs_size = outs_size };
 
 	/* What lies on two pages depends on two translations; there is little of it. */
 	if (!share_wanted(t) || b->unit.gpa2 != CODE_NO_PAGE)
 		return;
 	AUTO_LOCK(&s->lock);
-	if (t->epoch != s->epoch || s->pool_used + TEMPLATE_MAX > SHARED_POOL)
+	if (t->epoch != s->epoch || s->count == TEMPLATES)
 		return;
-	x.block = pooled(s, b, sizeof(*b));
-	x.insns = pooled(s, b->insns, tblock_insns_size(b));
-	x.relocs = b->relocs ? pooled(s, b->relocs, relocs_size(b->relocs)) : NULL;
-	x.links = pooled(s, b->links, b->link_count * sizeof(struct link));
-	x.ops = pooled(s, b->ops, b->op_count * sizeof(struct op));
-	x.facts = pooled(s, b->facts, b->fact_count * sizeof(u64));
-	x.bytes = pooled(s, b->bytes, b->unit.bytes);
-	struct template **p = slot(s, &x.key);
-	x.next = *p ? (*p)->next : NULL; /* it takes an older one's place */
-	*p = pooled(s, &x, sizeof(x));
+	const struct key key = key_of(t, b->unit.gpa, b->rip, b->space);
+	u32 *p = slot(s, &key);
+	const struct template *old = numbered(s, *p); /* its place is taken */
+	s->pool[s->count++] = (struct template){ .next = old ? old->next : 0,
+		.key = key,
+		.maker = t,
+		.life = t->life,
+		.id = b->id,
+		.block = b,
+		.outs_at = t->outs_at,
+		.outs_size = outs_size };
+	*p = s->count;
 }
 
 void share_forget(struct translator *t, const struct tblock *b)
@@ -237,21 +226,22 @@ void share_forget(struct translator *t, const struct tblock *b)
 	AUTO_LOCK(&s->lock);
 	if (t->epoch != s->epoch)
 		return;
-	struct template **p = slot(s, &k);
-	if (*p && (*p)->block->id == b->id)
-		*p = (*p)->next;
+	u32 *p = slot(s, &k);
+	const struct template *x = numbered(s, *p);
+	if (x && x->id == b->id)
+		*p = x->next;
 }
 
 /* ---- copying ---- */
 
 /* But for the constant that its code reads from memory (emit_patched.c). */
-static bool same_bytes(const struct template *x, const u8 *now)
+static bool same_bytes(const struct tblock *b, const u8 *now)
 {
-	const struct code_unit *u = &x->block->unit;
+	const struct code_unit *u = &b->unit;
 	unsigned live = u->live_bytes ? u->live_at : u->bytes, behind = live + u->live_bytes;
 
-	return !memcmp(x->bytes, now, live) &&
-	       !memcmp(x->bytes + behind, now + behind, u->bytes - behind);
+	return !memcmp(b->bytes, now, live) &&
+	       !memcmp(b->bytes + behind, now + behind, u->bytes - behind);
 }
 
 /* Operations that refer to the maker's stubs are decoded again; false: there is no room for ours.
@@ -284,22 +274,61 @@ static void copy_code(struct translator *t, const struct template *x, struct tbl
 	tcache_unpatch(t, b);
 }
 
+/* All that stays as it was made, and nothing that its maker may be changing. */
+static struct tblock as_made(const struct tblock *from)
+{
+	return (struct tblock){
+		.unit = { .gpa = from->unit.gpa,
+			.gpa2 = from->unit.gpa2,
+			.bytes = from->unit.bytes,
+			.live_at = from->unit.live_at,
+			.live_bytes = from->unit.live_bytes,
+			.kill = from->unit.kill },
+		.rip = from->rip,
+		.id = from->id,
+		.gate_out = from->gate_out,
+		.gate = from->gate,
+		.code_size = from->code_size,
+		.space = from->space,
+		.count = from->count,
+		.op_count = from->op_count,
+		.link_count = from->link_count,
+		.fact_count = from->fact_count,
+		.vector_from = from->vector_from,
+		.x87_from = from->x87_from,
+	};
+}
+
+static struct link *copy_links(struct translator *t, struct tblock *b, const struct link *from)
+{
+	struct link links[BLOCK_LINKS];
+
+	for (unsigned i = 0; i < b->link_count; i++)
+		links[i] = (struct link){ .target = from[i].target,
+			.site = from[i].site,
+			.out = from[i].out,
+			.owner = pool_ref(t, b),
+			.loop = from[i].loop,
+			.space = from[i].space,
+			.vectors = from[i].vectors };
+	return tblock_pooled(t, links, b->link_count * sizeof(links[0]));
+}
+
 static struct tblock *copy(struct translator *t, const struct template *x)
 {
-	struct tblock *b = tblock_pooled(t, x->block, sizeof(*b));
-	struct op *ops = tblock_pooled(t, x->ops, b->op_count * sizeof(*ops));
+	const struct tblock *from = x->block, made = as_made(from);
+	struct tblock *b = tblock_pooled(t, &made, sizeof(made));
+	struct op *ops = tblock_pooled(t, from->ops, b->op_count * sizeof(*ops));
 
-	b->insns = tblock_pooled(t, x->insns, tblock_insns_size(b));
-	if (x->relocs)
-		b->relocs = tblock_pooled(t, x->relocs, relocs_size(x->relocs));
-	b->code = (u8 *)(uintptr_t)t->mem.rx + (b->code - x->maker->mem.rx);
+	b->insns = tblock_pooled(t, from->insns, tblock_insns_size(b));
+	if (from->relocs)
+		b->relocs = tblock_pooled(t, from->relocs, relocs_size(from->relocs));
+	b->code = (u8 *)(uintptr_t)t->mem.rx + (from->code - x->maker->mem.rx);
 	b->unit.ctx = t;
 	b->ops = ops;
-	b->facts = tblock_pooled(t, x->facts, b->fact_count * sizeof(u64));
-	b->bytes = tblock_pooled(t, x->bytes, b->unit.bytes);
-	b->links = tblock_pooled(t, x->links, b->link_count * sizeof(struct link));
-	for (unsigned i = 0; i < b->link_count; i++)
-		b->links[i].owner = pool_ref(t, b);
+	b->facts = tblock_pooled(t, from->facts, b->fact_count * sizeof(u64));
+	b->bytes = tblock_pooled(t, from->bytes, b->unit.bytes);
+	b->links = copy_links(t, b, from->links);
 	if (!copy_ops(t, b, ops))
 		return NULL;
 	copy_code(t, x, b);
@@ -319,8 +348,8 @@ struct tblock *share_find(struct translator *t, const struct code_bytes *src)
 	AUTO_LOCK(&s->lock);
 	if (t->epoch != s->epoch)
 		return NULL;
-	const struct template *x = *slot(s, &k);
-	if (!x || !same_bytes(x, src->host))
+	const struct template *x = numbered(s, *slot(s, &k));
+	if (!x || x->life != x->maker->life || !same_bytes(x->block, src->host))
 		return NULL;
 	adopt_pieces_locked(t);
 	return copy(t, x);

@@ -11,10 +11,13 @@
  * addresses of guest memory, offsets of slots; where a window is, is loaded from its slot.
  *
  * Templates. Who makes a block where others might want it leaves a template: what the block was
- * made from and under which assumptions (the key), its descriptor as it was made, and where its
- * code is. Who has no block for the code at hand and finds a template whose bytes are those of
- * guest memory copies it, with the exits that its maker may have joined since set back. The copier
- * claims the page before it compares, so it hears of whatever is stored there from then on.
+ * made from and under which assumptions (the key), whose it is, and where its code is. The
+ * descriptor stays the maker's: what of it is read is not changed once the block is made, and is
+ * there until the maker drops all that it has, which ends one of its lives and with it, under the
+ * lock, all of its templates. Who has no block for the code at hand and finds a template whose
+ * bytes are those of guest memory copies it, with the exits that its maker may have joined since
+ * set back. The copier claims the page before it compares, so it hears of whatever is stored there
+ * from then on.
  *
  * Epochs. Chunks come back all at once. Who needs one when none is left begins a new epoch: there
  * are no templates, and all chunks are free. The other vcpus go on with what their images hold,
@@ -37,9 +40,8 @@ struct code_bytes;
 #define CHUNK_SMALL (256 * KiB) /* with small-cache: one for each vcpu */
 #define CHUNK_IDS   8192u
 
-#define SHARED_HASH 65536u
-#define SHARED_POOL \
-	(192 * MiB) /* of templates: when it is full there are no more until it is emptied */
+#define SHARED_HASH BIT(19)
+#define TEMPLATES   BIT(20) /* when there are so many there are no more in this epoch */
 
 struct template;
 
@@ -49,9 +51,9 @@ struct shared {
 	pthread_mutex_t lock;
 	_Atomic u64 epoch;
 	unsigned next; /* chunk */
-	u8 *pool;
-	size_t pool_used;
-	struct template *hash[SHARED_HASH];
+	struct template *pool;
+	unsigned count;	       /* of them */
+	u32 hash[SHARED_HASH]; /* the first template's number from 1, or 0 */
 	struct kernel_pieces pieces;
 };
 

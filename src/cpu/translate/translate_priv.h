@@ -244,10 +244,10 @@ struct link {
 	u32 owner;	/* ref of the block it is an exit of */
 	u32 next_in;	/* ref of the next link in to->incoming */
 	u32 next_cross; /* and in translator.cross */
-	u16 loop; /* where in the owner's code it leads if the target is the owner; 0: start */
-	u8 space; /* where the target runs */
-	bool vectors : 1;  /* they are in the host's registers when it is taken */
-	bool crossing : 1; /* it is in translator.cross, where it stays when it is cut by itself */
+	u16 loop;      /* where in the owner's code it leads if the target is the owner; 0: start */
+	u8 space;      /* where the target runs */
+	bool vectors;  /* they are in the host's registers when it is taken */
+	bool crossing; /* it is in translator.cross, where it stays when it is cut by itself */
 };
 
 #define BLOCK_LINKS 16u /* at most ... */
@@ -399,6 +399,7 @@ struct translator {
 	struct codemem mem;
 	struct shared *shared;
 	u64 epoch; /* of `shared`, that all blocks are of */
+	u64 life;  /* how often everything was dropped; under the lock of `shared` */
 	/* In the chunk at hand blocks grow upwards, their exits downwards, out of the way. */
 	size_t used, outs_at, stubs_end, chunk_size;
 	u32 next_id, end_id;
