@@ -84,7 +84,7 @@ static int read_file(struct restore *r, int fd, struct err *err)
 	if (saved_open(&r->saved, fd, err))
 		return err->code;
 	progress_begin(&bar, "reading");
-	int rc = saved_check(r->saved, progress_show, &bar, err);
+	int rc = saved_check(r->saved, 0, progress_show, &bar, err);
 
 	progress_end(&bar);
 	return rc || read_name(r, err) || read_config(r, err) ? err->code : 0;

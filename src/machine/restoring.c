@@ -14,7 +14,6 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 /* A part that is a struct of which only as much need be there as it says itself. */
 static int read_model(const struct saved *s, struct x86_model_saved *model, struct err *err)
@@ -59,28 +58,21 @@ static int same_regions(const struct machine *m, struct err *err)
 			      "its memory has another form than this configuration makes");
 }
 
-static unsigned threads(void)
-{
-	long n = sysconf(_SC_NPROCESSORS_ONLN);
-
-	return n > 0 ? (unsigned)n : 1;
-}
-
 /* ROM is filled already, with what may be a newer version of it. */
 static int load_memory(struct machine *m, struct err *err)
 {
-	u8 *hosts[MEMORY_REGIONS_MAX];
+	int fds[MEMORY_REGIONS_MAX];
 
 	for (unsigned i = 0; i < m->memory.region_count; i++) {
 		struct memory_region *r = &m->memory.regions[i];
 
-		hosts[i] = r->host;
+		fds[i] = r->fd;
 		if (r->rom)
 			memset(r->host, 0, r->size);
 		for (u64 page = 0; page < r->size >> PAGE_SHIFT; page++)
 			atomic_store_explicit(&r->flags[page], MEM_DIRTY, memory_order_relaxed);
 	}
-	return saved_load(m->config.saved, hosts, threads(), err);
+	return saved_load(m->config.saved, fds, 0, err);
 }
 
 int restoring_load(struct machine *m, struct err *err)

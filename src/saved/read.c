@@ -8,8 +8,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <zstd.h>
 
 #define THREADS_MAX 8u
@@ -257,32 +257,12 @@ static int read_chunk(
 	return crc32c(0, packed, c->len) == c->crc ? 0 : damaged("memory", err);
 }
 
-int saved_check(const struct saved *s, void (*progress)(void *ctx, u64 done, u64 total), void *ctx,
-	struct err *err)
-{
-	AUTO_FREE u8 *packed = malloc(s->chunk_max + 1);
-	size_t len;
-
-	if (!packed)
-		return err_set(err, -ENOMEM, "no memory for the saved state");
-	for (unsigned i = 0; i < s->head.part_count; i++) {
-		AUTO_FREE u8 *data = saved_part(s, s->head.parts[i].name, &len, err);
-
-		if (!data)
-			return err->code;
-	}
-	for (size_t i = 0; i < s->chunk_count; i++) {
-		if (read_chunk(s, &s->chunks[i], packed, err))
-			return err->code;
-		if (progress)
-			progress(ctx, i, s->chunk_count);
-	}
-	return 0;
-}
-
+/* What threads share that go over the chunks, each taking the next one. */
 struct load {
 	const struct saved *s;
-	u8 *const *hosts;
+	const int *fds; /* NULL: they are only checked */
+	void (*progress)(void *ctx, u64 done, u64 total);
+	void *ctx;
 	_Atomic size_t next;
 	_Atomic bool failed;
 };
@@ -296,77 +276,94 @@ struct loader {
 	struct err err;
 };
 
-static void spread(const struct saved_chunk *c, const u8 *pages, u8 *host)
+static bool has(const struct saved_chunk *c, unsigned page)
 {
-	u8 *to = host + c->number * SAVED_CHUNK;
+	return page < SAVED_PAGES && c->pages[page / 64] & BIT64(page % 64);
+}
 
-	for (unsigned i = 0; i < SAVED_PAGES; i++)
-		if (c->pages[i / 64] & BIT64(i % 64)) {
-			memcpy(to + i * PAGE_SIZE, pages, PAGE_SIZE);
-			pages += PAGE_SIZE;
-		}
+/* Written to the file, not to a mapping of it: a page that is written whole is neither cleared nor
+ * faulted in first. */
+static int spread(const struct saved_chunk *c, const u8 *pages, int fd)
+{
+	for (unsigned i = 0, n; i < SAVED_PAGES; i += n) {
+		for (n = 0; has(c, i + n);)
+			n++;
+		u64 at = c->number * SAVED_CHUNK + (u64)i * PAGE_SIZE;
+		int rc = n ? saved_write_at(fd, pages, n * PAGE_SIZE, at) : 0;
+
+		if (rc)
+			return rc;
+		pages += n * PAGE_SIZE;
+		n = n ? n : 1;
+	}
+	return 0;
 }
 
 static int load_chunk(struct loader *l, const struct saved_chunk *c)
 {
-	const struct saved *s = l->load->s;
+	const struct load *load = l->load;
 	size_t want = (size_t)page_count(c) * PAGE_SIZE;
-	u8 *host = l->load->hosts[c->region];
 
-	if (read_chunk(s, c, l->packed, &l->err))
+	if (read_chunk(load->s, c, l->packed, &l->err) || !load->fds)
 		return l->err.code;
-	/* A chunk without gaps needs no second copy, and can have all its memory at once; a host
-	 * that does not know how gives it page by page. */
-	bool whole = want == (size_t)page_end(c) * PAGE_SIZE;
-	u8 *to = whole ? host + c->number * SAVED_CHUNK : l->pages;
-
-	if (whole)
-		(void)madvise(to, want, MADV_POPULATE_WRITE);
-
-	if (ZSTD_decompressDCtx(l->zstd, to, want, l->packed, c->len) != want)
+	if (ZSTD_decompressDCtx(l->zstd, l->pages, want, l->packed, c->len) != want)
 		return damaged("memory", &l->err);
-	if (!whole)
-		spread(c, l->pages, host);
-	return 0;
+	int rc = spread(c, l->pages, load->fds[c->region]);
+
+	return rc ? err_set(&l->err, rc, "memory: %s", strerror(-rc)) : 0;
 }
 
 static void *load_chunks(void *ctx)
 {
 	struct loader *l = ctx;
-	const struct saved *s = l->load->s;
-	size_t i;
+	struct load *load = l->load;
+	size_t i, total = load->s->chunk_count;
 
-	while (!atomic_load(&l->load->failed) &&
-		(i = atomic_fetch_add(&l->load->next, 1)) < s->chunk_count)
-		if (load_chunk(l, &s->chunks[i]))
-			atomic_store(&l->load->failed, true);
+	while (!atomic_load(&load->failed) && (i = atomic_fetch_add(&load->next, 1)) < total) {
+		if (load_chunk(l, &load->s->chunks[i]))
+			atomic_store(&load->failed, true);
+		/* By the caller's thread alone. */
+		if (load->progress && !l->started)
+			load->progress(load->ctx, i, total);
+	}
 	return NULL;
 }
 
 static bool prepare(struct loader *l, struct load *load)
 {
 	l->load = load;
-	l->zstd = ZSTD_createDCtx();
 	l->packed = malloc(load->s->chunk_max + 1);
+	if (!load->fds)
+		return l->packed;
+	l->zstd = ZSTD_createDCtx();
 	l->pages = malloc(SAVED_CHUNK);
 	return l->zstd && l->packed && l->pages;
 }
 
-int saved_load(const struct saved *s, u8 *const *hosts, unsigned threads, struct err *err)
+static unsigned how_many(unsigned threads)
+{
+	long n = threads ? (long)threads : sysconf(_SC_NPROCESSORS_ONLN);
+
+	return n > 0 ? (unsigned)min_u64((u64)n, THREADS_MAX) : 1;
+}
+
+static int over_chunks(struct load *load, unsigned threads, struct err *err)
 {
 	struct loader loaders[THREADS_MAX] = { 0 };
-	struct load load = { .s = s, .hosts = hosts };
 	unsigned count = 0;
 	int rc = 0;
 
-	threads = (unsigned)min_u64(max_u64(threads, 1), THREADS_MAX);
+	threads = how_many(threads);
 	for (; count < threads && !rc; count++)
-		if (!prepare(&loaders[count], &load))
+		if (!prepare(&loaders[count], load))
 			rc = err_set(err, -ENOMEM, "no memory for the saved state");
 	/* This thread is the first of them; a helper that cannot be had is done without. */
-	for (unsigned i = 1; i < count && !rc; i++)
-		loaders[i].started = !thread_start(
-			&loaders[i].thread, "load", load_chunks, &loaders[i], &loaders[i].err);
+	for (unsigned i = 1; i < count && !rc; i++) {
+		loaders[i].started = true;
+		if (thread_start(
+			    &loaders[i].thread, "load", load_chunks, &loaders[i], &loaders[i].err))
+			loaders[i].started = false;
+	}
 	if (!rc)
 		load_chunks(&loaders[0]);
 	for (unsigned i = 0; i < count; i++) {
@@ -383,4 +380,26 @@ int saved_load(const struct saved *s, u8 *const *hosts, unsigned threads, struct
 		free(l->pages);
 	}
 	return rc;
+}
+
+int saved_check(const struct saved *s, unsigned threads,
+	void (*progress)(void *ctx, u64 done, u64 total), void *ctx, struct err *err)
+{
+	struct load load = { .s = s, .progress = progress, .ctx = ctx };
+	size_t len;
+
+	for (unsigned i = 0; i < s->head.part_count; i++) {
+		AUTO_FREE u8 *data = saved_part(s, s->head.parts[i].name, &len, err);
+
+		if (!data)
+			return err->code;
+	}
+	return over_chunks(&load, threads, err);
+}
+
+int saved_load(const struct saved *s, const int *fds, unsigned threads, struct err *err)
+{
+	struct load load = { .s = s, .fds = fds };
+
+	return over_chunks(&load, threads, err);
 }

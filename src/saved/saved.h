@@ -19,7 +19,7 @@
  * and none is there twice. saved_check() reads all of it and changes nothing; saved_load() fills
  * memory.
  *
- * Threads: one at a time for each file; saved_load() has helpers of its own.
+ * Threads: one at a time for each file; saved_check() and saved_load() have helpers of their own.
  */
 #pragma once
 #include "base/err.h"
@@ -68,9 +68,11 @@ u64 saved_bytes(const struct saved *s); /* of memory that the chunks hold */
 /* A part, checked; free() it. NULL with err. */
 u8 *saved_part(const struct saved *s, const char *name, size_t *len, struct err *err);
 
-/* Every checksum. progress may be NULL. */
-NODISCARD int saved_check(const struct saved *s, void (*progress)(void *ctx, u64 done, u64 total),
-	void *ctx, struct err *err);
-/* Fills regions that are all zeroes: hosts[i] is region i's memory. With that many threads. */
-NODISCARD int saved_load(
-	const struct saved *s, u8 *const *hosts, unsigned threads, struct err *err);
+/*
+ * These two go over all chunks, with that many threads; 0: one for each of the host's processors.
+ * saved_check() looks at every checksum; progress, called by this thread, may be NULL. saved_load()
+ * writes region i to fds[i], a file of the region's size that is one hole.
+ */
+NODISCARD int saved_check(const struct saved *s, unsigned threads,
+	void (*progress)(void *ctx, u64 done, u64 total), void *ctx, struct err *err);
+NODISCARD int saved_load(const struct saved *s, const int *fds, unsigned threads, struct err *err);

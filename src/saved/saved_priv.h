@@ -36,3 +36,6 @@ struct saved_chunk {
 	u64 pages[SAVED_PAGES / 64]; /* which it has: bit i is page i */
 };
 _Static_assert(sizeof(struct saved_chunk) == 64, "a chunk");
+
+/* All of it, or -errno. */
+NODISCARD int saved_write_at(int fd, const void *data, size_t len, u64 at);

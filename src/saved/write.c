@@ -57,7 +57,7 @@ void saved_end(struct saved_out *o)
 }
 
 /* vectored, as all writing of the monitor's is: one row in the sandbox's table */
-static int write_at(int fd, const void *data, size_t len, u64 at)
+int saved_write_at(int fd, const void *data, size_t len, u64 at)
 {
 	for (size_t done = 0; done < len;) {
 		struct iovec iov = { (u8 *)(uintptr_t)data + done, len - done };
@@ -73,7 +73,7 @@ static int write_at(int fd, const void *data, size_t len, u64 at)
 static int append(struct saved_out *o, const void *data, size_t len)
 {
 	if (!o->rc)
-		o->rc = write_at(o->fd, data, len, o->at);
+		o->rc = saved_write_at(o->fd, data, len, o->at);
 	o->at += len;
 	return o->rc;
 }
@@ -157,7 +157,7 @@ int saved_finish(struct saved_out *o, u64 id)
 	if (!o->rc && fdatasync(o->fd))
 		o->rc = -errno;
 	if (!o->rc)
-		o->rc = write_at(o->fd, h, sizeof(*h), 0);
+		o->rc = saved_write_at(o->fd, h, sizeof(*h), 0);
 	if (!o->rc && fdatasync(o->fd))
 		o->rc = -errno;
 	return o->rc;

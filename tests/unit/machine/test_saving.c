@@ -139,7 +139,7 @@ static struct saved *opened(int fd)
 	struct saved *s;
 
 	assert_int_equal(saved_open(&s, fd, &err), 0);
-	assert_int_equal(saved_check(s, NULL, NULL, &err), 0);
+	assert_int_equal(saved_check(s, 2, NULL, NULL, &err), 0);
 	return s;
 }
 

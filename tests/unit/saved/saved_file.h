@@ -70,21 +70,22 @@ static inline int saved_file_read(int fd, struct err *err)
 	if (saved_open(&s, fd, err))
 		return err->code;
 	const struct saved_region *r;
-	unsigned count = saved_regions(s, &r);
-	u8 *hosts[SAVED_REGIONS_MAX] = { 0 };
+	unsigned count = saved_regions(s, &r), opened = 0;
+	int fds[SAVED_REGIONS_MAX];
 	u8 *part = saved_part(s, PART_NAME, &len, err);
-	int rc = part ? saved_check(s, NULL, NULL, err) : err->code;
+	int rc = part ? saved_check(s, 2, NULL, NULL, err) : err->code;
 
 	for (unsigned i = 0; i < count && !rc; i++) {
 		must(r[i].size && r[i].size % PAGE_SIZE == 0, "region of %llu",
 			(unsigned long long)r[i].size);
-		hosts[i] = r[i].size <= 64 * MiB ? calloc(1, r[i].size) : NULL;
-		rc = hosts[i] ? 0 : err_set(err, -ENOMEM, "too large for a test");
+		fds[i] = r[i].size <= 64 * MiB ? saved_file_open() : -1;
+		opened += fds[i] >= 0;
+		rc = fds[i] >= 0 ? 0 : err_set(err, -ENOMEM, "too large for a test");
 	}
-	rc = rc ? rc : saved_load(s, hosts, 2, err);
+	rc = rc ? rc : saved_load(s, fds, 2, err);
 	must(!rc == !err->code && !rc == !err->text[0], "an error without words");
-	for (unsigned i = 0; i < count; i++)
-		free(hosts[i]);
+	for (unsigned i = 0; i < opened; i++)
+		close(fds[i]);
 	free(part);
 	saved_close(s);
 	return rc;

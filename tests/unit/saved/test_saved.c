@@ -37,7 +37,7 @@ static off_t size_of(int fd)
 static void what_is_put_in_comes_out(void **state)
 {
 	u8 *small = malloc(SMALL), *large = malloc(LARGE);
-	u8 *hosts[] = { calloc(1, SMALL), calloc(1, LARGE) };
+	u8 *got = malloc(LARGE);
 	int fd = saved_file_make();
 	const struct saved_region *r;
 	struct err err = { 0 };
@@ -57,17 +57,24 @@ static void what_is_put_in_comes_out(void **state)
 	assert_string_equal((char *)part, PART_TEXT); /* a zero follows it */
 	assert_null(saved_part(s, "nothing", &len, &err));
 	for (unsigned threads = 0; threads < 4; threads += 3) {
-		assert_int_equal(saved_load(s, hosts, threads, &err), 0);
-		assert_memory_equal(hosts[0], small, SMALL);
-		assert_memory_equal(hosts[1], large, LARGE);
+		int fds[] = { saved_file_open(), saved_file_open() };
+
+		assert_int_equal(ftruncate(fds[0], SMALL) | ftruncate(fds[1], LARGE), 0);
+		assert_int_equal(saved_check(s, threads, NULL, NULL, &err), 0);
+		assert_int_equal(saved_load(s, fds, threads, &err), 0);
+		assert_int_equal(pread(fds[0], got, SMALL, 0), SMALL);
+		assert_memory_equal(got, small, SMALL);
+		assert_int_equal(pread(fds[1], got, LARGE, 0), LARGE);
+		assert_memory_equal(got, large, LARGE);
+		close(fds[0]);
+		close(fds[1]);
 	}
 	/* Noise cannot be packed, the rest nearly vanishes. */
 	assert_in_range(size_of(fd), SAVED_HEAD_SIZE + PAGE_SIZE, SAVED_HEAD_SIZE + 2 * PAGE_SIZE);
 	free(part);
 	free(small);
 	free(large);
-	free(hosts[0]);
-	free(hosts[1]);
+	free(got);
 	saved_close(s);
 	close(fd);
 }
