@@ -75,8 +75,8 @@ int machines_talk(const char *verb, const char *name,
 
 struct look {
 	char name[STORE_NAME_MAX + 1];
-	const char
-		*state; /* new, starting, running, paused, full, ending, stopped, crashed, silent */
+	const char *state; /* new, starting, running, paused, full, ending, stopped, crashed,
+			      starved, silent */
 	struct store_outcome outcome;
 	json_t *status; /* the monitor's; NULL: it was not asked */
 	json_t *limits; /* NULL: it has none */
@@ -86,6 +86,7 @@ static const char *const not_running[] = {
 	[STORE_NEW] = "new",
 	[STORE_ENDED] = "stopped",
 	[STORE_CRASHED] = "crashed",
+	[STORE_STARVED] = "starved",
 };
 
 /* What has the lock and answers nobody has not begun to listen yet, or has ceased to. In the latter
@@ -205,6 +206,9 @@ static json_t *as_json(const struct look *l)
 		json_object_set_new(j, "uptime", json_integer(uptime(l)));
 	if (l->limits)
 		json_object_set(j, "limits", l->limits);
+	if (!strcmp(l->state, not_running[STORE_STARVED]))
+		json_object_set_new(j, "why",
+			json_string("killed by the kernel: it had come to its limit of memory"));
 	if (!l->status && l->outcome.until) {
 		json_object_set_new(j, "ended", json_integer((json_int_t)l->outcome.until));
 		json_object_set_new(j, "why", json_string(l->outcome.text));

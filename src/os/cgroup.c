@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define TEXT_MAX    65536u
+#define EVENTS_MAX  1024u
 #define ENTER_TRIES 20u
 #define FILE_MAX    (CGROUP_PATH_MAX + 64u)
 
@@ -53,6 +54,19 @@ int cgroup_read(const char *path, const char *file, char *text, size_t size)
 
 	text[strcspn(text, "\n")] = '\0';
 	return rc;
+}
+
+u64 cgroup_count(const char *path, const char *file, const char *word)
+{
+	char name[FILE_MAX], text[EVENTS_MAX], *save = NULL;
+	size_t len = strlen(word);
+
+	if (read_text(file_of(path, file, name), text, sizeof(text)))
+		return 0;
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		if (!strncmp(line, word, len) && line[len] == ' ')
+			return strtoull(line + len, NULL, 10);
+	return 0;
 }
 
 int cgroup_write(const char *path, const struct cgroup_value *v, struct err *err)

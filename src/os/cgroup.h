@@ -48,5 +48,8 @@ NODISCARD int cgroup_enter(
 NODISCARD int cgroup_write(const char *path, const struct cgroup_value *value, struct err *err);
 /* The first line of a file of the group's. -errno. */
 NODISCARD int cgroup_read(const char *path, const char *file, char *text, size_t size);
+/* What a line of a file of the group's says of a word: 3 where "oom_kill 3" stands; 0 where nothing
+ * does. */
+u64 cgroup_count(const char *path, const char *file, const char *word);
 /* 0, also where there is no such group; -EBUSY: it has processes. */
 NODISCARD int cgroup_remove(const char *path);

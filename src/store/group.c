@@ -14,7 +14,9 @@
 
 #define GROUP	    "group"
 #define MEMORY	    "memory"
+#define STARVED	    "starved"
 #define PROMISE_MAX 24u
+#define RUN_MAX	    64u
 #define GOING_MS    3000u /* the monitor's helpers end a moment after it */
 
 static int write_file(int folder, const char *file, const char *text, struct err *err)
@@ -92,21 +94,61 @@ void group_forget(int folder)
 	(void)!drop(folder, &err);
 }
 
+/* Which run of a machine's this is: always of the same length. */
+static void name_run(const struct store_outcome *o, char text[RUN_MAX])
+{
+	snprintf(text, RUN_MAX, "%020lld %020lld", (long long)o->pid, (long long)o->since);
+}
+
+bool group_starved(const struct store_machine *m, const struct store_outcome *o)
+{
+	char group[CGROUP_PATH_MAX], run[RUN_MAX];
+	struct err err;
+	size_t len;
+	AUTO_FREE char *noted = folders_read(m->folder, STARVED, RUN_MAX, &len, &err);
+
+	name_run(o, run);
+	if (noted && !strcmp(noted, run))
+		return true;
+	return read_group(m->folder, group, sizeof(group)) && *group == '/' &&
+	       cgroup_count(group, "memory.events", "oom_kill");
+}
+
+/* What only the group knows, before it goes. Nobody needs a lock: a note that comes too late is
+ * about another run than the last one, and who notes the same run again changes nothing. */
+static void note_end(const struct store_machine *m)
+{
+	struct store_outcome o;
+	char run[RUN_MAX];
+
+	if (store_state(m, &o) != STORE_STARVED)
+		return;
+	AUTO_FD fd = openat(m->folder, STARVED, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	name_run(&o, run);
+	if (fd >= 0)
+		(void)!write(fd, run, strlen(run));
+}
+
 /* It may have begun to run again: then its group has processes, or is made once more. */
 void store_group_tidy(const struct store_machine *m)
 {
 	char group[CGROUP_PATH_MAX];
 
-	if (read_group(m->folder, group, sizeof(group)))
-		(void)!remove_soon(group, m->lock);
+	if (!read_group(m->folder, group, sizeof(group)))
+		return;
+	note_end(m);
+	(void)!remove_soon(group, m->lock);
 }
 
 static void sweep_one(const struct store_machine *m, void *unused)
 {
 	char group[CGROUP_PATH_MAX];
 
-	if (read_group(m->folder, group, sizeof(group)) && !folders_is_locked(m->lock))
-		(void)!remove_group(group);
+	if (!read_group(m->folder, group, sizeof(group)) || folders_is_locked(m->lock))
+		return;
+	note_end(m);
+	(void)!remove_group(group);
 }
 
 void group_sweep(void) { store_each(sweep_one, NULL); }

@@ -267,7 +267,9 @@ enum store_state store_state(const struct store_machine *m, struct store_outcome
 	/* It may have ended between the two looks. */
 	if (!locked && running)
 		there = read_outcome(m, &running, outcome);
-	return locked ? STORE_RUNNING : !there ? STORE_NEW : running ? STORE_CRASHED : STORE_ENDED;
+	if (locked || !there || !running)
+		return locked ? STORE_RUNNING : there ? STORE_ENDED : STORE_NEW;
+	return group_starved(m, outcome) ? STORE_STARVED : STORE_CRASHED;
 }
 
 int store_outcome_open(const struct store_machine *m, struct err *err)

@@ -10,6 +10,7 @@
  *   ephemeral      exists when the machine goes once it has ended
  *   group, memory  what it has of the host in its last or this run: its control group, and how much
  *                  memory it was promised
+ *   starved        which run has ended by its limit of memory (enum store_state)
  *   disk.qcow2, seed.img, known_hosts    of one that was made from an image (cli/clone.h)
  *
  * The lock decides. It is one of open file descriptions, so it lives exactly as long as the process
@@ -40,6 +41,7 @@ enum store_state {
 	STORE_RUNNING, /* as the lock says: somebody starts or runs it, or removes it */
 	STORE_ENDED,
 	STORE_CRASHED, /* its monitor ended without a word */
+	STORE_STARVED, /* likewise, by the kernel: the machine had come to its limit of memory */
 };
 
 struct store_outcome {

@@ -77,7 +77,7 @@ def left():
 
 
 def ended(name):
-    while listed()[name]["state"] not in ("stopped", "crashed"):
+    while listed()[name]["state"] not in ("stopped", "crashed", "starved"):
         pass
 
 
@@ -191,6 +191,31 @@ def limits_are_set_later():
     expect(left(), [])
 
 
+def who_was_ended_by_its_limit_is_told_from_who_was_killed():
+    detached("web", "--limits", ALL)
+    at = group("web")
+    os.kill(pid("web"), signal.SIGKILL)
+    ended("web")
+    expect(listed()["web"]["state"], "crashed")
+    for first in ("show", "ls"):  # whoever looks first
+        good("start", "web")
+        (at / "memory.max").write_text("64K")  # less than it has: the kernel ends it
+        while (row := json.loads(good("show", "web", "--json")) if first == "show" else listed()["web"])["state"] in ("running", "ending", "starting", "silent"):
+            pass
+        expect(row["state"], "starved")
+        assert "limit of memory" in row["why"], row
+        while at.exists():
+            good("ls")
+        assert re.search("^web +starved ", good("ls"), re.M) and "limit of memory" in good("show", "web")
+    good("start", "web")
+    assert listed()["web"]["state"] != "starved"
+    os.kill(pid("web"), signal.SIGKILL)
+    ended("web")
+    expect(listed()["web"]["state"], "crashed")
+    good("rm", "web")
+    expect(left(), [])
+
+
 def nothing_is_left():
     detached("web", "--limits", ALL)
     good("kill", "web")
@@ -296,6 +321,7 @@ CASES = [
     limits_are_kept,
     a_guest_that_spins_is_slowed_down,
     limits_are_set_later,
+    who_was_ended_by_its_limit_is_told_from_who_was_killed,
     nothing_is_left,
     who_is_killed_at_any_moment_leaves_nothing,
     who_tidies_up_is_in_nobodys_way,

@@ -136,6 +136,11 @@ static void a_group_is_entered_and_goes(void **state)
 	assert_int_equal(cgroup_read(path, "cgroup.procs", text, sizeof(text)), 0);
 	assert_string_equal(text, "0");
 	assert_int_equal(cgroup_read(path, "none", text, sizeof(text)), -ENOENT);
+	put("/a/new", "memory.events", "max 5\noom 2\noom_kill 1\noom_group_kill 7\n");
+	assert_int_equal(cgroup_count(path, "memory.events", "oom_kill"), 1);
+	assert_int_equal(cgroup_count(path, "memory.events", "oom"), 2);
+	assert_int_equal(cgroup_count(path, "memory.events", "kill"), 0);
+	assert_int_equal(cgroup_count(path, "none", "oom"), 0);
 	assert_string_equal(text, "");
 	/* A folder of another kind lacks the files, again and again, and nothing stays of it. */
 	snprintf(path, sizeof(path), "%s/a/plain", root);
