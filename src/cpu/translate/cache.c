@@ -289,20 +289,26 @@ void tcache_unpatch(struct translator *t, const struct tblock *b)
 	tcache_open_gate(t, b);
 }
 
-static u64 *filter_word(struct translator *t, u64 at, u64 *bit)
+/*
+ * Two bits a page. With one, a page of data that is not global and happens to share the bit of a
+ * page of code costs a look at all links whenever CR3 changes; which it is, and whether there is
+ * one, lies in where a kernel's memory is, so that some boots were slower than others throughout.
+ */
+static void filter_bits(u64 at, unsigned bit[2])
 {
 	u64 page = at >> PAGE_SHIFT;
-	unsigned h = (unsigned)(page ^ (page >> 15)) & (FILTER_WORDS * 64 - 1);
 
-	*bit = BIT64(h & 63);
-	return &t->exec_filter[at >> 63][h >> 6];
+	bit[0] = (unsigned)(page ^ (page >> 15)) % (FILTER_WORDS * 64);
+	bit[1] = (unsigned)((page * 0x9e3779b97f4a7c15ull) >> 40) % (FILTER_WORDS * 64);
 }
 
 static void filter_add(struct translator *t, u64 at)
 {
-	u64 bit, *w = filter_word(t, at, &bit);
+	unsigned bit[2];
 
-	*w |= bit;
+	filter_bits(at, bit);
+	for (unsigned i = 0; i < 2; i++)
+		t->exec_filter[at >> 63][bit[i] / 64] |= BIT64(bit[i] % 64);
 }
 
 static void filter_add_block(struct translator *t, const struct tblock *b)
@@ -312,11 +318,13 @@ static void filter_add_block(struct translator *t, const struct tblock *b)
 		filter_add(t, b->rip + PAGE_SIZE);
 }
 
-static bool filter_has(struct translator *t, u64 at)
+static bool filter_has(const struct translator *t, u64 at)
 {
-	u64 bit, *w = filter_word(t, at, &bit);
+	const u64 *f = t->exec_filter[at >> 63];
+	unsigned bit[2];
 
-	return *w & bit;
+	filter_bits(at, bit);
+	return f[bit[0] / 64] & BIT64(bit[0] % 64) && f[bit[1] / 64] & BIT64(bit[1] % 64);
 }
 
 void tcache_link(struct translator *t, struct link *l, struct tblock *to)
@@ -461,8 +469,10 @@ static void drop_page(struct translator *t, u64 at)
 	for (unsigned space = 0; space < MMU_SPACES; space++)
 		for (unsigned w = 0; w < 2; w++)
 			t->ctx->fast[space][w].neg[tcache_fast_index(t, at)] = FAST_INVALID;
-	if (filter_has(t, at))
+	if (filter_has(t, at)) {
+		t->code_flushes++;
 		exec_flush(t, (unsigned)(at >> 63));
+	}
 }
 
 static void drop_upper_nonglobal(struct translator *t)

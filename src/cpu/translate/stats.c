@@ -112,8 +112,9 @@ void stats_report(struct translator *t, unsigned cpu, FILE *to)
 		"links made", (unsigned long long)t->links_made, (unsigned long long)t->put_back,
 		(unsigned long long)t->side_exits, (unsigned long long)t->loops);
 	fprintf(to, "  %-17s %llu\n", "fast TLB fills", (unsigned long long)t->fast_fills);
-	fprintf(to, "  %-17s %llu, flushes %llu\n", "MMU fills", (unsigned long long)m->fills,
-		(unsigned long long)m->flushes);
+	fprintf(to, "  %-17s %llu, flushes %llu, of pages with code %llu\n", "MMU fills",
+		(unsigned long long)m->fills, (unsigned long long)m->flushes,
+		(unsigned long long)t->code_flushes);
 	fprintf(to, "  %-17s %llu, pages shown %llu, emptied %llu, faults %llu\n", "windows given",
 		(unsigned long long)t->window.takeovers, (unsigned long long)t->window.shown,
 		(unsigned long long)t->window.drops, (unsigned long long)t->window.fault_count);

@@ -466,7 +466,7 @@ struct translator {
 	struct check *check;	       /* the same */
 	struct op decoded;	       /* tblock_op's */
 	u64 exits[EXIT_KINDS], blocks_made, copied, rebased, guest_bytes, host_bytes, side_exits,
-		loops, links_made, put_back, fast_fills, clears, rests;
+		loops, links_made, put_back, fast_fills, code_flushes, clears, rests;
 };
 
 /* ---- names of what is in the memory of descriptors ---- */
