@@ -6,7 +6,7 @@
 #include "guest.h"
 
 #define FREE   (FLAGS_STATUS | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_AC | FLAG_ID)
-#define ROUNDS 2000u
+#define ROUNDS 500u
 
 /* What is read back; the flags are left so, but for DF, which C expects to be clear. */
 static ulong through_flags(ulong value)
