@@ -20,6 +20,24 @@ enum emit_result emit_cli(struct emit *e)
 	return EMIT_NEXT;
 }
 
+/* RCX: what waits for the vcpu. */
+static void load_attention(struct emit *e)
+{
+	static const u8 mov_ecx_at_rcx[] = { 0x8b, 0x09 }; /* mov ecx, [rcx] */
+
+	asm_load(&e->a, ASM_RCX, SLOT(attention));
+	asm_bytes(&e->a, mov_ecx_at_rcx, sizeof(mov_ecx_at_rcx));
+}
+
+/* Code of ours that pushes and pops: RSP is the guest's. */
+static void on_host_stack(struct emit *e, const u8 *code, size_t size)
+{
+	asm_store(&e->a, SLOT(save), ASM_RSP);
+	asm_load(&e->a, ASM_RSP, SLOT(host_rsp));
+	asm_bytes(&e->a, code, size);
+	asm_load(&e->a, ASM_RSP, SLOT(save));
+}
+
 /*
  * STI with nothing waiting just sets IF. An interrupt that comes during the next instruction is
  * taken after it, because the kick cuts the block's exits: so STI must not be its block's last
@@ -27,14 +45,11 @@ enum emit_result emit_cli(struct emit *e)
  */
 enum emit_result emit_sti(struct emit *e)
 {
-	static const u8 mov_ecx_addr[] = { 0x41, 0x8b, 0x0b }; /* mov ecx, [r11] */
-
 	if (!emit_kernel(e))
 		return emit_hand_over(e);
 	e->sti_at = e->a.at;
 	e->sti_outs = e->out_count;
-	asm_load(&e->a, T_ADDR, SLOT(attention));
-	asm_bytes(&e->a, mov_ecx_addr, sizeof(mov_ecx_addr));
+	load_attention(e);
 	emit_out_unless_rcx_zero(e);
 	asm_store_imm32(&e->a, SLOT(vif), (u32)FLAG_IF);
 	return EMIT_STI;
@@ -56,10 +71,7 @@ enum emit_result emit_pushf(struct emit *e)
 	if (e->d->op->size != e->word)
 		return emit_hand_over(e);
 	e->f.aux = AUX_NONE;
-	asm_store(&e->a, SLOT(save), ASM_RSP);
-	asm_load(&e->a, ASM_RSP, SLOT(host_rsp));
-	asm_bytes(&e->a, pushfq_pop_addr, sizeof(pushfq_pop_addr));
-	asm_load(&e->a, ASM_RSP, SLOT(save));
+	on_host_stack(e, pushfq_pop_addr, sizeof(pushfq_pop_addr));
 	asm_bits(&e->a, ASM_PEXT, T_ADDR, T_ADDR, SLOT(status_mask));
 	asm_bits(&e->a, ASM_PDEP, T_ADDR, T_ADDR, SLOT(status_mask));
 	asm_load(&e->a, T_AUX, SLOT(vif));
@@ -86,7 +98,6 @@ enum emit_result emit_pushf(struct emit *e)
  */
 enum emit_result emit_popf(struct emit *e)
 {
-	static const u8 mov_ecx_at_rcx[] = { 0x8b, 0x09 };	      /* mov ecx, [rcx] */
 	static const u8 bt_addr_if[] = { 0x41, 0x0f, 0xba, 0xe3, 9 }; /* bt r11d, 9 */
 	static const u8 sbb_aux[] = { 0x4d, 0x19, 0xff };	      /* sbb r15, r15 */
 	static const u8 push_addr_popfq[] = { 0x41, 0x53, 0x9d };     /* push r11; popfq */
@@ -107,8 +118,7 @@ enum emit_result emit_popf(struct emit *e)
 		false);
 	emit_out_unless_rcx_zero(e);
 
-	asm_load(&e->a, ASM_RCX, SLOT(attention));
-	asm_bytes(&e->a, mov_ecx_at_rcx, sizeof(mov_ecx_at_rcx));
+	load_attention(e);
 	asm_bytes(&e->a, bt_addr_if, sizeof(bt_addr_if));
 	asm_bytes(&e->a, sbb_aux, sizeof(sbb_aux)); /* all ones if IF is to be set */
 	asm_rr(&e->a, OP_AND_LOAD, ASM_RCX, T_AUX, false);
@@ -120,10 +130,7 @@ enum emit_result emit_popf(struct emit *e)
 	emit_move_rsp(e, (s32)e->word);
 	asm_ri32(&e->a, OP_IMM32, EXT_AND, T_ADDR, (u32)FLAGS_STATUS, false);
 	asm_ri32(&e->a, OP_IMM32, EXT_OR, T_ADDR, (u32)(FLAG_ONE | FLAG_IF), false);
-	asm_store(&e->a, SLOT(save), ASM_RSP);
-	asm_load(&e->a, ASM_RSP, SLOT(host_rsp));
-	asm_bytes(&e->a, push_addr_popfq, sizeof(push_addr_popfq));
-	asm_load(&e->a, ASM_RSP, SLOT(save));
+	on_host_stack(e, push_addr_popfq, sizeof(push_addr_popfq));
 	return EMIT_NEXT;
 }
 

@@ -87,12 +87,9 @@ static void move_links(const struct translator *t, struct tblock *b, u32 shift, 
 	for (unsigned i = 0; i < b->link_count; i++) {
 		struct link *l = &b->links[i];
 
-		*l = (struct link){ .site = l->site + shift,
-			.target = l->target + by,
-			.owner = pool_ref(t, b),
-			.space = l->space,
-			.vectors = l->vectors,
-			.loop = l->loop };
+		*l = link_as_made(l, pool_ref(t, b));
+		l->site += shift;
+		l->target += by;
 	}
 }
 

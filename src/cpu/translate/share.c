@@ -304,13 +304,7 @@ static struct link *copy_links(struct translator *t, struct tblock *b, const str
 	struct link links[BLOCK_LINKS];
 
 	for (unsigned i = 0; i < b->link_count; i++)
-		links[i] = (struct link){ .target = from[i].target,
-			.site = from[i].site,
-			.out = from[i].out,
-			.owner = pool_ref(t, b),
-			.loop = from[i].loop,
-			.space = from[i].space,
-			.vectors = from[i].vectors };
+		links[i] = link_as_made(&from[i], pool_ref(t, b));
 	return tblock_pooled(t, links, b->link_count * sizeof(links[0]));
 }
 

@@ -250,6 +250,18 @@ struct link {
 	bool crossing; /* it is in translator.cross, where it stays when it is cut by itself */
 };
 
+/* As it was when it was made, for another owner: chained to nothing. */
+static inline struct link link_as_made(const struct link *from, u32 owner)
+{
+	return (struct link){ .target = from->target,
+		.site = from->site,
+		.out = from->out,
+		.owner = owner,
+		.loop = from->loop,
+		.space = from->space,
+		.vectors = from->vectors };
+}
+
 #define BLOCK_LINKS 16u /* at most ... */
 #define BODY_LINKS  8u	/* ... and of its body, which can be there twice (emit_loop) */
 #define TBLOCK_OPS  64u
