@@ -228,6 +228,7 @@ int main(int argc, char **argv)
 	}
 	if (SANITIZED)
 		return 77;
+	host_stay_on_this_processor();
 	struct forms *forms = forms_new(64);
 	if (!open_all(&r, forms))
 		return 1;
