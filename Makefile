@@ -30,7 +30,7 @@ deps:
 build:
 	@tools/deps build
 	@tools/configure $(MODE) $(WERROR_OPTION)
-	@ninja -C build/$(MODE)
+	@ninja -C build/$(MODE) src/bin/strata
 	@ln -sfn $(MODE)/src/bin/strata build/strata
 
 run: build
