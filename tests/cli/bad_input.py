@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 
+import cases
 import cli
 import sectors
 from cli import command, ends_within, expect, image, one_line, run, strata
@@ -371,4 +372,4 @@ CASES = [
 ]
 
 if __name__ == "__main__":
-    sys.exit(cli.main(CASES))
+    sys.exit(cases.main(CASES))

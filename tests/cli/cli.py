@@ -18,6 +18,7 @@ import termios
 import threading
 import time
 
+import cases
 import sectors
 
 STRATA = os.path.abspath(sys.argv[1])
@@ -548,21 +549,5 @@ CASES = [
 ]
 
 
-def main(cases):
-    passed = failed = 0
-    for case in cases:
-        if len(sys.argv) > 2 and not any(part in case.__name__ for part in sys.argv[2:]):
-            continue
-        try:
-            case()
-            passed += 1
-            print("ok  ", case.__name__, flush=True)
-        except (AssertionError, subprocess.TimeoutExpired, OSError, ValueError, KeyError) as problem:
-            failed += 1
-            print("FAIL", case.__name__, f"{type(problem).__name__}: {problem}", flush=True)
-    print(f"cases: {passed} passed, {failed} failed, 0 skipped")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(CASES))
+    sys.exit(cases.main(CASES))

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 
+import cases
 import cli
 from cli import expect, one_line, strata
 
@@ -76,4 +77,4 @@ def other_kinds_are_refused():
 CASES = [the_shell_completes_verbs_and_options, the_shell_completes_names_of_machines, the_manual_page_has_everything, other_kinds_are_refused]
 
 if __name__ == "__main__":
-    sys.exit(cli.main(CASES))
+    sys.exit(cases.main(CASES))

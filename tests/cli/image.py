@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 
+import cases
+
 STRATA = os.path.abspath(sys.argv[1])
 WORK = tempfile.TemporaryDirectory()
 QEMU = shutil.which("qemu-img")
@@ -215,24 +217,8 @@ def bars_are_for_terminals():
 
 CASES = [value for name, value in list(globals().items())
          if callable(value) and getattr(value, "__module__", "") == "__main__"
-         and name not in ("path", "run", "well", "refused", "qemu", "contents", "facts", "main")]
-
-
-def main(cases):
-    passed = failed = 0
-    for case in cases:
-        if len(sys.argv) > 2 and not any(part in case.__name__ for part in sys.argv[2:]):
-            continue
-        try:
-            case()
-            passed += 1
-            print("ok  ", case.__name__, flush=True)
-        except (AssertionError, subprocess.TimeoutExpired, OSError, ValueError, KeyError) as problem:
-            failed += 1
-            print("FAIL", case.__name__, f"{type(problem).__name__}: {problem}", flush=True)
-    print(f"cases: {passed} passed, {failed} failed, 0 skipped")
-    return 1 if failed else 0
+         and name not in ("path", "run", "well", "refused", "qemu", "contents", "facts")]
 
 
 if __name__ == "__main__":
-    sys.exit(main(CASES))
+    sys.exit(cases.main(CASES))

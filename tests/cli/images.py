@@ -20,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import cases
 import cli
 import oci
 import sectors
@@ -523,7 +524,7 @@ def main():
             print(f"skipped: {program} is missing: {package} has it")
             return 77
     try:
-        return cli.main([after_cleaning(case) for case in CASES])
+        return cases.main([after_cleaning(case) for case in CASES])
     finally:
         for name in (os.listdir(MACHINES) if MACHINES.exists() else []):
             if not name.startswith("."):

@@ -14,16 +14,12 @@ import sys
 import tempfile
 import time
 
+import cases
 import sectors
 
 STRATA = os.path.abspath(sys.argv[1])
 WORK = tempfile.TemporaryDirectory()
 PLACES = ([], ["--kvm", "user-irqchip"])  # of the local APICs
-SKIP = 77
-
-
-class Skipped(Exception):
-    pass
 
 
 def strata(*args, timeout=60):
@@ -32,13 +28,13 @@ def strata(*args, timeout=60):
 
 def run(content, *options, timeout=60):
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        raise Skipped("/dev/kvm cannot be opened")
+        raise cases.Skipped("/dev/kvm cannot be opened")
     kernel = os.path.join(WORK.name, "kernel")
     with open(kernel, "wb") as f:
         f.write(content)
     done = strata("run", "--engine", "kvm", "--kernel", kernel, "--memory", "16M", *options, timeout=timeout)
     if done.returncode == 3:
-        raise Skipped(done.stderr.strip())
+        raise cases.Skipped(done.stderr.strip())
     return done
 
 
@@ -125,23 +121,5 @@ CASES = [
 ]
 
 
-def main():
-    failed = passed = skipped = 0
-    for case in CASES:
-        if len(sys.argv) > 2 and not any(name in case.__name__ for name in sys.argv[2:]):
-            continue
-        try:
-            case()
-            passed += 1
-            print("ok  ", case.__name__, flush=True)
-        except Skipped as why:
-            skipped += 1
-            print("skip", case.__name__, why, flush=True)
-        except (AssertionError, subprocess.TimeoutExpired) as problem:
-            failed += 1
-            print("FAIL", case.__name__, problem, flush=True)
-    print(f"cases: {passed} passed, {failed} failed, {skipped} skipped")
-    sys.exit(1 if failed else 0 if passed else SKIP)
-
-
-main()
+if __name__ == "__main__":
+    sys.exit(cases.main(CASES))

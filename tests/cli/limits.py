@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import cases
 import cli
 import sectors
 from cli import expect, image, one_line, strata
@@ -331,7 +332,7 @@ CASES = [
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of the last line, too
     try:
-        sys.exit(cli.main(([] if FEW else ANYWHERE) + (CASES if possible() else [])))
+        sys.exit(cases.main(([] if FEW else ANYWHERE) + (CASES if possible() else [])))
     finally:
         for name in listed():
             strata("rm", "--force", name)

@@ -20,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import cases
 import cli
 import sectors
 from cli import expect, image, one_line, strata
@@ -573,6 +574,6 @@ def end_all():
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of the last line, too
     try:
-        sys.exit(cli.main(CASES))
+        sys.exit(cases.main(CASES))
     finally:
         end_all()

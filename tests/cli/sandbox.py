@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 
+import cases
 import cli
 import sectors
 from cli import expect, image, run, strata
@@ -198,4 +199,4 @@ CONFINED = [
 ]
 
 if __name__ == "__main__":
-    sys.exit(cli.main(CASES + ([] if INSTRUMENTED else CONFINED)))
+    sys.exit(cases.main(CASES + ([] if INSTRUMENTED else CONFINED)))

@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import cases
 import cli
 import machines
 import sectors
@@ -428,6 +429,6 @@ CASES = [
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
-        sys.exit(cli.main(CASES))
+        sys.exit(cases.main(CASES))
     finally:
         machines.end_all()

@@ -12,17 +12,13 @@ import subprocess
 import sys
 import tempfile
 
+import cases
 import sectors
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 STRATA = os.path.abspath(sys.argv[1])
 WORK = tempfile.TemporaryDirectory()
 SWITCHES = ["stats", "no-chain", "no-lookup", "no-fast-tlb", "no-vector", "single", "small-cache"]
-SKIP = 77
-
-
-class Skipped(Exception):
-    pass
 
 
 def strata(*args):
@@ -39,7 +35,7 @@ def one_line(done, status, *words):
 def cloud_kernel():
     done = subprocess.run([f"{ROOT}/tools/fetch-kernel", "cloud", f"{ROOT}/build/guest"], capture_output=True, text=True)
     if done.returncode:
-        raise Skipped(done.stderr.strip())
+        raise cases.Skipped(done.stderr.strip())
     return done.stdout.strip()
 
 
@@ -53,7 +49,7 @@ def sector():
 def usable():
     engines = {e["name"]: e for e in json.loads(strata("host", "--json").stdout)["engines"]}
     if not engines["translate"]["usable"]:
-        raise Skipped(engines["translate"]["reason"])
+        raise cases.Skipped(engines["translate"]["reason"])
 
 
 def explained(*args):
@@ -232,23 +228,5 @@ CASES = [
 ]
 
 
-def main():
-    failed = passed = skipped = 0
-    for case in CASES:
-        if len(sys.argv) > 2 and not any(name in case.__name__ for name in sys.argv[2:]):
-            continue
-        try:
-            case()
-            passed += 1
-            print("ok  ", case.__name__, flush=True)
-        except Skipped as why:
-            skipped += 1
-            print("skip", case.__name__, why, flush=True)
-        except (AssertionError, subprocess.TimeoutExpired) as problem:
-            failed += 1
-            print("FAIL", case.__name__, problem, flush=True)
-    print(f"cases: {passed} passed, {failed} failed, {skipped} skipped")
-    sys.exit(1 if failed else 0 if passed else SKIP)
-
-
-main()
+if __name__ == "__main__":
+    sys.exit(cases.main(CASES))
