@@ -13,7 +13,6 @@ import random
 import re
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
