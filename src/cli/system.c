@@ -113,17 +113,15 @@ static int choose_names(const struct system_plan *p, enum names *n, struct err *
 		*n = may_have(NAMES_PID) ? NAMES_PID : NAMES_NONE;
 		return 0;
 	}
-	if (may_have(NAMES_ALL_IDS)) {
-		*n = NAMES_ALL_IDS;
-		return 0;
-	}
-	*n = NAMES_ONE_ID;
+	/* In this order: an unshare that maps ids leaves a process that waits for ever where it may
+	 * have no name space at all (util-linux 2.38). */
 	if (!may_have(NAMES_ONE_ID))
 		return err_set(err, -EPERM,
 			"this host lets ordinary users have no user name spaces, which a system's "
 			"files need (sysctl kernel.unprivileged_userns_clone and "
 			"user.max_user_namespaces); run it as root");
-	return p->kind == SYSTEM_DEBIAN ? no_ids(err) : 0;
+	*n = may_have(NAMES_ALL_IDS) ? NAMES_ALL_IDS : NAMES_ONE_ID;
+	return *n == NAMES_ONE_ID && p->kind == SYSTEM_DEBIAN ? no_ids(err) : 0;
 }
 
 static int check_room(const struct images_image *at, const struct system_plan *p, struct err *err)

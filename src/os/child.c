@@ -2,10 +2,12 @@
 #include "base/scope.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,14 +30,26 @@ static _Noreturn void become(const struct child *c, pid_t parent, int out, int f
 	_exit(127);
 }
 
+/* Waits for output. False: the program has ended, and all that it wrote was read; what it left
+ * running may hold the pipe for ever. */
+static bool is_there_more(int fd, int ended)
+{
+	struct pollfd p[] = { { .fd = fd, .events = POLLIN }, { .fd = ended, .events = POLLIN } };
+
+	while (poll(p, 2, -1) < 0 && errno == EINTR)
+		;
+	return p[0].revents || !p[1].revents;
+}
+
 /* A line that is longer than the buffer comes in pieces. */
-static void read_lines(const struct child *c, int fd)
+static void read_lines(const struct child *c, int fd, int ended)
 {
 	char buf[2048];
 	size_t len = 0;
 	ssize_t n;
 
-	while ((n = read(fd, buf + len, sizeof(buf) - 1 - len)) > 0 || (n < 0 && errno == EINTR)) {
+	while (is_there_more(fd, ended) && ((n = read(fd, buf + len, sizeof(buf) - 1 - len)) > 0 ||
+						   (n < 0 && errno == EINTR))) {
 		char *end, *at = buf;
 
 		len += n > 0 ? (size_t)n : 0;
@@ -89,12 +103,16 @@ int child_run(const struct child *c, struct err *err)
 		become(c, parent, out[1], failed[1]);
 	if (pid < 0)
 		why = errno;
+	/* Ready when it has ended. Without one (-1, which poll() passes over) its output must end.
+	 */
+	AUTO_FD ended = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+
 	close(out[1]);
 	close(failed[1]);
 	ssize_t told = pid < 0 ? (ssize_t)sizeof(why) : read(failed[0], &why, sizeof(why));
 
 	if (told <= 0)
-		read_lines(c, out[0]);
+		read_lines(c, out[0], ended);
 	close(out[0]);
 	close(failed[0]);
 	int status = pid < 0 ? 0 : exit_status(pid);

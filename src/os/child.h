@@ -3,8 +3,8 @@
  * is not worth doing twice.
  *
  * It dies with us: the kernel kills it when the thread that began it ends, however that ends. What
- * it begins itself does not, unless it sees to it; a descriptor that is kept open for it, such as a
- * lock's, is then open as long as any of them lives.
+ * it begins itself does not, unless it sees to it, and is not waited for; a descriptor that is kept
+ * open for it, such as a lock's, is then open as long as any of them lives.
  */
 #pragma once
 #include "base/err.h"

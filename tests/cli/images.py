@@ -463,6 +463,22 @@ def what_is_missing_is_named():
     clean()
 
 
+def name_spaces_that_are_refused_are_named():
+    """In a chroot, for one, nobody but root may have them."""
+    if os.geteuid() or not readable_by_all(cli.STRATA) or not all(shutil.which(program) for program in ("mmdebstrap", "newuidmap", "setpriv")):
+        raise cases.Skipped("not as root, or a program is missing")
+    files = {"passwd": "new:x:4711:4711::/:/bin/sh\n", "subuid": "new:1000000:65536\n", "subgid": "new:1000000:65536\n"}
+    script = 'for file in passwd subuid subgid; do mount --bind $file /etc/$file; done; mkdir root; mount --rbind / root; exec chroot root "$@"'
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in files.items():
+            Path(folder, name).write_text(text)
+        os.chown(folder, 4711, 4711)
+        who = ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups", "env", f"HOME={folder}", "XDG_DATA_HOME="]
+        done = subprocess.run(["unshare", "--mount", "sh", "-ec", script, "sh", *who, cli.STRATA, "image", "build", "debian:12"],
+                              stdin=subprocess.DEVNULL, capture_output=True, timeout=60, cwd=folder)
+        one_line(done, 1, "user name spaces", "run it as root")
+
+
 def readable_by_all(path):
     return all(parent.stat().st_mode & 0o001 for parent in Path(path).parents)
 
@@ -505,6 +521,7 @@ CASES = [
     a_kernel_of_another_architecture_is_named,
     what_may_not_be_done_is_named_with_a_way_out,
     what_is_missing_is_named,
+    name_spaces_that_are_refused_are_named,
 ]
 
 

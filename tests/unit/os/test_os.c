@@ -239,6 +239,16 @@ static void child_is_heard_line_by_line(void **state)
 	assert_true(h.lines >= 5 && h.longest < 4096);
 }
 
+/* As unshare(1) does where it may not have what it asks for. */
+static void child_that_leaves_another_is_all_that_is_waited_for(void **state)
+{
+	struct heard h;
+
+	assert_int_equal(sh("sleep 1000 & echo $!; echo last; exit 4", &h, 0), 4);
+	assert_int_equal(h.lines, 2);
+	assert_int_equal(kill((pid_t)strtol(h.text, NULL, 10), SIGKILL), 0);
+}
+
 static void child_has_what_is_kept_for_it_only(void **state)
 {
 	int ends[2];
@@ -265,6 +275,7 @@ int main(void)
 		cmocka_unit_test(thread_runs),
 		cmocka_unit_test(child_says_how_it_ended),
 		cmocka_unit_test(child_is_heard_line_by_line),
+		cmocka_unit_test(child_that_leaves_another_is_all_that_is_waited_for),
 		cmocka_unit_test(child_has_what_is_kept_for_it_only),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
