@@ -49,6 +49,7 @@ struct block {
 	pthread_cond_t more, quiet;
 	struct block_request *first, **last; /* the rest is guarded by `lock` */
 	struct block_request *ended, **last_ended;
+	bool reaping; /* block_reap() will take what ends now */
 	unsigned in_io;
 	bool closing;
 };
@@ -76,9 +77,10 @@ static void ended(struct block *b, struct block_request *r, int rc)
 	if (unlikely(r->times))
 		io_note(&r->times->ended);
 	pthread_mutex_lock(&b->lock);
+	if (!b->ended && !b->reaping) /* else somebody will look */
+		fd_event_set(b->event);
 	put_end(r, &b->last_ended);
 	pthread_mutex_unlock(&b->lock);
-	fd_event_set(b->event);
 }
 
 static void io_count(struct block *b, int change)
@@ -507,11 +509,15 @@ void block_retry(struct block *b)
 void block_reap(struct block *b)
 {
 	fd_event_clear(b->event);
+	pthread_mutex_lock(&b->lock);
+	b->reaping = true;
+	pthread_mutex_unlock(&b->lock);
 	io_reap(b->io);
 	pthread_mutex_lock(&b->lock);
 	struct block_request *r = b->ended;
 	b->ended = NULL;
 	b->last_ended = &b->ended;
+	b->reaping = false;
 	pthread_mutex_unlock(&b->lock);
 	while (r) {
 		struct block_request *next = r->next;

@@ -83,9 +83,10 @@ static void *work(void *ctx)
 			io_note(&op->times->given);
 		op->result = perform(op);
 		pthread_mutex_lock(&p->lock);
+		if (!p->ended) /* else it is set, or about to be heard of */
+			fd_event_set(p->event);
 		op->next = p->ended;
 		p->ended = op;
-		fd_event_set(p->event);
 	}
 	pthread_mutex_unlock(&p->lock);
 	return NULL;

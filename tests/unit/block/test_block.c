@@ -186,6 +186,82 @@ static void many_requests_are_under_way_at_once(void **state)
 	}
 }
 
+#define LONG_COUNT 24u
+#define LONG_SIZE  (96 * KiB)
+
+/* Every second one a read of what the one before writes, in any order. */
+static void long_reads_and_writes_are_under_way_at_once(void **state)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(ways); i++) {
+		struct block *b = open_way(make_raw("long.raw", SIZE), &ways[i]);
+		u8 *data = malloc(LONG_COUNT * LONG_SIZE), *want = malloc(LONG_SIZE);
+		struct many *m = calloc(1, sizeof(*m));
+
+		for (unsigned n = 0; b && n < 4 * LONG_COUNT; n++) {
+			unsigned k = n % LONG_COUNT;
+
+			m->v[k][0] = (struct iovec){ data + k * LONG_SIZE, LONG_SIZE };
+			m->r[k] = (struct block_request){ .op = k % 2 ? BLOCK_READ : BLOCK_WRITE,
+				.offset = k / 2 * LONG_SIZE,
+				.len = LONG_SIZE,
+				.iov = m->v[k],
+				.iovcnt = 1,
+				.done = count_done,
+				.ctx = m };
+			if (k % 2 == 0)
+				image_pattern(data + k * LONG_SIZE, LONG_SIZE, k, 5);
+			block_submit(b, &m->r[k]);
+			if (k == LONG_COUNT - 1)
+				block_drain(b);
+		}
+		/* What was written in an earlier round is the same, so that a read has it. */
+		for (unsigned k = 1; b && k < LONG_COUNT; k += 2) {
+			image_pattern(want, LONG_SIZE, k - 1, 5);
+			assert_memory_equal(data + k * LONG_SIZE, want, LONG_SIZE);
+		}
+		assert_int_equal(m->done, b ? 4 * LONG_COUNT : 0);
+		if (b)
+			image_close(b);
+		free(m);
+		free(want);
+		free(data);
+	}
+}
+
+/* The event stands for what block_reap() has not seen, and for nothing else. */
+static void what_was_reaped_is_not_announced_again(void **state)
+{
+	static u8 data[96 * KiB];
+
+	for (unsigned i = 0; i < ARRAY_LEN(ways); i++) {
+		struct block *b = open_way(make_raw("event.raw", SIZE), &ways[i]);
+		struct iovec v = { data, sizeof(data) };
+		struct pollfd p = { .events = POLLIN };
+		struct many *m = calloc(1, sizeof(*m));
+
+		for (unsigned n = 0; b && n < 16; n++) {
+			m->r[0] = (struct block_request){ .op = n % 2 ? BLOCK_READ : BLOCK_WRITE,
+				.len = n % 4 / 2 ? sizeof(data) : 4096,
+				.iov = &v,
+				.iovcnt = 1,
+				.done = count_done,
+				.ctx = m };
+			v.iov_len = m->r[0].len;
+			p.fd = block_event(b);
+			block_submit(b, &m->r[0]);
+			block_kick(b);
+			while (m->done <= n) {
+				assert_int_equal(poll(&p, 1, 60000), 1);
+				block_reap(b);
+			}
+			assert_int_equal(poll(&p, 1, 0), 0);
+		}
+		if (b)
+			image_close(b);
+		free(m);
+	}
+}
+
 static void submit_never_calls_back(void **state)
 {
 	const char *path = make_raw("f.raw", SIZE);
@@ -392,6 +468,8 @@ int main(void)
 		cmocka_unit_test(a_file_that_ends_within_a_sector_has_zeroes_behind),
 		cmocka_unit_test(zeroes_and_discards_make_holes),
 		cmocka_unit_test(many_requests_are_under_way_at_once),
+		cmocka_unit_test(long_reads_and_writes_are_under_way_at_once),
+		cmocka_unit_test(what_was_reaped_is_not_announced_again),
 		cmocka_unit_test(submit_never_calls_back),
 		cmocka_unit_test(threads_do_where_io_uring_is_refused),
 		cmocka_unit_test(a_second_writer_is_refused_by_name),
