@@ -60,6 +60,7 @@ bench: build
 	@bench/scaling --engines $(subst interpret,tcg,$(ENGINES)) --json build/bench-scaling.json
 	@bench/fair --json build/bench-fair.json
 	@bench/crowd --json build/bench-crowd.json
+	@bench/restore --rounds 3
 
 bench-quick: build
 	@tools/deps build run
