@@ -75,6 +75,9 @@ static void op_status(void *ctx, struct control_status *s)
 		.disk_written = c.disk_written,
 		.net_sent = c.net_sent,
 		.net_received = c.net_received,
+		.instructions = c.cpu.instructions,
+		.code_exits = c.cpu.exits,
+		.code_misses = c.cpu.misses,
 	};
 }
 

@@ -30,6 +30,9 @@ enum counter {
 	TOP_DISK_WRITTEN,
 	TOP_NET_SENT,
 	TOP_NET_RECEIVED,
+	TOP_INSTRUCTIONS,
+	TOP_CODE_EXITS,
+	TOP_CODE_MISSES,
 	TOP_COUNTERS
 };
 
@@ -42,6 +45,9 @@ static const char *const counters[TOP_COUNTERS] = {
 	[TOP_DISK_WRITTEN] = "disk_written",
 	[TOP_NET_SENT] = "net_sent",
 	[TOP_NET_RECEIVED] = "net_received",
+	[TOP_INSTRUCTIONS] = "instructions",
+	[TOP_CODE_EXITS] = "code_exits",
+	[TOP_CODE_MISSES] = "code_misses",
 };
 
 struct sample {
@@ -158,12 +164,22 @@ static struct rates rates_of(const struct sample *now, const struct sample *befo
 
 static const char *human(double n, char text[24]) { return image_human((u64)n, text); }
 
+/* Those of an engine that counts them all. */
+static const char *mips(const struct sample *s, const struct rates *r, char text[24])
+{
+	if (strcmp(s->engine, "interpret") != 0)
+		return "-";
+	snprintf(text, 24, "%.1f", r->per_second[TOP_INSTRUCTIONS] / 1e6);
+	return text;
+}
+
 static void show_row(const struct sample *s, const struct rates *r)
 {
-	char t[5][24];
+	char t[6][24];
 
-	printf("%-20s %-8s %-9s %5.0f%% %9s %8.0f %8.0f %9s %9s %9s %9s\n", s->name, s->state,
-		s->engine, r->cpu * 100, human((double)s->host_memory, t[0]),
+	printf("%-20s %-8s %-9s %5.0f%% %7s %8.0f %8.0f %9s %8.0f %8.0f %9s %9s %9s %9s\n", s->name,
+		s->state, s->engine, r->cpu * 100, mips(s, r, t[5]), r->per_second[TOP_CODE_EXITS],
+		r->per_second[TOP_CODE_MISSES], human((double)s->host_memory, t[0]),
 		r->per_second[TOP_PORT_IOS] + r->per_second[TOP_MMIOS],
 		r->per_second[TOP_INTERRUPTS], human(r->per_second[TOP_DISK_READ], t[1]),
 		human(r->per_second[TOP_DISK_WRITTEN], t[2]),
@@ -173,8 +189,9 @@ static void show_row(const struct sample *s, const struct rates *r)
 
 static void show(const struct samples *now, const struct samples *before)
 {
-	printf("%-20s %-8s %-9s %6s %9s %8s %8s %9s %9s %9s %9s\n", "NAME", "STATE", "ENGINE",
-		"CPU", "MEMORY", "IO/s", "INTR/s", "READ/s", "WRITE/s", "IN/s", "OUT/s");
+	printf("%-20s %-8s %-9s %6s %7s %8s %8s %9s %8s %8s %9s %9s %9s %9s\n", "NAME", "STATE",
+		"ENGINE", "CPU", "MIPS", "EXIT/s", "MISS/s", "MEMORY", "IO/s", "INTR/s", "READ/s",
+		"WRITE/s", "IN/s", "OUT/s");
 	for (unsigned i = 0; i < now->count; i++) {
 		const struct sample *s = &now->machines[i];
 		struct rates r = rates_of(s, find(before, s));
@@ -266,5 +283,11 @@ const struct verb verbs_top = {
 	.size = sizeof(struct top_values),
 	.defaults = defaults,
 	.run = top,
-	.more = "IO/s counts accesses to ports and device registers that the monitor served.\n",
+	.more = "MIPS: million guest instructions a second, where the engine executes them one by "
+		"one (interpret); translated code does not count its own, and hardware's are not "
+		"seen.\n"
+		"EXIT/s: how often translated code was left; MISS/s: of these, jumps that led to "
+		"no translated code, or whose way there was not known yet: all others were chain "
+		"hits, from code to code.\n"
+		"IO/s counts accesses to ports and device registers that the monitor served.\n",
 };

@@ -49,12 +49,14 @@ static int status(struct control_conn *conn, const json_t *request, json_t *resu
 		put(result, "guest_seconds", json_real((double)(s.guest_ns / 1000000) / 1e3)) ||
 		put(result, "cpu_seconds", json_real((double)(s.cpu_ns / 1000000) / 1e3)) ||
 		put(result, "counters",
-			json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "port_ios",
+			json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "port_ios",
 				(json_int_t)s.port_ios, "mmios", (json_int_t)s.mmios, "interrupts",
 				(json_int_t)s.interrupts, "disk_read", (json_int_t)s.disk_read,
 				"disk_written", (json_int_t)s.disk_written, "net_sent",
-				(json_int_t)s.net_sent, "net_received",
-				(json_int_t)s.net_received)) ||
+				(json_int_t)s.net_sent, "net_received", (json_int_t)s.net_received,
+				"instructions", (json_int_t)s.instructions, "code_exits",
+				(json_int_t)s.code_exits, "code_misses",
+				(json_int_t)s.code_misses)) ||
 		put(result, "console", json_boolean(conn->control->console.fd >= 0)) ||
 		put(result, "network", json_boolean(s.network)) ||
 		put(result, "attached", attached(config)) ||

@@ -76,6 +76,8 @@ struct control_status {
 	u64 cpu_ns;	     /* of the host's processors that the monitor has had */
 	/* Since it began to run: numbers, and bytes as the guest sees them */
 	u64 port_ios, mmios, interrupts, disk_read, disk_written, net_sent, net_received;
+	/* As struct cpu_counts has them */
+	u64 instructions, code_exits, code_misses;
 };
 
 /* A memory balloon, in bytes; what the guest says of itself is as it was when it was asked last. */

@@ -67,6 +67,13 @@ struct vcpu_stats {
 					     too */
 };
 
+/* What an engine has done since open(), as far as counting it costs nothing. */
+struct cpu_counts {
+	u64 instructions; /* executed one by one: all of an interpreter's, few of a translator's */
+	u64 exits;	  /* translated code was left */
+	u64 misses;	  /* of them: for a jump that leads, or led then, to no other code */
+};
+
 /* --trace: each is false when off. Lines are written by the vcpu's thread. */
 struct vcpu_trace {
 	FILE *to;
@@ -118,6 +125,7 @@ struct cpu_engine {
 	/* Prints what the options asked for, after the last run(); the vcpu's thread has ended. May
 	 * be NULL. */
 	void (*report)(struct vcpu *v, FILE *to);
+	struct cpu_counts (*counts)(const struct vcpu *v); /* any thread; NULL: it has none */
 	/* Tells what the code in [from, end), at most `count` instructions of it, becomes, without
 	 * running it: see cpu/explain.h. NULL: it becomes nothing else. */
 	int (*explain)(struct vcpu *v, u64 from, u64 end, unsigned count,

@@ -250,6 +250,13 @@ struct machine_counts machine_counts(struct machine *m)
 		c.disk_written += b.written;
 	}
 	pthread_mutex_unlock(&m->lock);
+	for (unsigned i = 0; m->config.engine->counts && i < m->config.cpus; i++) {
+		struct cpu_counts n = m->config.engine->counts(&m->cpus[i].v);
+
+		c.cpu.instructions += n.instructions;
+		c.cpu.exits += n.exits;
+		c.cpu.misses += n.misses;
+	}
 	return c;
 }
 

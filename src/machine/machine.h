@@ -246,6 +246,7 @@ void machine_report(const struct machine *m, FILE *to);
 struct machine_counts {
 	u64 port_ios, mmios, interrupts; /* of processors whose local APIC is not the engine's */
 	u64 disk_read, disk_written, net_sent, net_received; /* bytes, as the guest sees it */
+	struct cpu_counts cpu;				     /* of all processors */
 };
 struct machine_counts machine_counts(struct machine *m);
 u64 machine_held(

@@ -344,13 +344,28 @@ def what_machines_do_is_shown():
     expect(set(rows), {"web", "busy"})
     assert rows["busy"]["port_ios"] > 100 and rows["busy"]["cpu"] > 0, rows
     expect([rows["busy"][key] for key in ("state", "engine", "disk_read", "net_sent")], ["running", "interpret", 0, 0])
+    assert rows["busy"]["instructions"] > 100, rows
+    expect([rows["busy"][key] for key in ("code_exits", "code_misses")], [0, 0])
     good("pause", "busy")
     row, = [row for row in json.loads(good("top", "--json", "--interval", "0.1")) if row["name"] == "busy"]
     expect((row["state"], row["port_ios"]), ("paused", 0))
     lines = good("top", "--interval", "0.1").splitlines()
     expect([len(lines), lines[0].split()[0], lines[1].split()[:3]], [3, "NAME", ["busy", "paused", "interpret"]])
+    assert "MISS/s" in lines[0], lines
     good("rm", "--force", "busy")
     gone("web")
+
+
+def translated_code_is_left_by_some_instructions():
+    """Only where the translator can be had: IN leaves it, the jump back does not, once it has been taken."""
+    engines = {e["name"]: e for e in json.loads(good("host", "--json"))["engines"]}
+    if not engines["translate"]["usable"]:
+        return
+    good("run", "--name", "busy", "--detach", "--engine", "translate", "--kernel", image(sectors.flat_flood()))
+    row, = json.loads(good("top", "--json", "--interval", "0.3"))
+    assert row["code_exits"] > 100 > row["code_misses"], row
+    expect(good("top", "--interval", "0.1").splitlines()[1].split()[4], "-")
+    gone("busy")
 
 
 def what_ends_is_forgotten_where_wanted():
@@ -551,6 +566,7 @@ CASES = [
     a_machine_is_made_of_a_file,
     options_are_set_later,
     what_machines_do_is_shown,
+    translated_code_is_left_by_some_instructions,
     what_ends_is_forgotten_where_wanted,
     mistakes_are_told_with_what_to_do,
     a_machine_that_does_not_start_is_none,

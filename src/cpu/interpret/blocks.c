@@ -89,7 +89,7 @@ static u32 hash_block(u64 at, unsigned bits)
 
 static int op_leave_block(struct interp *c, const struct op *op)
 {
-	c->retired--; /* the loop counts what it executes; this is nothing */
+	interp_retire(c, -1ull); /* the loop counts what it executes; this is nothing */
 	return OP_JUMP;
 }
 

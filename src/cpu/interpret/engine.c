@@ -167,7 +167,7 @@ bool interp_step(struct interp *c)
 	c->mmu.watch_hits = 0;
 	s->blocking &= ~shadow;
 	int r = op.exec(c, &op);
-	c->retired++;
+	interp_retire(c, 1);
 	if (r == OP_FAULT) {
 		interp_deliver(c);
 		return false;
@@ -218,7 +218,7 @@ ALWAYS_INLINE bool run_block(struct interp *c)
 		c->s->rip = (c->s->rip + op->length) & c->ip_mask;
 		op++;
 	}
-	c->retired += (u64)(op - k->ops) + 1;
+	interp_retire(c, (u64)(op - k->ops) + 1);
 	if (unlikely(r == OP_FAULT))
 		interp_deliver(c);
 	return r != OP_EXIT;
@@ -328,6 +328,11 @@ static void interpret_forget(struct vcpu *v, gpa_t at, u64 len)
 	blocks_forget(v->engine_data, at, len);
 }
 
+static struct cpu_counts interpret_counts(const struct vcpu *v)
+{
+	return (struct cpu_counts){ .instructions = interp_retired(v->engine_data) };
+}
+
 const struct cpu_engine interpret_engine = {
 	.name = "interpret",
 	.doc = "the reference interpreter: every mode and instruction, on any host",
@@ -339,4 +344,5 @@ const struct cpu_engine interpret_engine = {
 	.pull = interpret_pull,
 	.push = interpret_push,
 	.forget = interpret_forget,
+	.counts = interpret_counts,
 };

@@ -177,7 +177,7 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 	at = touched(t, in, op);
 	bool two = touches_two(c, in, op, &second);
 	int r = op->exec(c, op);
-	c->retired++;
+	interp_retire(c, 1);
 	switch (r) {
 	case OP_NEXT: c->s->rip += op->length; break;
 	case OP_JUMP: break;
@@ -263,6 +263,14 @@ static const u8 *resume(struct translator *t)
 	return NULL;
 }
 
+/* Others read it (translate_counts()). */
+static void count_exit(struct translator *t, enum exit_kind kind)
+{
+	u64 n = atomic_load_explicit(&t->exits[kind], memory_order_relaxed);
+
+	atomic_store_explicit(&t->exits[kind], n + 1, memory_order_relaxed);
+}
+
 static bool run_blocks(struct translator *t, struct tblock *b)
 {
 	struct interp *c = t->c;
@@ -292,7 +300,7 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 
 		u32 exit = t->ctx->exit_code, arg = EXIT_ARG(exit);
 		enum exit_kind kind = EXIT_KIND(exit);
-		t->exits[kind]++;
+		count_exit(t, kind);
 		if (kind == EXIT_ATTENTION)
 			return true;
 		struct tblock *from = t->by_id[EXIT_ID(exit)]; /* not of a shared lookup */
@@ -495,6 +503,20 @@ static void translate_forget(struct vcpu *v, gpa_t at, u64 len)
 	blocks_forget(t->c, at, len);
 }
 
+static struct cpu_counts translate_counts(const struct vcpu *v)
+{
+	const struct translator *t = v->engine_data;
+	struct cpu_counts c = { .instructions = interp_retired(t->c) };
+
+	for (unsigned i = 0; i < ARRAY_LEN(t->exits); i++) {
+		u64 n = atomic_load_explicit(&t->exits[i], memory_order_relaxed);
+
+		c.exits += n;
+		c.misses += i == EXIT_LINK || i == EXIT_LOOKUP ? n : 0;
+	}
+	return c;
+}
+
 static void translate_report(struct vcpu *v, FILE *to)
 {
 	stats_report(v->engine_data, v->index, to);
@@ -513,5 +535,6 @@ const struct cpu_engine translate_engine = {
 	.forget = translate_forget,
 	.options = options_table,
 	.report = translate_report,
+	.counts = translate_counts,
 	.explain = translate_explain,
 };

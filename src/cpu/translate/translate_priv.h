@@ -477,8 +477,9 @@ struct translator {
 	struct translate_stats *stats; /* NULL: nobody asked */
 	struct check *check;	       /* the same */
 	struct op decoded;	       /* tblock_op's */
-	u64 exits[EXIT_KINDS], blocks_made, copied, rebased, guest_bytes, host_bytes, side_exits,
-		loops, links_made, put_back, fast_fills, code_flushes, clears, rests;
+	_Atomic u64 exits[EXIT_KINDS]; /* written by the vcpu's thread alone */
+	u64 blocks_made, copied, rebased, guest_bytes, host_bytes, side_exits, loops, links_made,
+		put_back, fast_fills, code_flushes, clears, rests;
 };
 
 /* ---- names of what is in the memory of descriptors ---- */
