@@ -60,6 +60,9 @@ def use(home, engine, seconds):
     done = subprocess.run([home.strata, *at, "sh", "-c", 'printf "%s|" "$@"; echo no >&2; exit 42', "sh", "a  b", "'", "$HOME", ""],
                           env=home.env, stdin=subprocess.DEVNULL, capture_output=True)
     problems += check("words and status", (done.returncode, done.stdout, done.stderr), (42, b"a  b|'|$HOME||", b"no\n"))
+    # Root's programs are no sessions; a user's are.
+    problems += check("root's sessions", home(*at, "loginctl", "--no-legend", "list-sessions"), "")
+    problems += check("a user's session", home("ssh", "web", "--", "test -n \"$XDG_SESSION_ID\" && systemctl --user is-active default.target"), "active\n")
     problems += check("a shell's words", home("ssh", "web", "--", "echo", "$USER;", "sudo", "whoami"), "ada\nroot\n")
     problems += check("the system's state", home(*at, "systemctl", "is-system-running", "--wait", status=0).strip(), "running")
     problems += check("errors", home(*at, "journalctl", "-b", "-p", "3", "-o", "cat", "--no-pager", "-t", "systemd", "-t", "sshd"), "")
