@@ -184,7 +184,7 @@ def main():
     parser.add_argument("--each-switch", action="store_true",
                         help="the 64-bit programs with each of the translator's switches")
     parser.add_argument("--every", type=int, default=1, metavar="N",
-                        help="of these pairs one in N, evenly over programs and switches; all of them where STRATA_TEST_LONG is set")
+                        help="of these pairs one in N, evenly over programs and switches, but all with check; all of them where STRATA_TEST_LONG is set")
     parser.add_argument("--show", action="store_true", help="print each program's output")
     parser.add_argument("names", nargs="*", help="only these programs")
     args = parser.parse_args()
@@ -200,9 +200,9 @@ def main():
     if args.each_switch:
         switches = translator_switches(args.strata)
         programs = [p for p in programs if p.mode == "64-bit" and p.expect != "TIMEOUT"]
-    every = 1 if os.environ.get("STRATA_TEST_LONG") else args.every
     counts = {"pass": 0, "FAIL": 0, "skip": 0}
     for turn, args.switches in enumerate(switches):
+        every = 1 if args.switches == "check" or os.environ.get("STRATA_TEST_LONG") else args.every
         with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
             for program, verdict, note, seconds, text in pool.map(lambda p: one(args, p), programs[turn % every::every]):
                 counts[verdict] += 1
