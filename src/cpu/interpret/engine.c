@@ -167,7 +167,7 @@ bool interp_step(struct interp *c)
 	c->mmu.watch_hits = 0;
 	s->blocking &= ~shadow;
 	int r = op.exec(c, &op);
-	interp_retire(c, 1);
+	counter_add(&c->retired, 1);
 	if (r == OP_FAULT) {
 		interp_deliver(c);
 		return false;
@@ -218,7 +218,7 @@ ALWAYS_INLINE bool run_block(struct interp *c)
 		c->s->rip = (c->s->rip + op->length) & c->ip_mask;
 		op++;
 	}
-	interp_retire(c, (u64)(op - k->ops) + 1);
+	counter_add(&c->retired, (u64)(op - k->ops) + 1);
 	if (unlikely(r == OP_FAULT))
 		interp_deliver(c);
 	return r != OP_EXIT;
@@ -246,7 +246,7 @@ static enum cpu_exit interpret_run(struct vcpu *v)
 		}
 	}
 	blocks_owner(NULL);
-	v->stats.instructions = c->retired;
+	v->stats.instructions = counter_read(&c->retired);
 	v->stats.exits[c->exit]++;
 	if (unlikely(v->trace.exits))
 		fprintf(v->trace.to, "%u exit %d rip=0x%llx\n", v->index, (int)c->exit,
@@ -330,7 +330,9 @@ static void interpret_forget(struct vcpu *v, gpa_t at, u64 len)
 
 static struct cpu_counts interpret_counts(const struct vcpu *v)
 {
-	return (struct cpu_counts){ .instructions = interp_retired(v->engine_data) };
+	const struct interp *c = v->engine_data;
+
+	return (struct cpu_counts){ .instructions = counter_read(&c->retired) };
 }
 
 const struct cpu_engine interpret_engine = {

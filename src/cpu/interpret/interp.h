@@ -14,13 +14,13 @@
  */
 #pragma once
 #include "base/bits.h"
+#include "base/counter.h"
 #include "cpu/code_map.h"
 #include "cpu/interpret/interpret.h"
 #include "cpu/mmu.h"
 #include "x86/exception.h"
 #include "x86/mode.h"
 #include "x86/segment.h"
-#include <stdatomic.h>
 
 enum op_result { OP_NEXT, OP_JUMP, OP_FAULT, OP_EXIT };
 
@@ -77,10 +77,10 @@ struct interp_hooks {
 struct interp {
 	struct vcpu *v;
 	struct x86_state *s;
-	_Atomic u64 retired; /* since open; written by the vcpu's thread alone */
-	bool slow;	     /* single-step: TF, RF, shadows, breakpoints, tracing */
-	enum cpu_exit exit;  /* with OP_EXIT */
-	u8 code_bits;	     /* 16, 32, 64: how code decodes now */
+	counter retired;    /* since open, by the vcpu's thread */
+	bool slow;	    /* single-step: TF, RF, shadows, breakpoints, tracing */
+	enum cpu_exit exit; /* with OP_EXIT */
+	u8 code_bits;	    /* 16, 32, 64: how code decodes now */
 	u64 ip_mask;
 	u64 block_epoch; /* bumped when any block dies: jump cache entries of older epochs are void
 			  */
@@ -115,19 +115,6 @@ void interp_deliver(struct interp *c); /* the fault in x86.fault */
 ALWAYS_INLINE void interp_count(struct interp *c, enum x86_sensitivity class)
 {
 	c->v->stats.sensitive[class]++;
-}
-
-/* Instructions that were executed: counted by the vcpu's thread, read by any. */
-ALWAYS_INLINE void interp_retire(struct interp *c, u64 n)
-{
-	u64 before = atomic_load_explicit(&c->retired, memory_order_relaxed);
-
-	atomic_store_explicit(&c->retired, before + n, memory_order_relaxed);
-}
-
-ALWAYS_INLINE u64 interp_retired(const struct interp *c)
-{
-	return atomic_load_explicit(&c->retired, memory_order_relaxed);
 }
 
 /* ---- registers ---- */

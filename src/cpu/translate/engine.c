@@ -177,7 +177,7 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 	at = touched(t, in, op);
 	bool two = touches_two(c, in, op, &second);
 	int r = op->exec(c, op);
-	interp_retire(c, 1);
+	counter_add(&c->retired, 1);
 	switch (r) {
 	case OP_NEXT: c->s->rip += op->length; break;
 	case OP_JUMP: break;
@@ -263,14 +263,6 @@ static const u8 *resume(struct translator *t)
 	return NULL;
 }
 
-/* Others read it (translate_counts()). */
-static void count_exit(struct translator *t, enum exit_kind kind)
-{
-	u64 n = atomic_load_explicit(&t->exits[kind], memory_order_relaxed);
-
-	atomic_store_explicit(&t->exits[kind], n + 1, memory_order_relaxed);
-}
-
 static bool run_blocks(struct translator *t, struct tblock *b)
 {
 	struct interp *c = t->c;
@@ -300,7 +292,7 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 
 		u32 exit = t->ctx->exit_code, arg = EXIT_ARG(exit);
 		enum exit_kind kind = EXIT_KIND(exit);
-		count_exit(t, kind);
+		counter_add(&t->exits[kind], 1);
 		if (kind == EXIT_ATTENTION)
 			return true;
 		struct tblock *from = t->by_id[EXIT_ID(exit)]; /* not of a shared lookup */
@@ -506,10 +498,10 @@ static void translate_forget(struct vcpu *v, gpa_t at, u64 len)
 static struct cpu_counts translate_counts(const struct vcpu *v)
 {
 	const struct translator *t = v->engine_data;
-	struct cpu_counts c = { .instructions = interp_retired(t->c) };
+	struct cpu_counts c = { .instructions = counter_read(&t->c->retired) };
 
 	for (unsigned i = 0; i < ARRAY_LEN(t->exits); i++) {
-		u64 n = atomic_load_explicit(&t->exits[i], memory_order_relaxed);
+		u64 n = counter_read(&t->exits[i]);
 
 		c.exits += n;
 		c.misses += i == EXIT_LINK || i == EXIT_LOOKUP ? n : 0;

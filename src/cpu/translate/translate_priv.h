@@ -477,7 +477,7 @@ struct translator {
 	struct translate_stats *stats; /* NULL: nobody asked */
 	struct check *check;	       /* the same */
 	struct op decoded;	       /* tblock_op's */
-	_Atomic u64 exits[EXIT_KINDS]; /* written by the vcpu's thread alone */
+	counter exits[EXIT_KINDS];
 	u64 blocks_made, copied, rebased, guest_bytes, host_bytes, side_exits, loops, links_made,
 		put_back, fast_fills, code_flushes, clears, rests;
 };
