@@ -137,8 +137,10 @@ static const struct field *state_table(const struct device *d)
 	return d->class->state ? d->class->state : none;
 }
 
-int device_save(const struct device *d, struct blob *out)
+int device_save(struct device *d, struct blob *out)
 {
+	if (d->class->saving)
+		d->class->saving(d);
 	return state_save(out, state_table(d), d);
 }
 

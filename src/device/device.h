@@ -182,6 +182,8 @@ struct device_class {
 	void (*write)(struct device *d, unsigned window, u64 offset, unsigned size, u64 value);
 	/* Bytes from the backend; returns how many were taken. */
 	size_t (*input)(struct device *d, const u8 *data, size_t len);
+	void (*saving)(
+		struct device *d); /* before state is saved: what is worked out only on access */
 	void (*loaded)(struct device *d); /* after state was loaded: re-arm timers, drive lines */
 	struct device_window windows[DEVICE_WINDOWS_MAX];
 	const struct prop *props;
@@ -204,7 +206,7 @@ void device_props_init(struct device *d);
 void device_props_fini(struct device *d);
 
 /* state[], appended to a stream or taken from one. A refused stream changes nothing. */
-NODISCARD int device_save(const struct device *d, struct blob *out);
+NODISCARD int device_save(struct device *d, struct blob *out);
 NODISCARD int device_load(
 	struct device *d, const u8 *data, size_t len, size_t *used, struct err *err);
 

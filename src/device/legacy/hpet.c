@@ -7,6 +7,10 @@
  * its period at each match (2.3.9.2.2), and skips those that passed while nobody could look:
  * matches are served at most every HPET_MIN_TICK, in phase, so that a period of one tick costs the
  * host no more than that.
+ *
+ * A match that nobody hears of, an edge with its interrupt disabled, does not wake the host: it is
+ * served before the next access, or before the state is saved. Linux leaves its periodic timer so
+ * when it has found the local APIC's.
  */
 #include "device/legacy/hpet.h"
 #include "base/bits.h"
@@ -44,6 +48,8 @@
 #define TN_ROUTES	0x00f00000ull /* pins 20 to 23, which no other device has */
 #define TN_CAPABILITIES (TN_PERIODIC_CAP | TN_SIZE_CAP | TN_FSB_CAP | TN_ROUTES << 32)
 
+#define NEVER (~0ull)
+
 static const u64 capabilities = HPET_ID | PERIOD_FS << 32;
 
 /* State */
@@ -55,6 +61,9 @@ struct hpet_timer {
 	u64 comparator;
 	u64 period; /* last value written in periodic mode */
 	u64 fsb;    /* address in the high half, data in the low */
+	/* Derived, while enabled: */
+	u64 match; /* the counter, all 64 bits of it, at the next match */
+	u64 due;   /* guest ns at which that is served; NEVER */
 };
 
 struct hpet {
@@ -86,6 +95,9 @@ static u64 width_mask(const struct hpet_timer *t)
 {
 	return t->config & TN_32BIT ? 0xffffffff : ~0ull;
 }
+
+/* Its matches leave no trace but a periodic comparator's step. */
+static bool silent(const struct hpet_timer *t) { return !(t->config & (TN_LEVEL | TN_INTERRUPT)); }
 
 static bool routable(u64 config) { return TN_ROUTES >> TN_ROUTE(config) & 1; }
 
@@ -125,30 +137,32 @@ static void interrupt(struct hpet_timer *t)
 }
 
 /*
- * Arms for the next match, at least `least` ticks ahead. The counter meets a comparator it equals
- * already only after wrapping round, which in 64 bits it never does.
+ * Arms for the next match, served at least `least` ticks from now. The counter meets a comparator
+ * it equals already only after wrapping round, which in 64 bits it never does.
  */
 static void arm(struct hpet_timer *t, u64 least)
 {
 	struct hpet *h = t->hpet;
-	u64 mask = width_mask(t), now = counter_now(h);
-	u64 ticks = (t->comparator - now - 1) & mask;
+	u64 now = counter_now(h), before = (t->comparator - now - 1) & width_mask(t);
 
-	if (!enabled(h) || ticks >= BIT64(56)) {
-		timer_cancel(h->dev.env.clock, &t->timer);
-		return;
+	if (!enabled(h) || before >= BIT64(56)) {
+		t->due = NEVER;
+	} else {
+		t->match = now + before + 1;
+		/* From the counter's own zero of phase, so that rounding does not add up. */
+		t->due = h->counter_at + (now - h->counter + max_u64(before + 1, least)) * TICK_NS;
 	}
-	ticks = max_u64(ticks + 1, least);
-	/* From the counter's own zero of phase, so that rounding does not add up. */
-	timer_arm(
-		h->dev.env.clock, &t->timer, h->counter_at + (now - h->counter + ticks) * TICK_NS);
+	if (t->due == NEVER || silent(t))
+		timer_cancel(h->dev.env.clock, &t->timer);
+	else
+		timer_arm(h->dev.env.clock, &t->timer, t->due);
 }
 
 /* Moves a periodic comparator past the counter by whole periods. */
 static void advance(struct hpet_timer *t)
 {
 	u64 mask = width_mask(t), period = t->period & mask;
-	u64 late = (counter_now(t->hpet) - t->comparator) & mask;
+	u64 late = counter_now(t->hpet) - t->match;
 
 	if (period)
 		t->comparator = (t->comparator + (late / period + 1) * period) & mask;
@@ -164,15 +178,14 @@ static void fire(void *ctx)
 	interrupt(t);
 }
 
-/* The host may be late. What is due has happened before the guest's write that comes now. */
+/* The host may be late, and wakes nobody for the silent. What is due has happened before the
+ * guest's access that comes now. */
 static void serve_due(struct hpet *h)
 {
 	u64 now = clock_now(h->dev.env.clock);
 
 	for (unsigned i = 0; i < TIMERS; i++) {
-		struct clock_timer *timer = &h->timers[i].timer;
-
-		if (timer->armed && timer->deadline <= now)
+		if (h->timers[i].due <= now)
 			fire(&h->timers[i]);
 	}
 }
@@ -219,7 +232,10 @@ static u64 read_reg(const struct hpet *h, u64 offset)
 
 static u64 hpet_read(struct device *d, unsigned window, u64 offset, unsigned size)
 {
-	return (read_reg((struct hpet *)d, offset & ~7ull) >> (offset % 8 * 8)) & mask_bytes(size);
+	struct hpet *h = (struct hpet *)d;
+
+	serve_due(h);
+	return (read_reg(h, offset & ~7ull) >> (offset % 8 * 8)) & mask_bytes(size);
 }
 
 /* Writes. Each gets the register's new value and which bits of it were written. */
@@ -326,10 +342,10 @@ static void hpet_reset(struct device *d)
 	for (unsigned i = 0; i < TIMERS; i++) {
 		struct hpet_timer *t = &h->timers[i];
 
-		timer_cancel(d->env.clock, &t->timer);
 		t->config = t->period = t->fsb = 0;
 		t->comparator = ~0ull;
 	}
+	arm_all(h);
 	drive_all(h);
 }
 
@@ -353,6 +369,8 @@ static void hpet_fini(struct device *d)
 	for (unsigned i = 0; i < TIMERS; i++)
 		timer_cancel(d->env.clock, &h->timers[i].timer);
 }
+
+static void hpet_saving(struct device *d) { serve_due((struct hpet *)d); }
 
 static void hpet_loaded(struct device *d)
 {
@@ -388,6 +406,7 @@ const struct device_class hpet_class = {
 	.fini = hpet_fini,
 	.read = hpet_read,
 	.write = hpet_write,
+	.saving = hpet_saving,
 	.loaded = hpet_loaded,
 	.windows = { { BUS_MMIO, HPET_BASE, HPET_SIZE } },
 	.state = hpet_state,
