@@ -78,6 +78,7 @@ static void op_status(void *ctx, struct control_status *s)
 		.instructions = c.cpu.instructions,
 		.code_exits = c.cpu.exits,
 		.code_misses = c.cpu.misses,
+		.counting = c.cpu.counting,
 	};
 }
 
@@ -118,6 +119,13 @@ static int op_reset(void *ctx, struct err *err)
 		return err_set(err, -EBUSY, "the machine is being saved");
 	machine_reset(m);
 	return 0;
+}
+
+static int op_count(void *ctx, unsigned seconds, struct err *err)
+{
+	int rc = machine_count(((struct life *)ctx)->machine, seconds * 1000000000ull);
+
+	return rc ? err_set(err, rc, "its engine does not see instructions") : 0;
 }
 
 static int op_save(void *ctx, int take_fd, struct err *err)
@@ -213,6 +221,7 @@ static const struct control_ops ops = {
 	.stop = op_stop,
 	.kill = op_kill,
 	.reset = op_reset,
+	.count = op_count,
 	.balloon = op_balloon,
 	.attach = op_attach,
 	.detach = op_detach,

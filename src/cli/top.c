@@ -15,11 +15,12 @@
 
 #define LOOK_MS	       1000u
 #define MACHINES_MAX   256u
+#define COUNT_MORE     5 /* seconds, for an answer that is late */
 #define HOME_AND_CLEAR "\033[H\033[J"
 
 struct top_values {
 	u64 interval_ns;
-	bool json, once;
+	bool json, once, mips;
 };
 
 enum counter {
@@ -55,6 +56,7 @@ struct sample {
 	json_int_t pid;
 	u64 at, host_memory, cpus, values[TOP_COUNTERS];
 	double cpu_seconds;
+	bool counting; /* all instructions */
 };
 
 struct samples {
@@ -66,6 +68,7 @@ struct samples {
 struct rates {
 	double cpu; /* of one processor */
 	double per_second[TOP_COUNTERS];
+	bool counted; /* instructions, all the time */
 };
 
 /* ---- asking ---- */
@@ -92,6 +95,7 @@ static void fill(struct sample *s, const char *name, const json_t *status)
 		.pid = json_integer_value(json_object_get(status, "pid")),
 		.host_memory = number(status, "host_memory"),
 		.cpus = number(status, "cpus"),
+		.counting = json_is_true(json_object_get(status, "counting")),
 		.cpu_seconds = json_real_value(json_object_get(status, "cpu_seconds")) };
 	snprintf(s->name, sizeof(s->name), "%s", name);
 	copy(s->state, sizeof(s->state), status, "state");
@@ -100,8 +104,20 @@ static void fill(struct sample *s, const char *name, const json_t *status)
 		s->values[i] = number(c, counters[i]);
 }
 
+/* Until after the next look; what cannot is no mistake. */
+static void ask_to_count(struct control_client *c, const struct top_values *v)
+{
+	json_int_t seconds = (json_int_t)(v->interval_ns / 1000000000) + COUNT_MORE;
+	struct err ignored = { 0 };
+
+	(void)!client_request(c,
+		json_pack("{s:s,s:I}", "command", "count", "seconds",
+			seconds < CONTROL_COUNT_MAX ? seconds : CONTROL_COUNT_MAX),
+		-1, LOOK_MS, NULL, &ignored);
+}
+
 /* One that does not run, or does not answer, is left out. */
-static void look_at(const char *name, struct samples *all)
+static void look_at(const char *name, const struct top_values *v, struct samples *all)
 {
 	struct control_client c;
 	struct store_machine m;
@@ -112,6 +128,8 @@ static void look_at(const char *name, struct samples *all)
 	if (all->count == MACHINES_MAX || store_open(&m, name, &err))
 		return;
 	if (store_state(&m, &o) == STORE_RUNNING && !client_open(&c, m.folder, LOOK_MS, &err)) {
+		if (v->mips)
+			ask_to_count(&c, v);
 		if (!client_ask(&c, "status", -1, LOOK_MS, &status, &err))
 			fill(&all->machines[all->count++], name, status);
 		json_decref(status);
@@ -120,7 +138,7 @@ static void look_at(const char *name, struct samples *all)
 	store_close(&m);
 }
 
-static int look(struct samples *all, struct err *err)
+static int look(const struct top_values *v, struct samples *all, struct err *err)
 {
 	unsigned count;
 	char **names;
@@ -129,7 +147,7 @@ static int look(struct samples *all, struct err *err)
 	if (store_list(&names, &count, err))
 		return err->code;
 	for (unsigned i = 0; i < count; i++) {
-		look_at(names[i], all);
+		look_at(names[i], v, all);
 		free(names[i]);
 	}
 	free(names);
@@ -154,6 +172,7 @@ static struct rates rates_of(const struct sample *now, const struct sample *befo
 
 	if (seconds <= 0)
 		return r;
+	r.counted = now->counting && before->counting;
 	r.cpu = (now->cpu_seconds - before->cpu_seconds) / seconds;
 	for (unsigned i = 0; i < TOP_COUNTERS; i++)
 		r.per_second[i] =
@@ -164,10 +183,10 @@ static struct rates rates_of(const struct sample *now, const struct sample *befo
 
 static const char *human(double n, char text[24]) { return image_human((u64)n, text); }
 
-/* Those of an engine that counts them all. */
-static const char *mips(const struct sample *s, const struct rates *r, char text[24])
+/* While they are all counted. */
+static const char *mips(const struct rates *r, char text[24])
 {
-	if (strcmp(s->engine, "interpret") != 0)
+	if (!r->counted)
 		return "-";
 	snprintf(text, 24, "%.1f", r->per_second[TOP_INSTRUCTIONS] / 1e6);
 	return text;
@@ -178,7 +197,7 @@ static void show_row(const struct sample *s, const struct rates *r)
 	char t[6][24];
 
 	printf("%-20s %-8s %-9s %5.0f%% %7s %8.0f %8.0f %9s %8.0f %8.0f %9s %9s %9s %9s\n", s->name,
-		s->state, s->engine, r->cpu * 100, mips(s, r, t[5]), r->per_second[TOP_CODE_EXITS],
+		s->state, s->engine, r->cpu * 100, mips(r, t[5]), r->per_second[TOP_CODE_EXITS],
 		r->per_second[TOP_CODE_MISSES], human((double)s->host_memory, t[0]),
 		r->per_second[TOP_PORT_IOS] + r->per_second[TOP_MMIOS],
 		r->per_second[TOP_INTERRUPTS], human(r->per_second[TOP_DISK_READ], t[1]),
@@ -207,9 +226,9 @@ static void show_json(const struct samples *now, const struct samples *before)
 	for (unsigned i = 0; i < now->count; i++) {
 		const struct sample *s = &now->machines[i];
 		struct rates r = rates_of(s, find(before, s));
-		json_t *j = json_pack("{s:s,s:s,s:s,s:I,s:f}", "name", s->name, "state", s->state,
-			"engine", s->engine, "host_memory", (json_int_t)s->host_memory, "cpu",
-			r.cpu);
+		json_t *j = json_pack("{s:s,s:s,s:s,s:I,s:f,s:b}", "name", s->name, "state",
+			s->state, "engine", s->engine, "host_memory", (json_int_t)s->host_memory,
+			"cpu", r.cpu, "counting", r.counted);
 
 		for (unsigned k = 0; k < TOP_COUNTERS; k++)
 			json_object_set_new(j, counters[k], json_real(r.per_second[k]));
@@ -241,7 +260,7 @@ static int top(const void *values)
 
 	if (!now || !before)
 		return CLI_FAILED;
-	rc = look(now, &err);
+	rc = look(v, now, &err);
 	do {
 		struct samples *last = before;
 
@@ -249,7 +268,7 @@ static int top(const void *values)
 		now = last;
 		bool stop = wait_for(v->interval_ns, live);
 
-		rc = rc ? rc : look(now, &err);
+		rc = rc ? rc : look(v, now, &err);
 		if (rc || stop)
 			break;
 		if (live)
@@ -271,6 +290,9 @@ static const struct option_row top_options[] = {
 		AT(interval_ns) },
 	{ "once", NULL, "once, also on a terminal", OPTION_SWITCH, AT(once) },
 	{ "json", NULL, "once, as a JSON array: rates a second", OPTION_SWITCH, AT(json) },
+	{ "mips", NULL,
+		"have translated code count its instructions, too: it is made anew, and slower",
+		OPTION_SWITCH, AT(mips) },
 	{ 0 },
 };
 
@@ -283,9 +305,9 @@ const struct verb verbs_top = {
 	.size = sizeof(struct top_values),
 	.defaults = defaults,
 	.run = top,
-	.more = "MIPS: million guest instructions a second, where the engine executes them one by "
-		"one (interpret); translated code does not count its own, and hardware's are not "
-		"seen.\n"
+	.more = "MIPS: million guest instructions a second, where they are counted: always under "
+		"interpret, with --mips under translate (all code is translated anew when that "
+		"begins, and some seconds after it has ended); hardware's are not seen.\n"
 		"EXIT/s: how often translated code was left; MISS/s: of these, jumps that led to "
 		"no translated code, or whose way there was not known yet: all others were chain "
 		"hits, from code to code.\n"

@@ -57,6 +57,7 @@ static int status(struct control_conn *conn, const json_t *request, json_t *resu
 				"instructions", (json_int_t)s.instructions, "code_exits",
 				(json_int_t)s.code_exits, "code_misses",
 				(json_int_t)s.code_misses)) ||
+		put(result, "counting", json_boolean(s.counting)) ||
 		put(result, "console", json_boolean(conn->control->console.fd >= 0)) ||
 		put(result, "network", json_boolean(s.network)) ||
 		put(result, "attached", attached(config)) ||
@@ -175,6 +176,19 @@ static int balloon(
 	return 0;
 }
 
+static int count(struct control_conn *conn, const json_t *request, json_t *result, struct err *err)
+{
+	const struct control_config *config = &conn->control->config;
+	json_int_t seconds = json_integer_value(json_object_get(request, "seconds"));
+
+	if (!config->ops->count)
+		return err_set(err, -ENOSYS, "this machine cannot do that");
+	if (seconds < 1 || seconds > CONTROL_COUNT_MAX)
+		return err_set(err, -EINVAL, "\"seconds\" is to be there, a number from 1 to %u",
+			CONTROL_COUNT_MAX);
+	return config->ops->count(config->ctx, (unsigned)seconds, err);
+}
+
 static int help(struct control_conn *conn, const json_t *request, json_t *result, struct err *err);
 
 #define OP(name) offsetof(struct control_ops, name)
@@ -188,6 +202,8 @@ static const struct command commands[] = {
 	{ "reset", "press the reset button", .op = OP(reset) },
 	{ "console", "the connection becomes the serial console", console },
 	{ "events", "lines for what happens, from now on", events },
+	{ "count", "count the guest's instructions for so long, which makes it slower", count,
+		.members = { "seconds" } },
 	{ "balloon", "how full the memory balloon is, and is to be", balloon,
 		.members = { "target" } },
 	{ "attach", "plug in a disk or a network, whose files come along", attach,

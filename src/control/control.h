@@ -78,6 +78,7 @@ struct control_status {
 	u64 port_ios, mmios, interrupts, disk_read, disk_written, net_sent, net_received;
 	/* As struct cpu_counts has them */
 	u64 instructions, code_exits, code_misses;
+	bool counting; /* all instructions are counted */
 };
 
 /* A memory balloon, in bytes; what the guest says of itself is as it was when it was asked last. */
@@ -106,6 +107,8 @@ struct control_saving {
 	u64 written, total; /* bytes of memory */
 };
 
+#define CONTROL_COUNT_MAX 3600u /* seconds */
+
 /* What commands do: 0, or -errno with err. All on the main thread. A NULL one is refused. */
 struct control_ops {
 	void (*status)(void *ctx, struct control_status *status);
@@ -114,6 +117,8 @@ struct control_ops {
 	int (*stop)(void *ctx, struct err *err); /* the power button */
 	int (*kill)(void *ctx, struct err *err);
 	int (*reset)(void *ctx, struct err *err);
+	/* Counts the guest's instructions for so long. */
+	int (*count)(void *ctx, unsigned seconds, struct err *err);
 	/* target NULL: only to know */
 	int (*balloon)(void *ctx, const u64 *target, struct control_balloon *b, struct err *err);
 	int (*attach)(void *ctx, const struct control_attach *a, char name[CONTROL_DEVICE_MAX],

@@ -36,6 +36,7 @@ enum cpu_exit {
 #define ATTN_SIPI BIT(3) /* vector in sipi_vector */
 #define ATTN_STOP BIT(4) /* leave run() with CPU_EXIT_KICK at the next boundary */
 #define ATTN_CODE BIT(5) /* engine-internal: code another thread wrote must be forgotten */
+#define ATTN_LOOK BIT(6) /* engine-internal: another thread has asked for something */
 
 struct vcpu_ops {
 	/* The vector to deliver, acknowledged at the controller, or -1 when there is none after
@@ -69,7 +70,8 @@ struct vcpu_stats {
 
 /* What an engine has done since open(), as far as counting it costs nothing. */
 struct cpu_counts {
-	u64 instructions; /* executed one by one: all of an interpreter's, few of a translator's */
+	u64 instructions; /* of the guest, those that were counted */
+	bool counting;	  /* all of them are, now */
 	u64 exits;	  /* translated code was left */
 	u64 misses;	  /* of them: for a jump that leads, or led then, to no other code */
 };
@@ -126,6 +128,9 @@ struct cpu_engine {
 	 * be NULL. */
 	void (*report)(struct vcpu *v, FILE *to);
 	struct cpu_counts (*counts)(const struct vcpu *v); /* any thread; NULL: it has none */
+	/* Any thread: count all instructions until then, by the host's CLOCK_MONOTONIC, and up to
+	 * the next interrupt. NULL: it always does, or cannot. */
+	void (*count)(struct vcpu *v, u64 until);
 	/* Tells what the code in [from, end), at most `count` instructions of it, becomes, without
 	 * running it: see cpu/explain.h. NULL: it becomes nothing else. */
 	int (*explain)(struct vcpu *v, u64 from, u64 end, unsigned count,

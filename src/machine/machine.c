@@ -250,14 +250,27 @@ struct machine_counts machine_counts(struct machine *m)
 		c.disk_written += b.written;
 	}
 	pthread_mutex_unlock(&m->lock);
+	c.cpu.counting = m->config.engine->counts;
 	for (unsigned i = 0; m->config.engine->counts && i < m->config.cpus; i++) {
 		struct cpu_counts n = m->config.engine->counts(&m->cpus[i].v);
 
+		c.cpu.counting = c.cpu.counting && n.counting;
 		c.cpu.instructions += n.instructions;
 		c.cpu.exits += n.exits;
 		c.cpu.misses += n.misses;
 	}
 	return c;
+}
+
+int machine_count(struct machine *m, u64 ns)
+{
+	u64 until = fd_monotonic_ns() + ns;
+
+	if (!m->config.engine->counts)
+		return -ENOSYS;
+	for (unsigned i = 0; m->config.engine->count && i < m->config.cpus; i++)
+		m->config.engine->count(&m->cpus[i].v, until);
+	return 0;
 }
 
 u64 machine_held(const struct machine *m) { return memory_held(&m->memory); }

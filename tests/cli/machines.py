@@ -365,6 +365,13 @@ def translated_code_is_left_by_some_instructions():
     row, = json.loads(good("top", "--json", "--interval", "0.3"))
     assert row["code_exits"] > 100 > row["code_misses"], row
     expect(good("top", "--interval", "0.1").splitlines()[1].split()[4], "-")
+    expect(row["counting"], False)
+    row, = json.loads(good("top", "--json", "--mips", "--interval", "0.3"))
+    assert row["counting"] and row["instructions"] > 1.5 * row["code_exits"] > 100, row  # two a round, one of them an exit
+    assert float(good("top", "--mips", "--interval", "0.1").splitlines()[1].split()[4]) >= 0
+    # It ends by itself, some seconds after the last look.
+    while json.loads(good("top", "--json", "--interval", "0.1"))[0]["counting"]:
+        time.sleep(0.2)
     gone("busy")
 
 

@@ -78,6 +78,12 @@ static int balloon(void *ctx, const u64 *target, struct control_balloon *b, stru
 	return 0;
 }
 
+static int count(void *ctx, unsigned seconds, struct err *err)
+{
+	must(seconds && seconds <= CONTROL_COUNT_MAX, "%u seconds", seconds);
+	return 0;
+}
+
 static const struct control_ops ops = { .status = op_status,
 	.pause = op_any,
 	.resume = op_any,
@@ -88,7 +94,8 @@ static const struct control_ops ops = { .status = op_status,
 	.attach = attach,
 	.detach = detach,
 	.attached = attached,
-	.balloon = balloon };
+	.balloon = balloon,
+	.count = count };
 
 static void open_bench(void)
 {

@@ -332,7 +332,7 @@ static struct cpu_counts interpret_counts(const struct vcpu *v)
 {
 	const struct interp *c = v->engine_data;
 
-	return (struct cpu_counts){ .instructions = counter_read(&c->retired) };
+	return (struct cpu_counts){ .instructions = counter_read(&c->retired), .counting = true };
 }
 
 const struct cpu_engine interpret_engine = {

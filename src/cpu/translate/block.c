@@ -161,7 +161,7 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 	in->access = access_of(d, &in->bytes);
 	in->mnemonic = (u16)d->insn.mnemonic;
 	in->op = NO_OP;
-	in->rep_at = 0;
+	in->rep_at = in->behind = 0;
 	record_facts(m, in);
 	e->d = d;
 	e->index = m->count;
@@ -206,10 +206,22 @@ static enum emit_result emit_body(struct making *m, unsigned most)
 	enum emit_result r = EMIT_NEXT;
 	struct build d UNINITIALIZED;
 
+	bool piece = false;
+
 	m->e.body_links = m->e.link_count;
 	m->e.back = NO_LINK;
-	while (m->count < end && m->at < page_left && r != EMIT_END && decode_next(m, &d))
+	while (m->count < end && m->at < page_left && r != EMIT_END && decode_next(m, &d)) {
+		unsigned links = m->e.link_count;
+
+		if (!piece)
+			count_piece_begins(&m->e, m->count);
 		r = add_insn(m, &d);
+		piece = m->e.link_count == links;
+		if (!piece)
+			count_piece_ends(&m->e, m->count);
+	}
+	if (piece)
+		count_piece_ends(&m->e, m->count);
 	return r;
 }
 

@@ -347,9 +347,9 @@ void tcache_link(struct translator *t, struct link *l, struct tblock *to)
 	l->to = pool_ref(t, to);
 	l->next_in = to->incoming;
 	to->incoming = pool_ref(t, l);
-	unsigned at = to == owner && l->loop	       ? l->loop
-		      : l->vectors && !to->vector_from ? VECTOR_LOOK
-						       : 0;
+	unsigned at = to == owner && l->loop					    ? l->loop
+		      : l->vectors && !to->vector_from && !(t->baked & BAKED_COUNT) ? VECTOR_LOOK
+										    : 0;
 	link_point(t, l, (u32)(to->code - t->mem.rx) + at);
 	t->links_made++;
 }

@@ -95,6 +95,8 @@ struct emit {
 	unsigned body_links; /* where those of the present body begin */
 	unsigned back;	     /* the one that leads to the block's start, or NO_LINK */
 	unsigned run_left;   /* with AUX_STACK: instructions of the run still to come */
+	unsigned piece;	     /* the instruction that the present piece begins with (count.c) ... */
+	u8 *piece_count;     /* ... and where their number is in its code, or NULL */
 	u8 *sti_at;	     /* where the last STI began, to take it back */
 	unsigned sti_outs;
 };
@@ -107,6 +109,11 @@ static inline struct asm_buf asm_buf_for(const struct translator *t, u8 *at, siz
 }
 
 enum emit_result { EMIT_NEXT, EMIT_STI, EMIT_END };
+
+/* ---- count.c ---- */
+/* Around the code of a piece: of the instructions from `index` on, and before `index`. */
+void count_piece_begins(struct emit *e, unsigned index);
+void count_piece_ends(struct emit *e, unsigned index);
 
 /* ---- emit.c ---- */
 /* Emits one decoded instruction; EMIT_END: it ended the block with all exits in place. */

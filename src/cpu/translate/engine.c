@@ -176,8 +176,9 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 	c->s->rip = b->rip + in->guest_at; /* operands may be relative to it */
 	at = touched(t, in, op);
 	bool two = touches_two(c, in, op, &second);
+	bool counted = !count_is_ours(t, in);
 	int r = op->exec(c, op);
-	counter_add(&c->retired, 1);
+	counter_add(&c->retired, !counted);
 	switch (r) {
 	case OP_NEXT: c->s->rip += op->length; break;
 	case OP_JUMP: break;
@@ -211,8 +212,10 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 
 static void settle_modes(struct translator *t)
 {
-	if (unlikely((t->c->s->cr4 & BAKED_CR4) != t->baked)) {
-		t->baked = t->c->s->cr4 & BAKED_CR4;
+	u64 baked = (t->c->s->cr4 & BAKED_CR4) | (t->counting ? BAKED_COUNT : 0);
+
+	if (unlikely(baked != t->baked)) {
+		t->baked = baked;
 		t->pending = NULL;
 		t->pending_jump = false;
 		tcache_clear(t);
@@ -292,6 +295,7 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 
 		u32 exit = t->ctx->exit_code, arg = EXIT_ARG(exit);
 		enum exit_kind kind = EXIT_KIND(exit);
+		unsigned behind;
 		counter_add(&t->exits[kind], 1);
 		if (kind == EXIT_ATTENTION)
 			return true;
@@ -318,6 +322,8 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 		case EXIT_X87:
 			/* They are not available; or a kick came before they were fetched. */
 			c->s->rip = from->rip + from->insns[arg].guest_at;
+			if (unlikely(t->baked & BAKED_COUNT))
+				count_take_back(t, from->insns[arg].behind + 1u);
 			t->interpret_once =
 				kind == EXIT_X87 ? !x87_allowed(t) : !vectors_allowed(t);
 			break;
@@ -325,7 +331,10 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 			t->dropped = false;
 			if (unlikely(t->stats))
 				stats_op(t, &from->insns[arg]);
+			behind = from->insns[arg].behind;
 			code = hand_over(t, from, arg, &stop);
+			if (unlikely(!code && behind))
+				count_take_back(t, behind);
 			in.vectors = code && from->vector_from <= arg;
 			in.x87 = code && from->x87_from <= arg;
 			if (!code && !stop)
@@ -361,6 +370,7 @@ static enum cpu_exit translate_run(struct vcpu *v)
 	for (;;) {
 		if (unlikely(atomic_load_explicit(&v->attention, memory_order_relaxed))) {
 			window_clock(t);
+			count_look(t);
 			if (interp_attend(c))
 				break;
 		}
@@ -410,6 +420,8 @@ static enum cpu_exit translate_run(struct vcpu *v)
 	t->pending_jump = false;
 	if (c->exit == CPU_EXIT_HALT)
 		rest_halted(t, entered);
+	if (t->options & OPTION_COUNT)
+		v->stats.instructions = count_all(t);
 	v->stats.exits[c->exit]++;
 	return c->exit;
 }
@@ -447,6 +459,7 @@ static int translate_open(struct vcpu *v, struct err *err)
 		return err_set(err, -ENOMEM, "translate: no memory for vcpu %u", v->index);
 	v->engine_data = t;
 	t->options = v->engine_options;
+	t->counting = t->options & OPTION_COUNT;
 	pthread_mutex_init(&t->claimed_lock, NULL);
 	t->signal_stack = malloc(SIGNAL_STACK);
 	t->c = interp_new(v, err);
@@ -498,7 +511,7 @@ static void translate_forget(struct vcpu *v, gpa_t at, u64 len)
 static struct cpu_counts translate_counts(const struct vcpu *v)
 {
 	const struct translator *t = v->engine_data;
-	struct cpu_counts c = { .instructions = counter_read(&t->c->retired) };
+	struct cpu_counts c = { .instructions = count_all(t), .counting = count_wanted(t) };
 
 	for (unsigned i = 0; i < ARRAY_LEN(t->exits); i++) {
 		u64 n = counter_read(&t->exits[i]);
@@ -528,5 +541,6 @@ const struct cpu_engine translate_engine = {
 	.options = options_table,
 	.report = translate_report,
 	.counts = translate_counts,
+	.count = count_until,
 	.explain = translate_explain,
 };

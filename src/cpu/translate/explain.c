@@ -151,6 +151,7 @@ static const struct slot {
 	{ SLOT(fs_window), "fs_window" },
 	{ SLOT(vectors_away), "vectors_away" },
 	{ SLOT(x87_away), "x87_away" },
+	{ SLOT(retired), "instructions" },
 };
 
 static const char *slot_name(u32 at)

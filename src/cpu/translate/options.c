@@ -2,6 +2,7 @@
 
 const struct cpu_engine_option options_table[] = {
 	{ "stats", "print the translator's counters at the end", OPTION_STATS },
+	{ "count", "count the guest's instructions (slower)", OPTION_COUNT },
 	{ "no-chain", "leave the code cache at every direct jump", OPTION_NO_CHAIN },
 	{ "no-lookup", "leave the code cache at every return and indirect jump", OPTION_NO_LOOKUP },
 	{ "no-fast-tlb", "leave the code cache at every access to memory", OPTION_NO_FAST_TLB },

@@ -30,6 +30,7 @@ enum translate_option {
 	OPTION_NO_REST = BIT(22),
 	OPTION_REST_OFTEN = BIT(23),
 	OPTION_NO_SENSITIVE = BIT(24),
+	OPTION_COUNT = BIT(25),
 };
 
 extern const struct cpu_engine_option options_table[];

@@ -178,6 +178,8 @@ struct jump_table {
 
 /* Of CR4: what code depends on without looking. */
 #define BAKED_CR4 (CR4_SMAP | CR4_TSD | CR4_FSGSBASE)
+/* Beside them: it counts itself. No bit of CR4. */
+#define BAKED_COUNT BIT64(63)
 
 /* What GS addresses. */
 struct tctx {
@@ -226,6 +228,7 @@ struct tctx {
 	u64 bit_mask32, bit_mask64; /* of a bit's number, in a word of so many bits */
 	u64 proof_addr, false_fact; /* emit_proof.c */
 	u64 overwritten;	    /* by the return address of the last indirect call */
+	counter retired;	    /* instructions that code has counted itself */
 	struct fast_table fast[MMU_SPACES][2];
 	struct jump_table jump[CODE_SPACES];
 };
@@ -296,6 +299,7 @@ struct tinsn {
 	u8 op;	     /* index in the block's ops, or NO_OP: decode it again (tblock_op) */
 	u8 hint;     /* enum window_hint: the form it has */
 	u8 rep_at; /* where a string instruction of the window itself is, behind host_at; 0: none */
+	u8 behind; /* instructions that the code before this one has counted, and it itself not */
 	/* What the code from here on relies on (emit.h, Facts). */
 	u8 aux;
 	u8 sums;  /* how many */
@@ -446,7 +450,9 @@ struct translator {
 	} jumps[2][JUMP_LOG];
 	unsigned jump_count[2];
 	u8 code_space;		  /* of the blocks to run now */
-	u64 baked;		  /* CR4's bits that code was made for */
+	u64 baked;		  /* CR4's bits that code was made for, and BAKED_COUNT */
+	bool counting;		  /* code is to have that */
+	_Atomic u64 count_until;  /* by CLOCK_MONOTONIC; any thread */
 	u64 tick;		  /* when the window's clock ticked last, by the host's TSC */
 	u64 rest_since, rest_ran; /* rest.c: by the same */
 	unsigned halts;
@@ -563,6 +569,18 @@ unsigned tcache_fast_index(const struct translator *t, u64 at);
 
 /* All of it, and its memory goes back to the host. */
 void tcache_forget(struct translator *t);
+
+/* ---- count.c ---- */
+/* Any thread, as struct cpu_engine has it. */
+void count_until(struct vcpu *v, u64 until);
+bool count_wanted(const struct translator *t);
+/* The vcpu's thread, whenever it has seen attention. */
+void count_look(struct translator *t);
+/* Any thread: what was counted. */
+u64 count_all(const struct translator *t);
+/* An instruction that C executes for code: is it to be counted? */
+bool count_is_ours(const struct translator *t, const struct tinsn *in);
+void count_take_back(struct translator *t, unsigned instructions);
 
 /* ---- rest.c ---- */
 /* The processor halts; it has run since `entered`, by the host's TSC. */

@@ -23,6 +23,7 @@ struct bench {
 	unsigned came;
 	char disk[64], left[16];
 	int held;
+	unsigned seconds;
 };
 
 static void op_status(void *ctx, struct control_status *s)
@@ -71,6 +72,12 @@ static int op_attach(
 	return b->refuse ? err_set(err, -ENOSPC, "no room") : 0;
 }
 
+static int op_count(void *ctx, unsigned seconds, struct err *err)
+{
+	((struct bench *)ctx)->seconds = seconds;
+	return 0;
+}
+
 static int op_detach(void *ctx, const char *name, struct err *err)
 {
 	struct bench *b = ctx;
@@ -108,6 +115,7 @@ static const struct control_ops ops = {
 	.balloon = op_balloon,
 	.status = op_status,
 	.pause = op_pause,
+	.count = op_count,
 	.save = op_save,
 	.attach = op_attach,
 	.detach = op_detach,
@@ -198,6 +206,18 @@ static void members_are_for_who_knows_them(void **state)
 
 	open_bench(&b, false);
 	hear(b.fd);
+	expect(&b, "{\"command\":\"count\",\"seconds\":3600}\n", "{\"result\":{}}\n");
+	assert_int_equal(b.seconds, 3600);
+	for (unsigned i = 0; i < 5; i++) {
+		static const char *const wrong[] = { "", ",\"seconds\":0", ",\"seconds\":3601",
+			",\"seconds\":1.5", ",\"seconds\":\"1\"" };
+		char line[80];
+
+		snprintf(line, sizeof(line), "{\"command\":\"count\"%s}\n", wrong[i]);
+		say(&b, b.fd, line);
+		assert_non_null(strstr(hear(b.fd), "a number from 1 to 3600"));
+	}
+	assert_int_equal(b.seconds, 3600);
 	expect(&b, "{\"command\":\"balloon\",\"target\":4096}\n",
 		"{\"result\":{\"target\":4096,\"actual\":2,\"given\":3}}\n");
 	expect(&b, "{\"command\":\"balloon\"}\n",
