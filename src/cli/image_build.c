@@ -247,14 +247,14 @@ int image_copy_file(int to_folder, const char *to, const char *from, struct err 
 static int import_exported(struct images_image *i, const struct import_values *v, struct err *err)
 {
 	static const char *const files[] = { IMAGES_DISK, IMAGES_KERNEL, IMAGES_INITRD,
-		IMAGES_FACTS };
+		IMAGES_MODULES, IMAGES_FACTS };
 	struct store_config facts = { 0 };
 
 	for (unsigned f = 0; f < ARRAY_LEN(files); f++) {
 		char path[1100];
 
 		snprintf(path, sizeof(path), "%.1000s/%s", v->from, files[f]);
-		if (access(path, F_OK) && f && f < 3)
+		if (access(path, F_OK) && f && f < ARRAY_LEN(files) - 1)
 			continue;
 		if (image_copy_file(i->folder, files[f], path, err))
 			return err->code;
@@ -265,39 +265,69 @@ static int import_exported(struct images_image *i, const struct import_values *v
 	return rc ? rc : images_finish(i, v->name, err);
 }
 
-/* Another image's kernel, which finds an NVM Express disk by itself. */
-static int copy_kernel_of(struct images_image *i, const char *name, struct err *err)
+/* ---- a kernel that is not its own ---- */
+
+/* -ENOENT: the other image has no such file. */
+static int borrow(
+	struct images_image *i, const struct images_image *other, const char *file, struct err *err)
 {
-	char kernel[1100], initrd[1100];
-	struct images_image other;
+	char path[sizeof(other->path) + 16];
 
-	if (images_open(&other, name, err))
+	unlinkat(i->folder, file, 0);
+	snprintf(path, sizeof(path), "%s/%s", other->path, file);
+	return access(path, F_OK) ? -ENOENT : image_copy_file(i->folder, file, path, err);
+}
+
+/* Its modules come first: the system is made with them. */
+static int begin_borrowing(
+	struct images_image *i, struct images_image *other, const char *name, struct err *err)
+{
+	if (images_open(other, name, err) || images_lock(other, true, err))
 		return err->code;
-	snprintf(kernel, sizeof(kernel), "%.1000s/" IMAGES_KERNEL, other.path);
-	snprintf(initrd, sizeof(initrd), "%.1000s/" IMAGES_INITRD, other.path);
-	unlinkat(i->folder, IMAGES_INITRD, 0);
-	int rc = images_lock(&other, true, err);
+	if (faccessat(other->folder, IMAGES_KERNEL, F_OK, 0))
+		return err_set(err, -ENOENT,
+			"image %s has no kernel: a boot loader on its disk does", name);
+	int rc = borrow(i, other, IMAGES_MODULES, err);
 
-	if (!rc && access(kernel, F_OK))
-		rc = err_set(err, -ENOENT, "image %s has no kernel: a boot loader on its disk does",
-			name);
-	if (!rc)
-		rc = image_copy_file(i->folder, IMAGES_KERNEL, kernel, err);
-	if (!rc && !access(initrd, F_OK))
-		rc = image_copy_file(i->folder, IMAGES_INITRD, initrd, err);
-	images_close(&other);
-	return rc;
+	if (rc != -ENOENT)
+		return rc;
+	fprintf(stderr,
+		"strata: image import: image %s has no modules of its kernel to give, so machines "
+		"have what that has built in; one that is built or imported anew may have them\n",
+		name);
+	return 0;
+}
+
+static int end_borrowing(struct images_image *i, const struct images_image *other, struct err *err)
+{
+	static const char *const files[] = { IMAGES_KERNEL, IMAGES_INITRD, IMAGES_MODULES };
+
+	for (unsigned f = 0; f < ARRAY_LEN(files); f++) {
+		int rc = borrow(i, other, files[f], err);
+
+		if (rc && rc != -ENOENT)
+			return rc;
+	}
+	return 0;
+}
+
+static int take_files(struct images_image *i, const struct import_values *v, struct err *err)
+{
+	unlinkat(i->folder, IMAGES_INITRD, 0);
+	unlinkat(i->folder, IMAGES_MODULES, 0);
+	if (image_copy_file(i->folder, IMAGES_KERNEL, v->kernel, err))
+		return err->code;
+	return v->initrd ? image_copy_file(i->folder, IMAGES_INITRD, v->initrd, err) : 0;
 }
 
 /* What is in an archive or a folder boots by a kernel, its own or one that is given. */
-static int import_tree(struct images_image *i, const struct import_values *v, enum system_kind kind,
-	struct err *err)
+static int make_tree(struct images_image *i, const struct images_image *other,
+	const struct import_values *v, enum system_kind kind, struct err *err)
 {
 	struct oci oci = { "", "" };
 	struct system_plan plan = {
 		.kind = kind, .name = "image import", .source = v->from, .size = v->size
 	};
-	char at[32];
 
 	if (kind == SYSTEM_OCI) {
 		if (image_oci_begin(&oci, v->from, i, err))
@@ -307,27 +337,37 @@ static int import_tree(struct images_image *i, const struct import_values *v, en
 	}
 	if (system_make(i, &plan, err))
 		return err->code;
-	if (v->kernel_of && copy_kernel_of(i, v->kernel_of, err))
+	if (v->kernel_of && end_borrowing(i, other, err))
 		return err->code;
-	bool ours = !unlinkat(i->folder, OCI_OWN, 0);
+	if (v->kernel && take_files(i, v, err))
+		return err->code;
+	return faccessat(i->folder, IMAGES_KERNEL, F_OK, 0)
+		       ? err_set(err, -EINVAL,
+				 "%s has no kernel in /boot (vmlinuz-*): --kernel FILE names one, "
+				 "or --kernel-of debian:12 an image that has one",
+				 v->from)
+		       : 0;
+}
 
-	if (v->kernel) {
-		unlinkat(i->folder, IMAGES_INITRD, 0);
-		if (image_copy_file(i->folder, IMAGES_KERNEL, v->kernel, err) ||
-			(v->initrd && image_copy_file(i->folder, IMAGES_INITRD, v->initrd, err)))
-			return err->code;
-	}
-	if (faccessat(i->folder, IMAGES_KERNEL, F_OK, 0))
-		return err_set(err, -EINVAL,
-			"%s has no kernel in /boot (vmlinuz-*): --kernel FILE names one, or "
-			"--kernel-of debian:12 an image that has one",
-			v->from);
+static int import_tree(struct images_image *i, const struct import_values *v, enum system_kind kind,
+	struct err *err)
+{
+	struct images_image other = { .folder = -1, .lock = -1 };
+	int rc = v->kernel_of ? begin_borrowing(i, &other, v->kernel_of, err) : 0;
+	char at[32];
+
+	if (!rc)
+		rc = make_tree(i, &other, v, kind, err);
+	images_close(&other);
+	if (rc)
+		return rc;
+	bool seeded = unlinkat(i->folder, OCI_RUNS, 0) != 0;
 	/* An initrd brings drivers; without one it is the disk whose driver stock kernels have. */
 	const struct fact facts[] = { { "source", v->from }, { "made", now(at) },
-		{ "append", v->append ? v->append
-			    : ours    ? DIRECT " init=" OCI_INIT
-				      : DIRECT },
-		{ "bus", "nvme" }, { "seed", ours ? NULL : "nocloud" } };
+		{ "append", v->append		 ? v->append
+			    : kind == SYSTEM_OCI ? DIRECT " init=" OCI_INIT
+						 : DIRECT },
+		{ "bus", "nvme" }, { "seed", seeded ? "nocloud" : NULL } };
 
 	return finish(i, v->name, facts, ARRAY_LEN(facts), err);
 }
@@ -444,10 +484,10 @@ static const struct option_row import_options[] = {
 	{ "kernel", "FILE", "what boots it, instead of its own", OPTION_TEXT, IMPORT(kernel) },
 	{ "initrd", "FILE", "and the initial RAM disk that goes with that", OPTION_TEXT,
 		IMPORT(initrd) },
-	{ "kernel-of", "IMAGE", "the kernel of another image, such as debian:12", OPTION_TEXT,
-		IMPORT(kernel_of) },
-	{ "append", "TEXT", "kernel command line (default: console and root)", OPTION_TEXT,
-		IMPORT(append) },
+	{ "kernel-of", "IMAGE", "the kernel of another image, such as debian:12, and its modules",
+		OPTION_TEXT, IMPORT(kernel_of) },
+	{ "append", "TEXT", "kernel command line (default: console, root and, of OCI images, init)",
+		OPTION_TEXT, IMPORT(append) },
 	{ "size", "SIZE", "of the disk that an archive or folder becomes (default 10G)",
 		OPTION_SIZE, IMPORT(size), .min = SYSTEM_SIZE_MIN, .max = SYSTEM_SIZE_MAX },
 	{ 0 },

@@ -1,6 +1,7 @@
 #include "cli/image_oci.h"
 #include "base/bits.h"
 #include "base/scope.h"
+#include "guest/start_bytes.h" /* made of the folder's other files */
 #include "os/child.h"
 #include <ctype.h>
 #include <errno.h>
@@ -294,6 +295,16 @@ static int write_run(int folder, const json_t *config, struct err *err)
 	return fclose(f) || bad ? err_set(err, -EIO, OCI_RUN ": %s", strerror(errno)) : 0;
 }
 
+static int write_program(int folder, struct err *err)
+{
+	AUTO_FD fd = openat(folder, OCI_PROGRAM, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+
+	return fd >= 0 && write(fd, guest_start, sizeof(guest_start)) ==
+				       (ssize_t)sizeof(guest_start)
+		       ? 0
+		       : err_set(err, -EIO, OCI_PROGRAM ": %s", strerror(errno));
+}
+
 static int begin(struct oci *o, const json_t *index, const struct images_image *at, struct err *err)
 {
 	const json_t *descriptor = choose(o, index, err);
@@ -308,6 +319,8 @@ static int begin(struct oci *o, const json_t *index, const struct images_image *
 			o->layout, *arch ? arch : "no processor that it tells");
 	if (!rc)
 		rc = write_run(at->folder, config, err);
+	if (!rc)
+		rc = write_program(at->folder, err);
 	json_decref(config);
 	return rc;
 }

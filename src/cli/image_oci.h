@@ -7,17 +7,20 @@
  * they are to run is read here.
  *
  * They are made for containers: most bring no kernel, and many no init. A kernel comes from
- * --kernel, or from another image (--kernel-of). One that has /sbin/init boots as any system does;
- * for another the first process is a script of ours, which mounts what programs expect, sets up the
- * network where its own programs can, runs what the image says on the console, and powers off.
+ * --kernel, or from another image (--kernel-of), with its modules. The first process is a program
+ * of ours (guest/README.md), which loads drivers and sets up the network. One that has /sbin/init
+ * goes on by that; for another, what the image says is run on the console, and the machine is
+ * powered off.
  */
 #pragma once
 #include "base/err.h"
 #include "store/images.h"
 
-#define OCI_RUN	 ".oci-run"  /* in the new image's folder: what it runs, for system.sh */
-#define OCI_OWN	 ".oci-init" /* there afterwards, when it has no init of its own */
-#define OCI_INIT "/.strata/init"
+/* In the new image's folder, for system.sh: what it runs, and the first process. */
+#define OCI_RUN	    ".oci-run"
+#define OCI_PROGRAM ".oci-init"
+#define OCI_RUNS    ".oci-runs" /* there afterwards, when it has no init of its own */
+#define OCI_INIT    "/.strata/init"
 
 struct oci {
 	char layout[1024], tag[256];
@@ -26,6 +29,6 @@ struct oci {
 /* "oci:FOLDER[:TAG]", a folder that is such a layout, or whatever skopeo takes:
  * "oci-archive:FILE", "docker://NAME". */
 bool image_oci_is(const char *from);
-/* Fetches it, if need be, to the new image's folder, and writes OCI_RUN there. */
+/* Fetches it, if need be, to the new image's folder, and writes OCI_RUN and OCI_PROGRAM there. */
 NODISCARD int image_oci_begin(
 	struct oci *o, const char *from, const struct images_image *at, struct err *err);

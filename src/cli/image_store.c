@@ -123,7 +123,8 @@ struct look {
 /* false: it has gone meanwhile, or is none. */
 static bool look_at(const char *name, const struct users *u, struct look *l)
 {
-	static const char *const files[] = { IMAGES_DISK, IMAGES_KERNEL, IMAGES_INITRD };
+	static const char *const files[] = { IMAGES_DISK, IMAGES_KERNEL, IMAGES_INITRD,
+		IMAGES_MODULES };
 	const struct block_options o = { .readonly = true, .no_lock = true };
 	struct images_image i;
 	struct err err = { 0 };
@@ -302,7 +303,8 @@ const struct verb image_rm_verb = {
 
 static int export_files(const struct images_image *i, const char *to, struct err *err)
 {
-	static const char *const files[] = { IMAGES_KERNEL, IMAGES_INITRD, IMAGES_FACTS };
+	static const char *const files[] = { IMAGES_KERNEL, IMAGES_INITRD, IMAGES_MODULES,
+		IMAGES_FACTS };
 	char from[sizeof(i->path) + 16], path[1100];
 	AUTO_FD folder = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 

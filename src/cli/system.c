@@ -157,6 +157,7 @@ static const struct step {
 	{ "@ configuring the system", "configuring the system", 78, 80, 0 },
 	{ "@ unpacking", "unpacking", 0, 60, 0 },
 	{ "@ making the file system", "making the file system", 80, 90, 0 },
+	{ "@ adding the kernel's modules", "adding the kernel's modules", 90, 95, 0 },
 };
 static const char *const counted[] = { "Get:", "Unpacking ", "Setting up " };
 

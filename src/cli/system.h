@@ -32,8 +32,8 @@ struct system_plan {
 	u64 size;	      /* of the disk */
 };
 
-/* Fills the new image's folder: IMAGES_DISK, and IMAGES_KERNEL and IMAGES_INITRD where the system
- * has a kernel. Tells on standard error how far it is: a bar on a terminal, a line for each step
- * elsewhere. */
+/* Fills the new image's folder: IMAGES_DISK, and IMAGES_KERNEL, IMAGES_INITRD and IMAGES_MODULES
+ * where the system has a kernel. If IMAGES_MODULES is there already, the system gets these. Tells
+ * on standard error how far it is: a bar on a terminal, a line for each step elsewhere. */
 NODISCARD int system_make(
 	const struct images_image *at, const struct system_plan *plan, struct err *err);

@@ -3,10 +3,11 @@
 #   WORK BYTES debian SUITE MIRROR PACKAGES    install Debian's packages; MIRROR may be empty, and PACKAGES, commas between them
 #   WORK BYTES tar FILE                        unpack an archive
 #   WORK BYTES directory FOLDER                take the files as they are
-#   WORK BYTES oci LAYOUT TAG                  unpack an OCI image; WORK/.oci-run is what it runs
+#   WORK BYTES oci LAYOUT TAG                  unpack an OCI image; WORK/.oci-run is what it runs, WORK/.oci-init the first process
 #
-# It leaves WORK/disk.raw, a disk whose first partition is to be the file system, and WORK/kernel and WORK/initrd if the system has
-# a kernel. It is root, if only in a user name space, and has a PID and a mount name space of its own where those may be had: so
+# It leaves WORK/disk.raw, a disk whose first partition is to be the file system, and WORK/kernel, WORK/initrd and WORK/modules (an
+# archive of /lib/modules/VERSION) if the system has a kernel. If WORK/modules is there already, the system is to boot by another one's
+# kernel, and gets these. It is root, if only in a user name space, and has a PID and a mount name space of its own where those may be had: so
 # nothing that it has begun or mounted outlives it. Lines that begin with @ say what it does.
 set -eu
 umask 022
@@ -169,70 +170,76 @@ debian() {
 	configure
 }
 
-# The newest kernel, and the initramfs that was made for it. No link is followed.
+# The newest kernel, the initramfs that was made for it, and its modules. No link is followed, but that of lib to usr/lib.
 take_kernel() {
 	kernel=$(find "$1" -maxdepth 2 -path "$1/boot/vmlinuz-*" -type f | sort -V | tail -n 1)
 	[ -n "$kernel" ] || return 0
+	version=${kernel##*/vmlinuz-}
 	cat "$kernel" >"$work/kernel"
-	initrd=$(find "$1" -maxdepth 2 -path "$1/boot/initrd.img-${kernel##*/vmlinuz-}" -type f)
+	initrd=$(find "$1" -maxdepth 2 -path "$1/boot/initrd.img-$version" -type f)
 	[ -z "$initrd" ] || cat "$initrd" >"$work/initrd"
+	for lib in lib usr/lib; do
+		[ -d "$1/$lib/modules/$version" ] && [ ! -L "$1/$lib" ] && [ ! -L "$1/usr" ] || continue
+		[ ! -L "$1/$lib/modules" ] && [ ! -L "$1/$lib/modules/$version" ] || continue
+		tar -czf "$work/modules" -C "$1/$lib/modules" "$version"
+		break
+	done
 }
 
 make_disk() {
 	echo "@ making the file system"
-	take_kernel "$1"
+	[ -e "$work/modules" ] || take_kernel "$1"
 	truncate -s "$bytes" "$work/disk.raw"
 	# Tables are zero in a file that is new; nothing is left for the guest to do in the background.
 	mke2fs -q -F -t ext4 -b 4096 -L root -d "$1" -E "offset=$start,lazy_itable_init=0,lazy_journal_init=1,root_owner=0:0" \
 		"$work/disk.raw" "$(((bytes - start) / 1024))k" 2>&1
 }
 
-# The first process of an image that has none: what it runs is made for a container, whose host has done all this.
-add_init() {
-	# Whatever is there, it is no link that leads elsewhere.
-	[ -e "$tree/bin/sh" ] || [ -L "$tree/bin/sh" ] || {
-		echo "the image has neither /sbin/init nor /bin/sh, of which its first process would be made"
+# Into the file system, since a folder's files are somebody's own, and links of a tree may lead anywhere: here they lead to the new
+# system's. debugfs follows those that something comes behind, if only a dot. It goes on after what fails: a folder may be there.
+add_modules() {
+	echo "@ adding the kernel's modules"
+	modules=/lib/./modules
+	mkdir "$work/tmp"
+	tar -xzf "$work/modules" -C "$work/tmp" --no-same-owner 2>&1
+	cd "$work/tmp"
+	# No module is called what debugfs could take for something else.
+	{
+		printf 'mkdir /lib\nmkdir %s\n' "$modules"
+		find . -mindepth 1 -type d ! -path '*[!A-Za-z0-9._+/-]*' -printf "mkdir $modules/%P\n" | sort
+		find . -mindepth 2 -type f ! -path '*[!A-Za-z0-9._+/-]*' -printf "cd $modules/%h\nwrite %p %f\n"
+	} >"$work/.commands"
+	debugfs -w -f "$work/.commands" "$work/disk.raw?offset=$start" >"$work/.said" 2>&1
+	if grep -qi 'could not allocate' "$work/.said"; then
+		echo "the kernel's modules do not fit on the disk: a larger --size has room for them"
 		exit 1
-	}
+	fi
+	case $(debugfs -R "stat $modules" "$work/disk.raw?offset=$start" 2>/dev/null) in
+	*"Type: directory"*) ;;
+	*)
+		echo "the system's /lib is no folder that the kernel's modules could be in"
+		exit 1
+		;;
+	esac
+	cd /
+	rm -rf "$work/tmp" "$work/.commands" "$work/.said"
+}
+
+# The first process of what was made for a container: src/guest/start.c. An image without an init of its own runs what it says.
+add_init() {
 	rm -rf "$tree/.strata"
 	mkdir "$tree/.strata"
+	cp "$work/.oci-init" "$tree/.strata/init"
+	chmod 755 "$tree/.strata/init"
+	[ ! -e "$tree/sbin/init" ] && [ ! -L "$tree/sbin/init" ] || return 0
+	# Whatever is there, it is no link that leads elsewhere.
+	[ -e "$tree/bin/sh" ] || [ -L "$tree/bin/sh" ] || {
+		echo "the image has neither /sbin/init nor /bin/sh, which starts what it runs"
+		exit 1
+	}
 	cp "$work/.oci-run" "$tree/.strata/run"
-	cat >"$tree/.strata/init" <<'END'
-#!/bin/sh
-# The first process: a container's program finds what it expects, then the machine is powered off.
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-mount -t proc proc /proc 2>/dev/null
-mount -t sysfs sysfs /sys 2>/dev/null
-[ -c /dev/console ] || mount -t devtmpfs devtmpfs /dev 2>/dev/null
-mkdir -p /dev/pts /dev/shm
-mount -t devpts devpts /dev/pts 2>/dev/null
-mount -t tmpfs tmpfs /dev/shm 2>/dev/null
-mount -t tmpfs tmpfs /run 2>/dev/null
-read -r words </proc/cmdline
-for word in $words; do
-	case $word in strata.name=*) echo "${word#strata.name=}" >/proc/sys/kernel/hostname ;; esac
-done
-# User mode's network, by the programs that are there.
-modprobe virtio_net 2>/dev/null
-if command -v ip >/dev/null; then
-	ip link set lo up
-	for device in /sys/class/net/*; do
-		device=${device##*/}
-		[ "$device" != lo ] || continue
-		ip address add 10.0.2.15/24 dev "$device" && ip link set "$device" up && ip route add default via 10.0.2.2 &&
-			echo nameserver 10.0.2.3 >/etc/resolv.conf
-	done
-fi
-/.strata/run </dev/console >/dev/console 2>&1
-echo "what the image runs has ended: exit status $?" >/dev/console
-sync
-mount -o remount,ro / 2>/dev/null
-echo 1 >/proc/sys/kernel/sysrq
-echo o >/proc/sysrq-trigger
-while :; do sleep 1; done
-END
-	chmod 755 "$tree/.strata/init" "$tree/.strata/run"
-	: >"$work/.oci-init"
+	chmod 755 "$tree/.strata/run"
+	: >"$work/.oci-runs"
 }
 
 # A system that has run has an id, which each of its clones would have: an empty file has a new one made by its next boot
@@ -248,6 +255,8 @@ forget_id() {
 	rm "$work/.empty"
 }
 
+borrowed=
+[ ! -e "$work/modules" ] || borrowed=1
 case $kind in
 debian)
 	debian "$@"
@@ -272,9 +281,10 @@ oci)
 	[ -z "${STRATA_ALL_IDS-}" ] || rootless=
 	umoci unpack $rootless --image "$1:$2" "$work/bundle" 2>&1
 	tree=$work/bundle/rootfs
-	[ -e "$tree/sbin/init" ] || [ -L "$tree/sbin/init" ] || add_init
+	add_init
 	make_disk "$tree"
 	forget_id
 	;;
 esac
-rm -rf "$tree" "$work/tmp" "$work/bundle" "$work/.oci-layout" "$work/.oci-run"
+[ -z "$borrowed" ] || add_modules
+rm -rf "$tree" "$work/tmp" "$work/bundle" "$work/.oci-layout" "$work/.oci-run" "$work/.oci-init"

@@ -4,8 +4,9 @@
  *
  *   disk.qcow2       what machines' disks stand on
  *   kernel, initrd   what boots, unless the disk's own boot loader does
- *   image.yaml       what it is, and how it is started: names and values of images_read()
- *   lock             shared by who makes a machine of it, exclusive to who removes it
+ *   modules          the kernel's, a packed archive of /lib/modules/VERSION, for another image's
+ * disk image.yaml       what it is, and how it is started: names and values of images_read() lock
+ * shared by who makes a machine of it, exclusive to who removes it
  *
  * An image is never written to once it has its name: it is made as .new-* and renamed, and removed
  * as .gone-*, as machines are (store.h). Which machines stand on it, their disks say.
@@ -19,6 +20,7 @@
 #define IMAGES_DISK	"disk.qcow2"
 #define IMAGES_KERNEL	"kernel"
 #define IMAGES_INITRD	"initrd"
+#define IMAGES_MODULES	"modules"
 #define IMAGES_FACTS	"image.yaml"
 
 struct images_image {

@@ -15,6 +15,7 @@ import select
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -121,10 +122,57 @@ def an_image_is_made_of_an_archive():
         (tree("boots") / f"boot/vmlinuz-{version}").write_bytes(sectors.sector(version.encode()))
     (tree("boots") / "boot/initrd.img-6.1.0-10").write_bytes(b"initrd")
     os.symlink("/etc/passwd", tree("boots") / "boot/vmlinuz-7")  # no file of the host's gets in
+    for version in ("6.1.0-9", "6.1.0-10"):
+        (tree("boots") / f"usr/lib/modules/{version}/kernel").mkdir(parents=True)
+        (tree("boots") / f"usr/lib/modules/{version}/kernel/a-module.ko").write_text(version)
+    os.symlink("usr/lib", tree("boots") / "lib")
     subprocess.run(["tar", "-czf", archive, "-C", tree("boots"), "."], check=True)
     expect(good("image", "import", archive, "--size", "32M"), "small\n")
     expect((IMAGES / "small/kernel").read_bytes(), sectors.sector(b"6.1.0-10"))
     expect((IMAGES / "small/initrd").read_bytes(), b"initrd")
+    with tarfile.open(IMAGES / "small/modules") as modules:
+        expect(sorted(modules.getnames()), ["6.1.0-10", "6.1.0-10/kernel", "6.1.0-10/kernel/a-module.ko"])
+    clean()
+
+
+def a_kernel_is_borrowed_with_its_modules():
+    lender = tree("lender")
+    (lender / "boot").mkdir()
+    (lender / "boot/vmlinuz-1-a").write_bytes(sectors.echo())
+    (lender / "lib/modules/1-a/kernel").mkdir(parents=True)
+    (lender / "lib/modules/1-a/modules.dep").write_text("kernel/m-1.ko:\n")
+    (lender / "lib/modules/1-a/kernel/m-1.ko").write_bytes(b"module" * 1000)
+    (lender / "lib/modules/1-a/kernel/no module").write_text("1")
+    (lender / "lib/modules/1-a/kernel/link").symlink_to("/etc/passwd")
+    good("image", "import", str(lender), "--size", "32M")
+    # A folder stays as it is; of trees that have a /lib it may be a link, of which the host's own files are none.
+    (tree("absolute") / "usr/lib").mkdir(parents=True)
+    (tree("absolute") / "lib").symlink_to("/usr/lib")
+    (tree("own") / "lib/modules/1-a").mkdir(parents=True)
+    (tree("own") / "lib/modules/1-a/modules.dep").write_text("its own\n")
+    for name, dep in [("tiny", "kernel/m-1.ko:\n"), ("absolute", "kernel/m-1.ko:\n"), ("own", "its own\n")]:
+        good("image", "import", str(tree(name)), "--size", "32M", "--kernel-of", "lender")
+        expect((IMAGES / name / "kernel").read_bytes(), sectors.echo())
+        expect([in_disk(name, f"/lib/./modules/1-a/{file}") for file in ("modules.dep", "kernel/m-1.ko", "kernel/no module", "kernel/link")],
+               [dep, "module" * 1000, "", ""])
+        subprocess.run(["e2fsck", "-fn", f"{HOME.name}/raw?offset=1048576"], stdout=subprocess.DEVNULL, check=True)
+    assert not (tree("tiny") / "lib").exists() and not os.path.exists("/usr/lib/modules/1-a")
+    # It can be lent on, also by an image that has been away.
+    good("image", "export", "tiny", f"{HOME.name}/away")
+    good("image", "import", f"{HOME.name}/away", "--name", "back")
+    good("image", "import", str(tree()), "--name", "third", "--size", "32M", "--kernel-of", "back")
+    expect(in_disk("third", "/lib/modules/1-a/modules.dep"), "kernel/m-1.ko:\n")
+    # What is not there, and what has no place.
+    make_image("plain")
+    done = strata("image", "import", str(tree()), "--name", "fourth", "--size", "32M", "--kernel-of", "plain")
+    assert done.returncode == 0 and b"image plain has no modules of its kernel" in done.stderr, done
+    expect((os.path.exists(IMAGES / "fourth/modules"), in_disk("fourth", "/lib/modules/1-a/modules.dep")), (False, ""))
+    (tree("filed") / "lib").write_text("no folder")
+    refused_at_last(["/lib is no folder"], "image", "import", str(tree("filed")), "--size", "32M", "--kernel-of", "lender")
+    (lender / "lib/modules/1-a/kernel/large.ko").write_bytes(os.urandom(14 << 20))
+    good("image", "import", str(lender), "--name", "large", "--size", "64M")
+    refused_at_last(["do not fit", "--size"], "image", "import", str(tree()), "--name", "small", "--size", "16M", "--kernel-of", "large")
+    expect([name for name in os.listdir(IMAGES) if name.startswith(".") or name in ("filed", "small")], [])
     clean()
 
 
@@ -132,7 +180,7 @@ def in_disk(name, path):
     """A file in an image's first partition."""
     raw = f"{HOME.name}/raw"
     good("image", "convert", str(IMAGES / name / "disk.qcow2"), raw, "--format", "raw", "--force")
-    return subprocess.run(["debugfs", "-R", f"cat {path}", f"{raw}?offset=1048576"], capture_output=True, text=True).stdout
+    return subprocess.run(["debugfs", "-R", f'cat "{path}"', f"{raw}?offset=1048576"], capture_output=True, text=True).stdout
 
 
 def an_oci_image_is_unpacked():
@@ -148,7 +196,7 @@ def an_oci_image_is_unpacked():
     kernel = image(sectors.echo())
     at = f"oci:{layout.path}"
     good("image", "import", f"{at}:boots", "--name", "boots", "--size", "32M")
-    expect((images()["boots"]["append"], images()["boots"]["seed"]), ("console=ttyS0 root=PARTUUID=41525453-01 rootwait rw", "nocloud"))
+    expect((images()["boots"]["append"], images()["boots"]["seed"]), ("console=ttyS0 root=PARTUUID=41525453-01 rootwait rw init=/.strata/init", "nocloud"))
     good("image", "import", f"{at}:app", "--size", "32M", "--kernel-of", "boots")
     row = images()["layout:app"]
     expect((row["source"], row["append"].split()[-1], "seed" in row), (f"{at}:app", "init=/.strata/init", False))
@@ -505,6 +553,7 @@ class small_file_system:
 CASES = [
     an_image_is_made_of_a_folder,
     an_image_is_made_of_an_archive,
+    a_kernel_is_borrowed_with_its_modules,
     an_oci_image_is_unpacked,
     a_disk_is_taken_with_its_boot_loader,
     a_machine_is_made_of_it,

@@ -8,7 +8,9 @@ from pathlib import Path
 
 
 def layer(entries):
-    """A packed archive. {name: bytes | "-> target" | None for a folder}"""
+    """A packed archive. {name: bytes | "-> target" | None for a folder}, or an archive that is there."""
+    if isinstance(entries, bytes):
+        return entries
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as archive:
         for name, content in entries.items():
