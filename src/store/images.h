@@ -4,9 +4,9 @@
  *
  *   disk.qcow2       what machines' disks stand on
  *   kernel, initrd   what boots, unless the disk's own boot loader does
- *   modules          the kernel's, a packed archive of /lib/modules/VERSION, for another image's
- * disk image.yaml       what it is, and how it is started: names and values of images_read() lock
- * shared by who makes a machine of it, exclusive to who removes it
+ *   modules          the kernel's: a packed archive of /lib/modules/VERSION, to be lent
+ *   image.yaml       what it is, and how it is started: names and values of images_read()
+ *   lock             shared by who makes a machine of it, exclusive to who removes it
  *
  * An image is never written to once it has its name: it is made as .new-* and renamed, and removed
  * as .gone-*, as machines are (store.h). Which machines stand on it, their disks say.
