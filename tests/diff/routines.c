@@ -4,8 +4,9 @@
  *
  * Whole programs four ways: on this host's processor, in the interpreter, in the translator, and on
  * a second processor in the same memory, which finds there what the first has translated;
- * afterwards everything must be equal, the bytes of the code included. Replays the stored cases,
- * then runs random routines (routine.h) until the interpreter has counted `instructions`.
+ * afterwards everything must be equal, the bytes of the code included, and so must the numbers of
+ * instructions, where they are counted. Replays the stored cases, then runs random routines
+ * (routine.h) until the interpreter has counted `instructions`.
  *
  * Each routine runs with several states, one after the other in the same engines: what was
  * translated for one is there, joined and perhaps changed by itself, when the next begins.
@@ -38,6 +39,7 @@ struct run {
 	struct tame tame;
 	struct host *host;
 	struct guest *guest[WAYS];
+	u64 interpreted; /* instructions of what ran last */
 	u64 executed, routines, cases, endless, failures;
 	u64 by_vector[32];
 };
@@ -51,10 +53,32 @@ static u64 seed_of(u64 seed, u64 i)
 
 /* ---- one routine ---- */
 
+/* Runs it one way, the first one first: true if everything is as it was natively, and there are as
+ * many instructions as the interpreter has executed, if they are counted. */
+static bool agrees(struct run *r, unsigned way, const struct trial *t, const struct outcome *native)
+{
+	static struct outcome engine;
+	const struct vcpu *v = guest_vcpu(r->guest[way]);
+	u64 before = v->engine->counts(v).instructions;
+
+	guest_run(r->guest[way], t, &engine);
+	struct cpu_counts c = v->engine->counts(v);
+	c.instructions -= before;
+	if (!way)
+		r->interpreted = c.instructions;
+	if (!outcome_equal(t, native, &engine))
+		return false;
+	if (!c.counting || c.instructions == r->interpreted)
+		return true;
+	printf("%s counts %llu instructions, the interpreter %llu\n", ways[way].name,
+		(unsigned long long)c.instructions, (unsigned long long)r->interpreted);
+	return false;
+}
+
 /* Runs it everywhere. A routine that does not end natively says nothing about the engines. */
 static bool all_agree(void *ctx, const struct trial *t)
 {
-	static struct outcome native, engine;
+	static struct outcome native;
 	struct run *r = ctx;
 
 	struct trial *here = &host_trials(r->host)[0];
@@ -63,11 +87,9 @@ static bool all_agree(void *ctx, const struct trial *t)
 	fpu_clip(&here->in.fpu); /* a stored case may come from another host */
 	native = *host_run(r->host, 1);
 	t = here;
-	for (unsigned i = 0; native.stopped && i < WAYS * AGAIN; i++) {
-		guest_run(r->guest[i / AGAIN], t, &engine);
-		if (!outcome_equal(t, &native, &engine))
+	for (unsigned i = 0; native.stopped && i < WAYS * AGAIN; i++)
+		if (!agrees(r, i / AGAIN, t, &native))
 			return false;
-	}
 	return true;
 }
 
@@ -101,14 +123,22 @@ static void report(struct run *r, const struct trial *failing)
 
 /* ---- many ---- */
 
+/* Ways begin and end to count their instructions, in all combinations. */
+static void switch_counting(struct run *r, u64 round)
+{
+	for (unsigned e = 0; e < WAYS; e++)
+		if (ways[e].engine->count)
+			ways[e].engine->count(guest_vcpu(r->guest[e]), round >> e & 1 ? ~0ull : 0);
+}
+
 static void run_batch(struct run *r, u64 from)
 {
 	static const struct routine_wish any = { 0 };
 	static struct trial failed[HOST_BATCH];
-	static struct outcome engine;
 	struct trial *t = host_trials(r->host);
 	unsigned failures = 0, n = r->one ? VARIANTS : HOST_BATCH;
-	u64 *counter = &guest_vcpu(r->guest[0])->stats.instructions, before = *counter;
+
+	switch_counting(r, from / (HOST_BATCH / VARIANTS));
 
 	for (unsigned i = 0; i < n; i++)
 		routine_generate(&r->tame,
@@ -124,14 +154,13 @@ static void run_batch(struct run *r, u64 from)
 			continue;
 		}
 		for (unsigned e = 0; e < WAYS; e++) {
-			guest_run(r->guest[e], &t[i], &engine);
-			equal &= outcome_equal(&t[i], &native[i], &engine);
+			equal &= agrees(r, e, &t[i], &native[i]);
+			r->executed += e ? 0 : r->interpreted;
 		}
 		r->by_vector[native[i].vector & 31]++;
 		if (!equal)
 			failed[failures++] = t[i];
 	}
-	r->executed += *counter - before;
 	r->routines += n / VARIANTS;
 	for (unsigned i = 0; i < failures && r->failures < r->keep_going; i++)
 		report(r, &failed[i]);
