@@ -9,9 +9,10 @@ import re
 import subprocess
 import sys
 
-# Loops made twice, branches out of superblocks, faults within pieces, code that changes, strings, both widths of code.
-PROGRAMS = ["long-arrays", "long-compat", "long-exceptions", "long-integer", "long-loops", "long-paging", "long-rebase", "long-rep",
-            "long-simd", "long-smc", "long-straddle", "long-strings", "long-syscall"]
+# Loops made twice, branches out of superblocks, faults within pieces and of the jumps that end them, code that changes, changes of AC,
+# strings, both widths of code.
+PROGRAMS = ["long-arrays", "long-compat", "long-control", "long-exceptions", "long-integer", "long-loops", "long-paging", "long-rebase", "long-rep",
+            "long-simd", "long-smap", "long-smc", "long-straddle", "long-strings", "long-syscall", "prot-task"]
 AHEAD = 16
 
 
