@@ -121,9 +121,9 @@ static int op_reset(void *ctx, struct err *err)
 	return 0;
 }
 
-static int op_count(void *ctx, unsigned seconds, struct err *err)
+static int op_count(void *ctx, bool on, struct err *err)
 {
-	int rc = machine_count(((struct life *)ctx)->machine, seconds * 1000000000ull);
+	int rc = machine_count(((struct life *)ctx)->machine, on);
 
 	return rc ? err_set(err, rc, "its engine does not see instructions") : 0;
 }

@@ -186,7 +186,7 @@ static int count(struct control_conn *conn, const json_t *request, json_t *resul
 	if (seconds < 1 || seconds > CONTROL_COUNT_MAX)
 		return err_set(err, -EINVAL, "\"seconds\" is to be there, a number from 1 to %u",
 			CONTROL_COUNT_MAX);
-	return config->ops->count(config->ctx, (unsigned)seconds, err);
+	return control_count(conn->control, (unsigned)seconds, err);
 }
 
 static int help(struct control_conn *conn, const json_t *request, json_t *result, struct err *err);

@@ -314,8 +314,9 @@ struct control *control_open(
 	c->config = *config;
 	c->loop = loop;
 	c->owner = geteuid();
-	c->listener = c->console.fd = c->console.peer = -1;
-	if (control_stream_open(c, err) || (config->folder >= 0 && listen_in(c, err))) {
+	c->listener = c->console.fd = c->console.peer = c->counting.timer.fd = -1;
+	if (control_stream_open(c, err) || control_counting_open(c, err) ||
+		(config->folder >= 0 && listen_in(c, err))) {
 		control_close(c, "");
 		return NULL;
 	}
@@ -347,6 +348,7 @@ void control_close(struct control *c, const char *text)
 	while (c->conns)
 		control_hang_up(c->conns);
 	control_stream_close(c);
+	control_counting_close(c);
 	if (c->listener >= 0) {
 		loop_remove(c->loop, &c->source);
 		close(c->listener);

@@ -35,6 +35,11 @@
  * connection lives that asked: who is killed, or hangs up because the file is not to his liking,
  * leaves a machine that goes on. Who has his file, and wants the machine no more, says `kill`.
  *
+ * `count` takes "seconds", from 1 to CONTROL_COUNT_MAX: for that long, from now on, all
+ * instructions that the guest executes are counted, which may make it slower. Who wants them for
+ * longer asks again; of several, who asks for longest decides. "counting" in what `status` says is
+ * whether the number of "instructions" in "counters" grows by all of them.
+ *
  * A version with the same number may have more commands, members of results, and events; whatever
  * would break a program gets another number.
  *
@@ -117,8 +122,8 @@ struct control_ops {
 	int (*stop)(void *ctx, struct err *err); /* the power button */
 	int (*kill)(void *ctx, struct err *err);
 	int (*reset)(void *ctx, struct err *err);
-	/* Counts the guest's instructions for so long. */
-	int (*count)(void *ctx, unsigned seconds, struct err *err);
+	/* Counts all of the guest's instructions from now on, or no longer, which cannot fail. */
+	int (*count)(void *ctx, bool on, struct err *err);
 	/* target NULL: only to know */
 	int (*balloon)(void *ctx, const u64 *target, struct control_balloon *b, struct err *err);
 	int (*attach)(void *ctx, const struct control_attach *a, char name[CONTROL_DEVICE_MAX],

@@ -35,6 +35,12 @@ struct control_stream {
 	u64 logged; /* bytes in it */
 };
 
+/* counting.c: how long somebody wants the guest's instructions counted. */
+struct control_counting {
+	struct loop_source timer;
+	u64 until; /* by fd_monotonic_ns(); 0: nobody does */
+};
+
 struct control {
 	struct control_config config;
 	struct loop *loop;
@@ -44,6 +50,7 @@ struct control {
 	struct control_conn *conns;
 	unsigned count;
 	struct control_stream console;
+	struct control_counting counting;
 };
 
 /* commands.c: the answer to one line; new reference. It may change the connection. */
@@ -61,3 +68,8 @@ void control_stream_room(struct control *c);  /* a connection has taken somethin
 void control_stream_drain(struct control *c); /* to the log, whatever the connections say */
 /* Bytes for the guest, from the connection's input; those that find no room stay there. */
 void control_stream_type(struct control_conn *conn);
+
+/* counting.c */
+NODISCARD int control_counting_open(struct control *c, struct err *err);
+void control_counting_close(struct control *c);
+NODISCARD int control_count(struct control *c, unsigned seconds, struct err *err);

@@ -128,9 +128,8 @@ struct cpu_engine {
 	 * be NULL. */
 	void (*report)(struct vcpu *v, FILE *to);
 	struct cpu_counts (*counts)(const struct vcpu *v); /* any thread; NULL: it has none */
-	/* Any thread: count all instructions until then, by the host's CLOCK_MONOTONIC, and up to
-	 * the next interrupt. NULL: it always does, or cannot. */
-	void (*count)(struct vcpu *v, u64 until);
+	/* Any thread: count all instructions, or no longer. NULL: it always does, or cannot. */
+	void (*count)(struct vcpu *v, bool on);
 	/* Tells what the code in [from, end), at most `count` instructions of it, becomes, without
 	 * running it: see cpu/explain.h. NULL: it becomes nothing else. */
 	int (*explain)(struct vcpu *v, u64 from, u64 end, unsigned count,

@@ -262,14 +262,12 @@ struct machine_counts machine_counts(struct machine *m)
 	return c;
 }
 
-int machine_count(struct machine *m, u64 ns)
+int machine_count(struct machine *m, bool on)
 {
-	u64 until = fd_monotonic_ns() + ns;
-
 	if (!m->config.engine->counts)
 		return -ENOSYS;
 	for (unsigned i = 0; m->config.engine->count && i < m->config.cpus; i++)
-		m->config.engine->count(&m->cpus[i].v, until);
+		m->config.engine->count(&m->cpus[i].v, on);
 	return 0;
 }
 

@@ -249,8 +249,9 @@ struct machine_counts {
 	struct cpu_counts cpu;				     /* of all processors */
 };
 struct machine_counts machine_counts(struct machine *m);
-/* Any thread: the guest's instructions are counted for so long; -ENOSYS: this engine cannot. */
-int machine_count(struct machine *m, u64 ns);
+/* Any thread: all of the guest's instructions are counted from now on, or no longer; -ENOSYS: this
+ * engine cannot. */
+int machine_count(struct machine *m, bool on);
 u64 machine_held(
 	const struct machine *m); /* bytes of the host's memory that are the guest's; any thread */
 u64 machine_run_ns(const struct machine *m); /* guest time since power-on: not in pauses */

@@ -356,11 +356,15 @@ def what_machines_do_is_shown():
     gone("web")
 
 
-def translated_code_is_left_by_some_instructions():
-    """Only where the translator can be had: IN leaves it, the jump back does not, once it has been taken."""
+def needs_translator():
     engines = {e["name"]: e for e in json.loads(good("host", "--json"))["engines"]}
     if not engines["translate"]["usable"]:
         raise cases.Skipped("the translator cannot run here")
+
+
+def translated_code_is_left_by_some_instructions():
+    """IN leaves it, the jump back does not, once it has been taken."""
+    needs_translator()
     good("run", "--name", "busy", "--detach", "--engine", "translate", "--kernel", image(sectors.flat_flood()))
     row, = json.loads(good("top", "--json", "--interval", "0.3"))
     assert row["code_exits"] > 100 > row["code_misses"], row
@@ -372,6 +376,47 @@ def translated_code_is_left_by_some_instructions():
     # It ends by itself, some seconds after the last look.
     while json.loads(good("top", "--json", "--interval", "0.1"))[0]["counting"]:
         time.sleep(0.2)
+    gone("busy")
+
+
+def ask(name, **request):
+    """What a machine answers on its control socket."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(str(FOLDER / name / "control"))
+        lines = s.makefile("rw", encoding="utf-8")
+        lines.readline()
+        lines.write(json.dumps(request) + "\n")
+        lines.flush()
+        return json.loads(lines.readline())["result"]
+
+
+def executed(name):
+    """Instructions that were counted while a little time went by."""
+    before = ask(name, command="status")["counters"]["instructions"]
+    time.sleep(0.05)
+    return ask(name, command="status")["counters"]["instructions"] - before
+
+
+def wait_until(condition, what):
+    for _ in range(300):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"never: {what}")
+
+
+def code_that_nothing_leaves_counts_for_those_who_ask():
+    """Two processors: one that no interrupt reaches, and one that waits."""
+    needs_translator()
+    good("run", "--name", "busy", "--detach", "--engine", "translate", "--cpus", "2", "--kernel", image(sectors.flat_spin()))
+    expect([ask("busy", command="status")["counting"], ask("busy", command="count", seconds=3600)], [False, {}])
+    wait_until(lambda: executed("busy") > 1000, "it begins to count")
+    good("kill", "busy")
+    good("start", "busy")
+    expect([ask("busy", command="count", seconds=2), ask("busy", command="count", seconds=1)], [{}, {}])
+    wait_until(lambda: executed("busy") > 1000, "it begins to count")
+    wait_until(lambda: not ask("busy", command="status")["counting"], "the time is over")
+    wait_until(lambda: not executed("busy"), "it ends to count")
     gone("busy")
 
 
@@ -574,6 +619,7 @@ CASES = [
     options_are_set_later,
     what_machines_do_is_shown,
     translated_code_is_left_by_some_instructions,
+    code_that_nothing_leaves_counts_for_those_who_ask,
     what_ends_is_forgotten_where_wanted,
     mistakes_are_told_with_what_to_do,
     a_machine_that_does_not_start_is_none,

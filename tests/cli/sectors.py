@@ -62,20 +62,30 @@ def flood():
     return sector(COM1 + b"\xb0\x78\xee\xeb\xfd")  # mov al, 'x'; 1: out dx, al; jmp 1b
 
 
-def flat_flood():
-    """Reads COM1's line status for ever, in flat 32-bit code."""
+def flat(body):
+    """In flat 32-bit code, interrupts off."""
     word = lambda n: n.to_bytes(2, "little")
     begin = b"\xfa\x31\xc0\x8e\xd8"                           # cli; ds = 0
     flat = b"\x0f\x20\xc0\x0c\x01\x0f\x22\xc0"                # mov eax, cr0; or al, 1; mov cr0, eax
     at = 0x7c00 + len(begin) + 5 + len(flat) + 5
     code = (b"\x66\xb8\x10\x00\x8e\xd8\x8e\xc0\x8e\xd0"     # mov ax, 16; ds, es, ss = ax
-            b"\xba\xfd\x03\x00\x00\xec\xeb\xfd")             # mov edx, 0x3fd; 1: in al, dx; jmp 1b
+            + body)
     gdt = at + len(code) + 6
     return sector(
         begin + b"\x0f\x01\x16" + word(at + len(code)) +        # lgdt
         flat + b"\xea" + word(at) + word(8) +                    # jmp 8:at
         code + word(23) + gdt.to_bytes(4, "little") +
         bytes(8) + bytes.fromhex("ffff0000009acf00") + bytes.fromhex("ffff00000092cf00"))
+
+
+def flat_flood():
+    """Reads COM1's line status for ever, in flat 32-bit code."""
+    return flat(b"\xba\xfd\x03\x00\x00\xec\xeb\xfd")  # mov edx, 0x3fd; 1: in al, dx; jmp 1b
+
+
+def flat_spin():
+    """Does nothing for ever, in flat 32-bit code."""
+    return flat(b"\x40\xeb\xfd")  # 1: inc eax; jmp 1b
 
 
 def numbers(count):

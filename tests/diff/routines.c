@@ -128,7 +128,7 @@ static void switch_counting(struct run *r, u64 round)
 {
 	for (unsigned e = 0; e < WAYS; e++)
 		if (ways[e].engine->count)
-			ways[e].engine->count(guest_vcpu(r->guest[e]), round >> e & 1 ? ~0ull : 0);
+			ways[e].engine->count(guest_vcpu(r->guest[e]), round >> e & 1);
 }
 
 static void run_batch(struct run *r, u64 from)

@@ -12,29 +12,18 @@
  * that it begins or goes on.
  */
 #include "cpu/translate/emit.h"
-#include <time.h>
 
-static u64 now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (u64)now.tv_sec * 1000000000u + (u64)now.tv_nsec;
-}
-
-void count_until(struct vcpu *v, u64 until)
+void count_switch(struct vcpu *v, bool on)
 {
 	struct translator *t = v->engine_data;
 
-	atomic_store(&t->count_until, until);
+	atomic_store(&t->count_asked, on);
 	vcpu_post(v, ATTN_LOOK);
 }
 
 bool count_wanted(const struct translator *t)
 {
-	u64 until = atomic_load(&t->count_until);
-
-	return t->options & OPTION_COUNT || (until && now_ns() < until);
+	return t->options & OPTION_COUNT || atomic_load(&t->count_asked);
 }
 
 void count_look(struct translator *t)

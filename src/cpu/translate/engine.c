@@ -541,6 +541,6 @@ const struct cpu_engine translate_engine = {
 	.options = options_table,
 	.report = translate_report,
 	.counts = translate_counts,
-	.count = count_until,
+	.count = count_switch,
 	.explain = translate_explain,
 };

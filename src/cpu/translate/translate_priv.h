@@ -452,7 +452,7 @@ struct translator {
 	u8 code_space;		  /* of the blocks to run now */
 	u64 baked;		  /* CR4's bits that code was made for, and BAKED_COUNT */
 	bool counting;		  /* code is to have that */
-	_Atomic u64 count_until;  /* by CLOCK_MONOTONIC; any thread */
+	_Atomic bool count_asked; /* by any thread */
 	u64 tick;		  /* when the window's clock ticked last, by the host's TSC */
 	u64 rest_since, rest_ran; /* rest.c: by the same */
 	unsigned halts;
@@ -572,7 +572,7 @@ void tcache_forget(struct translator *t);
 
 /* ---- count.c ---- */
 /* Any thread, as struct cpu_engine has it. */
-void count_until(struct vcpu *v, u64 until);
+void count_switch(struct vcpu *v, bool on);
 bool count_wanted(const struct translator *t);
 /* The vcpu's thread, whenever it has seen attention. */
 void count_look(struct translator *t);

@@ -1,5 +1,6 @@
 /* The control socket's server, over a pair of sockets, and its client beside it. */
 #include "control/client.h"
+#include "os/fd.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -23,7 +24,8 @@ struct bench {
 	unsigned came;
 	char disk[64], left[16];
 	int held;
-	unsigned seconds;
+	bool counting;
+	unsigned counts; /* how often that has changed */
 };
 
 static void op_status(void *ctx, struct control_status *s)
@@ -72,9 +74,14 @@ static int op_attach(
 	return b->refuse ? err_set(err, -ENOSPC, "no room") : 0;
 }
 
-static int op_count(void *ctx, unsigned seconds, struct err *err)
+static int op_count(void *ctx, bool on, struct err *err)
 {
-	((struct bench *)ctx)->seconds = seconds;
+	struct bench *b = ctx;
+
+	if (on && b->refuse)
+		return err_set(err, -ENOSYS, "it cannot");
+	b->counting = on;
+	b->counts++;
 	return 0;
 }
 
@@ -206,8 +213,6 @@ static void members_are_for_who_knows_them(void **state)
 
 	open_bench(&b, false);
 	hear(b.fd);
-	expect(&b, "{\"command\":\"count\",\"seconds\":3600}\n", "{\"result\":{}}\n");
-	assert_int_equal(b.seconds, 3600);
 	for (unsigned i = 0; i < 5; i++) {
 		static const char *const wrong[] = { "", ",\"seconds\":0", ",\"seconds\":3601",
 			",\"seconds\":1.5", ",\"seconds\":\"1\"" };
@@ -217,7 +222,7 @@ static void members_are_for_who_knows_them(void **state)
 		say(&b, b.fd, line);
 		assert_non_null(strstr(hear(b.fd), "a number from 1 to 3600"));
 	}
-	assert_int_equal(b.seconds, 3600);
+	assert_int_equal(b.counts, 0);
 	expect(&b, "{\"command\":\"balloon\",\"target\":4096}\n",
 		"{\"result\":{\"target\":4096,\"actual\":2,\"given\":3}}\n");
 	expect(&b, "{\"command\":\"balloon\"}\n",
@@ -539,6 +544,37 @@ static void a_reader_who_sleeps_holds_nobody_up_for_long(void **state)
 	close_bench(&b);
 }
 
+static void ask_to_count(struct bench *b, unsigned seconds)
+{
+	char line[64];
+
+	snprintf(line, sizeof(line), "{\"command\":\"count\",\"seconds\":%u}\n", seconds);
+	expect(b, line, "{\"result\":{}}\n");
+}
+
+static void instructions_are_counted_as_long_as_somebody_wants(void **state)
+{
+	struct bench b;
+
+	open_bench(&b, false);
+	hear(b.fd);
+	b.refuse = true;
+	say(&b, b.fd, "{\"command\":\"count\",\"seconds\":1}\n");
+	assert_non_null(strstr(hear(b.fd), "it cannot"));
+	b.refuse = false;
+	ask_to_count(&b, 1);
+	assert_true(b.counting);
+	while (b.counting)
+		loop_turn(&b.loop, -1);
+	ask_to_count(&b, 3600);
+	ask_to_count(&b, 1);
+	for (u64 until = fd_monotonic_ns() + 1200000000; fd_monotonic_ns() < until;)
+		loop_turn(&b.loop, 100);
+	assert_true(b.counting);
+	assert_int_equal(b.counts, 3);
+	close_bench(&b);
+}
+
 static void the_log_has_an_end(void **state)
 {
 	static char flood[65536];
@@ -575,6 +611,7 @@ int main(void)
 		cmocka_unit_test(several_files_come_along),
 		cmocka_unit_test(the_console_is_a_log_and_streams),
 		cmocka_unit_test(a_reader_who_sleeps_holds_nobody_up_for_long),
+		cmocka_unit_test(instructions_are_counted_as_long_as_somebody_wants),
 		cmocka_unit_test(the_log_has_an_end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
