@@ -148,8 +148,10 @@ static void keep_pages(struct translator *t, struct kept_space *k)
 		u8 space = t->fills[0][n].space, kind = t->fills[0][n].kind;
 		struct fast_table *f = &t->ctx->fast[space][kind];
 
-		if (f->neg[i] == FAST_INVALID)
-			continue; /* flushed, or kept already */
+		/* Flushed, or kept already; or a page of the upper half has taken its place, whose
+		 * flushes are not told to what is kept. */
+		if (f->neg[i] == FAST_INVALID || -f->neg[i] >> 63)
+			continue;
 		k->page[k->pages++] =
 			(struct kept_page){ f->neg[i], f->add[i], (u16)i, space, kind };
 		f->neg[i] = FAST_INVALID;
