@@ -374,8 +374,7 @@ def translated_code_is_left_by_some_instructions():
     assert row["counting"] and row["instructions"] > 1.5 * row["code_exits"] > 100, row  # two a round, one of them an exit
     assert float(good("top", "--mips", "--interval", "0.1").splitlines()[1].split()[4]) >= 0
     # It ends by itself, some seconds after the last look.
-    while json.loads(good("top", "--json", "--interval", "0.1"))[0]["counting"]:
-        time.sleep(0.2)
+    wait_until(lambda: not json.loads(good("top", "--json", "--interval", "0.1"))[0]["counting"], "it ends to count")
     gone("busy")
 
 

@@ -26,12 +26,6 @@ bool count_wanted(const struct translator *t)
 	return t->options & OPTION_COUNT || atomic_load(&t->count_asked);
 }
 
-void count_look(struct translator *t)
-{
-	atomic_fetch_and(&t->c->v->attention, ~ATTN_LOOK); /* first: who asks now is heard again */
-	t->counting = count_wanted(t);
-}
-
 u64 count_all(const struct translator *t)
 {
 	return counter_read(&t->c->retired) + counter_read(&t->ctx->retired);

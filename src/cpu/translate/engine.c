@@ -212,7 +212,7 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 
 static void settle_modes(struct translator *t)
 {
-	u64 baked = (t->c->s->cr4 & BAKED_CR4) | (t->counting ? BAKED_COUNT : 0);
+	u64 baked = (t->c->s->cr4 & BAKED_CR4) | (count_wanted(t) ? BAKED_COUNT : 0);
 
 	if (unlikely(baked != t->baked)) {
 		t->baked = baked;
@@ -370,7 +370,7 @@ static enum cpu_exit translate_run(struct vcpu *v)
 	for (;;) {
 		if (unlikely(atomic_load_explicit(&v->attention, memory_order_relaxed))) {
 			window_clock(t);
-			count_look(t);
+			atomic_fetch_and(&v->attention, ~ATTN_LOOK); /* settle_modes() looks */
 			if (interp_attend(c))
 				break;
 		}
@@ -459,7 +459,6 @@ static int translate_open(struct vcpu *v, struct err *err)
 		return err_set(err, -ENOMEM, "translate: no memory for vcpu %u", v->index);
 	v->engine_data = t;
 	t->options = v->engine_options;
-	t->counting = t->options & OPTION_COUNT;
 	pthread_mutex_init(&t->claimed_lock, NULL);
 	t->signal_stack = malloc(SIGNAL_STACK);
 	t->c = interp_new(v, err);

@@ -451,8 +451,7 @@ struct translator {
 	unsigned jump_count[2];
 	u8 code_space;		  /* of the blocks to run now */
 	u64 baked;		  /* CR4's bits that code was made for, and BAKED_COUNT */
-	bool counting;		  /* code is to have that */
-	_Atomic bool count_asked; /* by any thread */
+	_Atomic bool count_asked; /* code is to have that; by any thread */
 	u64 tick;		  /* when the window's clock ticked last, by the host's TSC */
 	u64 rest_since, rest_ran; /* rest.c: by the same */
 	unsigned halts;
@@ -574,8 +573,6 @@ void tcache_forget(struct translator *t);
 /* Any thread, as struct cpu_engine has it. */
 void count_switch(struct vcpu *v, bool on);
 bool count_wanted(const struct translator *t);
-/* The vcpu's thread, whenever it has seen attention. */
-void count_look(struct translator *t);
 /* Any thread: what was counted. */
 u64 count_all(const struct translator *t);
 /* An instruction that C executes for code: is it to be counted? */
