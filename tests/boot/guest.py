@@ -26,6 +26,20 @@ class Failed(Exception):
     pass
 
 
+def own_tap(address):
+    """Runs this program again in user and network name spaces of its own, and returns None within them, where tap0 has the address; or why there are none."""
+    inside = "STRATA_TEST_NAMESPACE"
+    if os.environ.get(inside):
+        for command in ("tuntap add dev tap0 mode tap", f"address add {address} dev tap0", "link set tap0 up", "link set lo up"):
+            subprocess.run(["ip", *command.split()], check=True)
+        return None
+    unshare = ["unshare", "--user", "--map-root-user", "--net"]
+    tried = subprocess.run([*unshare, "ip", "tuntap", "add", "dev", "tap0", "mode", "tap"], capture_output=True, text=True)
+    if tried.returncode:
+        return tried.stderr.strip()
+    os.execvpe("unshare", [*unshare, sys.executable, *sys.argv], os.environ | {inside: "1"})
+
+
 def skip(why):
     print("skipped:", why)
     sys.exit(SKIP)

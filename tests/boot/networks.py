@@ -15,7 +15,6 @@ import random
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import tempfile
 import threading
@@ -26,18 +25,6 @@ import guest
 SIZE = 4 << 20
 CONTENT = random.Random(3).randbytes(SIZE)
 SUM = hashlib.md5(CONTENT).hexdigest()
-INSIDE = "STRATA_TEST_NAMESPACE"
-
-
-def namespace():
-    """Runs the test again in user and network namespaces of its own."""
-    if os.environ.get(INSIDE):
-        return
-    unshare = ["unshare", "--user", "--map-root-user", "--net"]
-    tried = subprocess.run([*unshare, "ip", "tuntap", "add", "dev", "tap0", "mode", "tap"], capture_output=True, text=True)
-    if tried.returncode:
-        guest.skip(f"no tap in a namespace of our own: {tried.stderr.strip()}")
-    os.execvpe("unshare", [*unshare, sys.executable, *sys.argv], os.environ | {INSIDE: "1"})
 
 
 class Peer(threading.Thread):
@@ -90,8 +77,6 @@ class Test:
         self.problems += [f"in the output: {text!r}" for text in ("needs a reset", "impossible head") if text in machine.text]
 
     def tap(self):
-        for command in ("tuntap add dev tap0 mode tap", "address add 10.9.0.1/24 dev tap0", "link set tap0 up", "link set lo up"):
-            subprocess.run(["ip", *command.split()], check=True)
         peer = Peer(socket.AF_INET, "10.9.0.1")
         with tempfile.TemporaryDirectory() as work:
             capture = f"{work}/frames"
@@ -141,7 +126,9 @@ class Test:
 def main():
     strata, engine, name, seconds = sys.argv[1:5]
     if name == "tap":
-        namespace()
+        why = guest.own_tap("10.9.0.1/24")
+        if why:
+            guest.skip(f"no tap in a namespace of our own: {why}")
     test = Test(strata, engine, name, seconds)
     getattr(test, name)()
     print(*test.problems, sep="\n")
