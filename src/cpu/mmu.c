@@ -184,11 +184,13 @@ static enum mmu_kind kind_of(unsigned access)
 static const unsigned space_access[MMU_SPACES] = { ACCESS_SYSTEM, ACCESS_USER, 0 };
 static const unsigned kind_access[MMU_KINDS] = { ACCESS_READ, ACCESS_WRITE, ACCESS_FETCH };
 
-/* Where an access goes: RAM behind an entry, or a bus address. */
+/* Where an access goes. */
 struct target {
-	struct mmu_entry *e;
-	struct mmu_entry uncached; /* e points here when the translation may not be cached */
 	gpa_t gpa;
+	/* The page, if it is RAM, else `host` is NULL. A copy: an access may reach into a second
+	 * page, which may take the entry's place. */
+	struct mmu_entry page;
+	struct mmu_entry *e; /* of the table; NULL: no RAM, or the translation may not be cached */
 };
 
 static int lookup(struct mmu *m, u64 at, unsigned access, struct target *t)
@@ -202,6 +204,7 @@ static int lookup(struct mmu *m, u64 at, unsigned access, struct target *t)
 
 	if (e->tag[kind] == tag) {
 		t->e = e;
+		t->page = *e;
 		t->gpa = gpa(e->gpa | (at & PAGE_MASK));
 		return X86_OK;
 	}
@@ -209,21 +212,17 @@ static int lookup(struct mmu *m, u64 at, unsigned access, struct target *t)
 	struct x86_xlat x;
 	TRY(x86_translate(cpu, gva(at), kind_access[kind] | space_access[space], &x));
 	m->fills++;
-	t->gpa = x.gpa;
+	*t = (struct target){ .gpa = x.gpa };
 
 	struct memory_page page = memory_page(m->v->memory, x.gpa);
-	if (!page.host || (page.rom && kind == MMU_WRITE) || (page.device && kind == MMU_FETCH)) {
-		t->e = NULL;
+	if (!page.host || (page.rom && kind == MMU_WRITE) || (page.device && kind == MMU_FETCH))
 		return X86_OK;
-	}
 	struct mmu_entry fresh = {
 		.host = page.host, .flags = page.flags, .gpa = x.gpa.v & ~PAGE_MASK
 	};
-	if (m->watch) {
-		t->uncached = fresh;
-		t->e = &t->uncached;
+	t->page = fresh;
+	if (m->watch)
 		return X86_OK;
-	}
 	for (unsigned k = 0; k < MMU_KINDS; k++) {
 		bool side_effect = k == MMU_WRITE && (!x.dirty || page.rom);
 		if (!side_effect && !(k == MMU_FETCH && page.device) &&
@@ -236,7 +235,7 @@ static int lookup(struct mmu *m, u64 at, unsigned access, struct target *t)
 		mmu_note_upper(m, at, x.page_size);
 	if (!half && x.global && x86_paging(&cpu->s))
 		m->lower_global = true;
-	*e = fresh;
+	*e = t->page = fresh;
 	t->e = e;
 	return X86_OK;
 }
@@ -246,7 +245,7 @@ struct mmu_entry *mmu_fill(struct mmu *m, u64 at, unsigned access, int *result)
 	struct target t;
 
 	*result = lookup(m, at, access, &t);
-	return *result == X86_OK && t.e != &t.uncached ? t.e : NULL;
+	return *result == X86_OK ? t.e : NULL;
 }
 
 void mmu_report_store(struct mmu *m, struct mmu_entry *e, u64 at, unsigned size)
@@ -303,8 +302,8 @@ static void note_watch(struct mmu *m, u64 at, unsigned len, bool write)
 
 static void store_piece(struct mmu *m, struct target *t, u64 at, const u8 *from, unsigned n)
 {
-	if (t->e) {
-		u8 *to = t->e->host + (at & PAGE_MASK);
+	if (t->page.host) {
+		u8 *to = t->page.host + (at & PAGE_MASK);
 
 		/* A naturally sized piece is one store, as other processors must see it. */
 		switch (n) {
@@ -314,7 +313,7 @@ static void store_piece(struct mmu *m, struct target *t, u64 at, const u8 *from,
 		case 8: *(volatile u64_any *)to = get_le64(from); break;
 		default: memcpy(to, from, n); break;
 		}
-		mmu_stored(m, t->e, at, n);
+		mmu_stored(m, &t->page, at, n);
 	} else {
 		bus_copy(m->v, t->gpa, NULL, from, n);
 	}
@@ -330,8 +329,8 @@ int mmu_read(struct mmu *m, u64 at, void *buf, unsigned len, unsigned access)
 	for (unsigned i = 0; i < 2 && part[i]; i++)
 		TRY(lookup(m, where[i], access & ~ACCESS_WRITE, &t[i]));
 	for (unsigned i = 0; i < 2 && part[i]; i++) {
-		if (t[i].e)
-			memcpy(buf, t[i].e->host + (where[i] & PAGE_MASK), part[i]);
+		if (t[i].page.host)
+			memcpy(buf, t[i].page.host + (where[i] & PAGE_MASK), part[i]);
 		else
 			bus_copy(m->v, t[i].gpa, buf, NULL, part[i]);
 		buf = (u8 *)buf + part[i];

@@ -4,7 +4,8 @@
 
 static u8 first[4096] ALIGNED(4096), second[4096] ALIGNED(4096);
 
-#define EDGE (TEST_VA + 0x1000)
+#define EDGE   (TEST_VA + 0x1000)
+#define FAR_VA 0x180000000000ul
 
 static void map(u64 flags_of_second)
 {
@@ -55,6 +56,30 @@ static void data_second_read_only(void)
 	EXPECT(V_PF, PF_P | PF_W, "mov %0, (%1)", : : "r"(0ul), "r"(EDGE - 4) : "memory");
 	CHECK_EQ(trap.cr2, EDGE);
 	CHECK_EQ(first[4095], 0x5a);
+}
+
+/* Tables that are indexed by an address fold it, and a carry may change all that is folded in. */
+static void data_behind_each_carry(void)
+{
+	static const unsigned bits[] = { 21, 25, 29, 30, 33, 37, 39, 41 };
+
+	for (unsigned i = 0; i < ARRAY_LEN(bits); i++) {
+		ulong edge = FAR_VA + (1ul << bits[i]);
+
+		pt_map(edge - 4096, (ulong)first, PTE_P | PTE_W);
+		pt_map(edge, (ulong)second, PTE_P | PTE_W);
+		memset(first, 0x5a, sizeof first);
+		memset(second, 0xa5, sizeof second);
+		for (unsigned before = 1; before < 8; before++) {
+			*(volatile u64 *)(edge - before) = 0x1122334455667788 + i;
+			CHECK_EQ(*(volatile u64 *)(edge - before), 0x1122334455667788 + i);
+			CHECK_EQ(first[4096 - before], 0x88 + i);
+			CHECK_EQ(first[4095 - before], 0x5a);
+			CHECK_EQ(second[7 - before], 0x11);
+			CHECK_EQ(second[8 - before], 0xa5);
+			memset(second, 0xa5, 8);
+		}
+	}
 }
 
 static void push_across(void)
@@ -168,6 +193,7 @@ const struct test tests[] = {
 	{ "data, second missing", data_second_missing, CHEAP },
 	{ "read-modify-write, second missing", rmw_second_missing, CHEAP },
 	{ "data, second read-only", data_second_read_only, CHEAP },
+	{ "data, behind each carry", data_behind_each_carry, CHEAP },
 	{ "stack", push_across, CHEAP },
 	{ "code, both present", code_both_present, CHEAP },
 	{ "code, second missing", code_second_missing, CHEAP },
