@@ -126,6 +126,13 @@ bool mmu_large(struct mmu *m, u64 at)
 	return (*w2m & bit2m) || (*w1g & bit1g);
 }
 
+u64 mmu_flush_reach(struct mmu *m, u64 at)
+{
+	u64 bit, *w = large_word(m, at, (at >> 30) << 1 | 1, &bit);
+
+	return *w & bit ? GiB : mmu_large(m, at) ? 4 * MiB : 0;
+}
+
 /* Drops every entry in the 1 GiB around `at`: at least the large page, never wrong. */
 static void drop_region(struct mmu *m, u64 at)
 {

@@ -83,9 +83,12 @@ static inline bool mmu_upper_many(const struct mmu *m) { return m->upper_count >
 /* After CPL, EFLAGS.AC, CR0, CR3, CR4 or DR7 may have changed. */
 void mmu_refresh(struct mmu *m);
 void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at, unsigned pcid);
-/* May this address lie in a large page that entries were made from? Then one page's flush is its
- * whole gigabyte's. */
+/* May this address lie in a large page that entries were made from? */
 bool mmu_large(struct mmu *m, u64 at);
+/* Then one page's flush is that of all around the address that a power of two of bytes divides:
+ * 1 GiB, or 4 MiB, which hold the smaller large pages of either format. 0: it is its page's only.
+ */
+u64 mmu_flush_reach(struct mmu *m, u64 at);
 /* For what engines cache of a translation themselves: it is of such a page. Also while they are
  * told of a flush. */
 void mmu_note_large(struct mmu *m, u64 at, u64 page_size);

@@ -440,7 +440,8 @@ static void flush_jumps(struct translator *t, unsigned half)
  * than it has changed, and each link that is cut costs an exit when it is used next. A flush that
  * follows so soon that looking would take more than a part of the time drops everything.
  */
-#define FLUSH_PART 5u
+#define FLUSH_PART  5u
+#define DROP_AROUND (4 * MiB) /* more is dropped with its half: pages are dropped one by one */
 
 static void exec_flush(struct translator *t, unsigned half)
 {
@@ -464,15 +465,38 @@ static void flush_half(struct translator *t, unsigned half)
 	exec_flush(t, half);
 }
 
-static void drop_page(struct translator *t, u64 at)
+/* true: code may lead there. */
+static bool drop_data(struct translator *t, u64 at)
 {
+	unsigned i = tcache_fast_index(t, at);
+
 	for (unsigned space = 0; space < MMU_SPACES; space++)
 		for (unsigned w = 0; w < 2; w++)
-			t->ctx->fast[space][w].neg[tcache_fast_index(t, at)] = FAST_INVALID;
-	if (filter_has(t, at)) {
-		t->code_flushes++;
-		exec_flush(t, (unsigned)(at >> 63));
-	}
+			t->ctx->fast[space][w].neg[i] = FAST_INVALID;
+	return filter_has(t, at);
+}
+
+static void drop_code(struct translator *t, u64 at)
+{
+	t->code_flushes++;
+	exec_flush(t, (unsigned)(at >> 63));
+}
+
+static void drop_page(struct translator *t, u64 at)
+{
+	if (drop_data(t, at))
+		drop_code(t, at);
+}
+
+static void drop_around(struct translator *t, u64 at, u64 size)
+{
+	bool code = false;
+
+	at &= ~(size - 1);
+	for (u64 by = 0; by < size; by += PAGE_SIZE)
+		code |= drop_data(t, at + by);
+	if (code)
+		drop_code(t, at);
 }
 
 static void drop_upper_nonglobal(struct translator *t)
@@ -500,8 +524,12 @@ void tcache_switched(void *translator)
 
 static void flush_page(struct translator *t, u64 at)
 {
-	if (mmu_large(&t->c->mmu, at))
-		flush_half(t, (unsigned)(at >> 63)); /* all of the page, wherever it begins */
+	u64 reach = mmu_flush_reach(&t->c->mmu, at);
+
+	if (reach > DROP_AROUND)
+		flush_half(t, (unsigned)(at >> 63));
+	else if (reach)
+		drop_around(t, at, reach);
 	else
 		drop_page(t, at);
 }

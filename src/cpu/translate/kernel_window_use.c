@@ -230,10 +230,12 @@ void kernel_window_flushed(struct translator *t, enum x86_flush kind, u64 at)
 	case X86_FLUSH_PCID: kernel_window_switched(t); return;
 	case X86_FLUSH_PAGE:
 	case X86_FLUSH_PCID_PAGE:
-		if (mmu_large(&t->c->mmu, at))
-			kernel_window_hide_all(&t->kernel);
-		else
+		if (!mmu_large(&t->c->mmu, at))
 			kernel_window_hide(&t->kernel, at);
+		else if (at >> 63)
+			kernel_window_hide_all(&t->kernel);
+		else /* a program's, of which there is little here */
+			kernel_window_hide_low(&t->kernel);
 		return;
 	}
 }

@@ -19,6 +19,7 @@
 #define PATIENCE_MAX  32u  /* ticks */
 #define CHURN_TIMES   16u  /* that a page is hidden in this many ticks */
 #define CHURN_TICKS   4u
+#define AROUND_MAX    1024u /* pages that are looked for one by one */
 
 static const u64 region_base[WINDOW_REGIONS] = {
 	[WINDOW_LOW] = 0,
@@ -230,21 +231,46 @@ bool window_churns(const struct window *w, u64 va)
 	       c->times > CHURN_TIMES;
 }
 
-void window_hide(struct window *w, u64 va)
+/* false: it was not shown. */
+static bool forget(struct window *w, u64 va)
 {
-	va &= ~PAGE_MASK;
-	if (!w->count)
-		return;
 	struct window_page *p = find(w, va);
+
 	if (!p->va)
-		return;
-	must(window_reserve(host_of(w, va), PAGE_SIZE) != MAP_FAILED, "hiding a page: errno %d",
-		errno);
+		return false;
 	w->count--;
 	w->in_region[window_region_of(va, PAGE_SIZE)]--;
 	--*shows(w, p->host);
 	remove_entry(w, p);
 	note_hidden(w, va);
+	return true;
+}
+
+static void hide(struct window *w, u64 va, u64 size)
+{
+	must(window_reserve(host_of(w, va), size) != MAP_FAILED, "hiding pages: errno %d", errno);
+}
+
+void window_hide(struct window *w, u64 va)
+{
+	va &= ~PAGE_MASK;
+	if (w->count && forget(w, va))
+		hide(w, va, PAGE_SIZE);
+}
+
+void window_hide_around(struct window *w, u64 va, u64 size)
+{
+	bool any = false;
+
+	if (size > AROUND_MAX * PAGE_SIZE) {
+		window_hide_all(w);
+		return;
+	}
+	va &= ~(size - 1);
+	for (u64 by = 0; by < size && w->count; by += PAGE_SIZE)
+		any |= forget(w, va + by);
+	if (any)
+		hide(w, va, size);
 }
 
 void window_hide_all(struct window *w)

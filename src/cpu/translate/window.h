@@ -93,6 +93,8 @@ unsigned window_bits(unsigned region);
 /* Shows `pages` pages from the one at `va`, whose bytes are RAM at `host`. */
 void window_show(struct window *w, u64 va, u8 *host, unsigned pages, bool writable);
 void window_hide(struct window *w, u64 va);
+/* All around `va` that `size`, a power of two of at most a region, divides. */
+void window_hide_around(struct window *w, u64 va, u64 size);
 /* Has the page been hidden so often lately that showing it again is not worth it? */
 bool window_churns(const struct window *w, u64 va);
 void window_hide_all(struct window *w);

@@ -271,6 +271,7 @@ void window_flushed(struct translator *t, enum x86_flush kind, u64 at, unsigned 
 	struct window *w = &t->window;
 	const struct x86_state *s = t->c->s;
 	bool tagged = s->cr4 & CR4_PCIDE;
+	u64 reach;
 
 	if (!w->count)
 		return;
@@ -289,8 +290,9 @@ void window_flushed(struct translator *t, enum x86_flush kind, u64 at, unsigned 
 	case X86_FLUSH_PCID_PAGE:
 		if (tagged && pcid != (w->owner & OWNER_PCID))
 			return;
-		if (mmu_large(&t->c->mmu, at))
-			window_hide_all(w);
+		reach = mmu_flush_reach(&t->c->mmu, at);
+		if (reach)
+			window_hide_around(w, at, reach);
 		else
 			window_hide(w, at);
 		return;
