@@ -6,6 +6,81 @@
 #include "x86/mode.h"
 #include <x86intrin.h>
 
+#define PCID 0xfffull /* of CR3: SDM 3A 4.10.1 */
+/* Both kinds of regions in one set of numbers. */
+#define REGION_2M(at) ((at) >> 21 << 1)
+#define REGION_1G(at) ((at) >> 30 << 1 | 1)
+
+/* ---- large pages ---- */
+
+static unsigned region_bit(u64 region)
+{
+	return (unsigned)(region ^ region >> 12) % (8 * sizeof(struct mmu_regions));
+}
+
+static bool has_region(const struct mmu_regions *r, u64 region)
+{
+	unsigned bit = region_bit(region);
+
+	return r->bits[bit / 64] & BIT64(bit % 64);
+}
+
+static void add_region(struct mmu_regions *r, u64 region)
+{
+	unsigned bit = region_bit(region);
+
+	r->bits[bit / 64] |= BIT64(bit % 64);
+}
+
+void mmu_regions_note(struct mmu_regions *r, u64 at, u64 page_size)
+{
+	if (page_size > 4 * MiB) {
+		add_region(r, REGION_1G(at));
+		return;
+	}
+	add_region(r, REGION_2M(at));
+	if (page_size == 4 * MiB)
+		add_region(r, REGION_2M(at ^ 2 * MiB));
+}
+
+u64 mmu_regions_reach(const struct mmu_regions *r, u64 at)
+{
+	if (has_region(r, REGION_1G(at)))
+		return GiB;
+	return has_region(r, REGION_2M(at)) ? 4 * MiB : 0;
+}
+
+void mmu_regions_add(struct mmu_regions *r, const struct mmu_regions *more)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(r->bits); i++)
+		r->bits[i] |= more->bits[i];
+}
+
+void mmu_note_large(struct mmu *m, u64 at, u64 page_size)
+{
+	mmu_regions_note(&m->large[at >> 63], at, page_size);
+}
+
+u64 mmu_flush_reach(const struct mmu *m, u64 at)
+{
+	return mmu_regions_reach(&m->large[at >> 63], at);
+}
+
+/* Nothing is left of the lower half when its entries have been flushed, or are another's. */
+static void forget_large(struct mmu *m, enum x86_flush kind, unsigned pcid)
+{
+	const struct x86_state *s = &m->v->x86.s;
+	bool ours = kind == X86_FLUSH_NONGLOBAL ||
+		    (kind == X86_FLUSH_PCID && (!(s->cr4 & CR4_PCIDE) || pcid == (s->cr3 & PCID)));
+
+	if (ours)
+		m->large[0] = (struct mmu_regions){ 0 };
+	if (kind == X86_FLUSH_ALL)
+		memset(m->large, 0, sizeof(m->large));
+}
+
+/* ---- entries ---- */
+
 static void bump(struct mmu *m, unsigned half)
 {
 	if (++m->generation[half] <= MMU_GEN_MAX)
@@ -87,6 +162,7 @@ void mmu_refresh(struct mmu *m)
 		m->cr3 = s->cr3;
 		if (m->switched)
 			m->switched(m->flushed_ctx);
+		forget_large(m, X86_FLUSH_NONGLOBAL, 0);
 		flush_many(m, X86_FLUSH_NONGLOBAL);
 	}
 
@@ -98,40 +174,7 @@ void mmu_refresh(struct mmu *m)
 	}
 }
 
-static u64 *large_word(struct mmu *m, u64 at, u64 region, u64 *bit)
-{
-	unsigned h = (unsigned)(region ^ (region >> 12)) & 4095;
-
-	*bit = BIT64(h & 63);
-	return &m->large[at >> 63][h >> 6];
-}
-
-void mmu_note_large(struct mmu *m, u64 at, u64 page_size)
-{
-	unsigned shift = page_size > 4 * MiB ? 30 : 21;
-	u64 bit, *w = large_word(m, at, (at >> shift) << 1 | (shift == 30), &bit);
-
-	*w |= bit;
-	if (page_size == 4 * MiB) { /* two 2 MiB regions */
-		w = large_word(m, at, (at >> shift ^ 1) << 1, &bit);
-		*w |= bit;
-	}
-}
-
-bool mmu_large(struct mmu *m, u64 at)
-{
-	u64 bit2m, *w2m = large_word(m, at, (at >> 21) << 1, &bit2m);
-	u64 bit1g, *w1g = large_word(m, at, (at >> 30) << 1 | 1, &bit1g);
-
-	return (*w2m & bit2m) || (*w1g & bit1g);
-}
-
-u64 mmu_flush_reach(struct mmu *m, u64 at)
-{
-	u64 bit, *w = large_word(m, at, (at >> 30) << 1 | 1, &bit);
-
-	return *w & bit ? GiB : mmu_large(m, at) ? 4 * MiB : 0;
-}
+/* ---- flushes ---- */
 
 /* Drops every entry in the 1 GiB around `at`: at least the large page, never wrong. */
 static void drop_region(struct mmu *m, u64 at)
@@ -151,8 +194,7 @@ static void drop_region(struct mmu *m, u64 at)
 
 void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at, unsigned pcid)
 {
-	if (kind == X86_FLUSH_ALL)
-		memset(m->large, 0, sizeof(m->large));
+	forget_large(m, kind, pcid);
 	if (m->flushed)
 		m->flushed(m->flushed_ctx, kind, at, pcid);
 	if (kind == X86_FLUSH_ALL)

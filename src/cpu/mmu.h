@@ -45,6 +45,11 @@ struct mmu_entry {
 	u64 gpa; /* of the page */
 };
 
+/* 2 MiB and 1 GiB regions with large pages, hashed. */
+struct mmu_regions {
+	u64 bits[64];
+};
+
 struct mmu {
 	struct vcpu *v;
 	enum mmu_space space; /* of ordinary accesses now; mmu_refresh() keeps it */
@@ -53,10 +58,10 @@ struct mmu {
 	u64 watch_hits;	      /* DR6 bits collected since the instruction began */
 	u64 cr3;	      /* the entries' */
 	u64 generation[2];
-	/* 2 MiB and 1 GiB regions that large pages were cached from, hashed; by half, since kernels
-	 * map all memory so and programs little, and are the ones whose pages are flushed one by
-	 * one */
-	u64 large[2][64];
+	/* Where large pages were cached from; by half, since kernels map all memory so and programs
+	 * little, and are the ones whose pages are flushed one by one. The lower half's is the
+	 * current address space's. */
+	struct mmu_regions large[2];
 	/* Pages of the upper half that entries were made from which are not global: kernels have a
 	 * few. More than MMU_UPPER: others, too. */
 	u64 upper[MMU_UPPER];
@@ -83,15 +88,18 @@ static inline bool mmu_upper_many(const struct mmu *m) { return m->upper_count >
 /* After CPL, EFLAGS.AC, CR0, CR3, CR4 or DR7 may have changed. */
 void mmu_refresh(struct mmu *m);
 void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at, unsigned pcid);
-/* May this address lie in a large page that entries were made from? */
-bool mmu_large(struct mmu *m, u64 at);
-/* Then one page's flush is that of all around the address that a power of two of bytes divides:
- * 1 GiB, or 4 MiB, which hold the smaller large pages of either format. 0: it is its page's only.
- */
-u64 mmu_flush_reach(struct mmu *m, u64 at);
+/* May this address lie in a large page that entries were made from? Then one page's flush is that
+ * of all around the address that a power of two of bytes divides: 1 GiB, or 4 MiB, which hold the
+ * smaller large pages of either format. 0: it is its page's only. */
+u64 mmu_flush_reach(const struct mmu *m, u64 at);
+static inline bool mmu_large(const struct mmu *m, u64 at) { return mmu_flush_reach(m, at); }
 /* For what engines cache of a translation themselves: it is of such a page. Also while they are
  * told of a flush. */
 void mmu_note_large(struct mmu *m, u64 at, u64 page_size);
+/* The same for what they cache of address spaces that are not the current one. */
+u64 mmu_regions_reach(const struct mmu_regions *r, u64 at);
+void mmu_regions_note(struct mmu_regions *r, u64 at, u64 page_size);
+void mmu_regions_add(struct mmu_regions *r, const struct mmu_regions *more);
 
 /* Kernels keep what they use together in areas that are far apart and start alike: all of an
  * address counts. */

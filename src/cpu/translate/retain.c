@@ -45,6 +45,7 @@ struct kept_space {
 	struct kept_page page[KEPT_MAX];
 	struct tblock *jump[KEPT_MAX];
 	struct kept_link link[KEPT_MAX];
+	struct mmu_regions large; /* where pages are of large ones */
 };
 
 static const u8 *kept_host(const struct kept_page *p)
@@ -202,6 +203,7 @@ void retain_leave(struct translator *t)
 	k->used = true;
 	k->doubtful = doubtful;
 	k->cr3 = t->cr3;
+	k->large = t->c->mmu.large[0];
 	k->pages = k->jumps = k->links = 0;
 	if (!doubtful)
 		keep_pages(t, k);
@@ -252,8 +254,10 @@ void retain_enter_now(struct translator *t)
 	bool doubtful = k->doubtful || k->cr3 != t->cr3;
 	k->used = false;
 	retain_look_again(t);
-	if (!doubtful)
+	if (!doubtful) {
+		mmu_regions_add(&t->c->mmu.large[0], &k->large);
 		put_pages(t, k);
+	}
 	for (unsigned n = k->jumps; n--;)
 		if (comes_back(t, k->jump[n], doubtful))
 			tcache_jump(t, k->jump[n]);

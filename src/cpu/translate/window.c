@@ -253,13 +253,7 @@ static void hide(struct window *w, u64 va, u64 size)
 
 void window_hide(struct window *w, u64 va)
 {
-	va &= ~PAGE_MASK;
-	if (w->count && forget(w, va))
-		hide(w, va, PAGE_SIZE);
-}
-
-void window_hide_around(struct window *w, u64 va, u64 size)
-{
+	u64 size = max_u64(mmu_regions_reach(&w->large, va), PAGE_SIZE);
 	bool any = false;
 
 	if (size > AROUND_MAX * PAGE_SIZE) {
@@ -271,6 +265,11 @@ void window_hide_around(struct window *w, u64 va, u64 size)
 		any |= forget(w, va + by);
 	if (any)
 		hide(w, va, size);
+}
+
+void window_note_large(struct window *w, u64 va, u64 page_size)
+{
+	mmu_regions_note(&w->large, va, page_size);
 }
 
 void window_hide_all(struct window *w)
@@ -286,6 +285,7 @@ void window_hide_all(struct window *w)
 	}
 	memset(w->pages, 0, SLOTS * sizeof(*w->pages));
 	memset(w->shows, 0, sizeof(w->shows));
+	w->large = (struct mmu_regions){ 0 };
 	w->count = 0;
 	w->drops++;
 }

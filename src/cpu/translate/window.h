@@ -36,6 +36,7 @@
 #pragma once
 #include "base/err.h"
 #include "base/types.h"
+#include "cpu/mmu.h"
 #include "memory/memory.h"
 
 #define WINDOW_SHIFT   42u
@@ -75,6 +76,7 @@ struct window {
 	u64 ticks;
 	struct window_churn churns[WINDOW_CHURNS]; /* direct-mapped */
 	unsigned count, in_region[WINDOW_REGIONS]; /* pages shown */
+	struct mmu_regions large;		   /* where they are of large ones */
 	struct memory *memory;
 	struct window_page *pages; /* open addressing */
 	u16 shows[WINDOW_HOSTS];   /* pages shown whose host page hashes to this */
@@ -92,9 +94,10 @@ unsigned window_bits(unsigned region);
 
 /* Shows `pages` pages from the one at `va`, whose bytes are RAM at `host`. */
 void window_show(struct window *w, u64 va, u8 *host, unsigned pages, bool writable);
+/* What is shown there is, or may be, of a large page of the guest's. */
+void window_note_large(struct window *w, u64 va, u64 page_size);
+/* Hides what a flush of the page at `va` flushes: it, or all of the large page that it is in. */
 void window_hide(struct window *w, u64 va);
-/* All around `va` that `size`, a power of two of at most a region, divides. */
-void window_hide_around(struct window *w, u64 va, u64 size);
 /* Has the page been hidden so often lately that showing it again is not worth it? */
 bool window_churns(const struct window *w, u64 va);
 void window_hide_all(struct window *w);

@@ -174,20 +174,22 @@ static unsigned run_length(
 static bool show(struct translator *t, u64 at, bool write)
 {
 	u64 va = at & ~PAGE_MASK;
-	u64 group = mmu_large(&t->c->mmu, va) ? LARGE_GROUP : GROUP;
-	u64 mask = (group << PAGE_SHIFT) - 1;
 	struct shown p;
 
 	if (window_region_of(at, 1) == WINDOW_NOWHERE || !page_at(t, va, &p))
 		return false;
 	if (write && !p.writable)
 		return false;
+	u64 large = mmu_flush_reach(&t->c->mmu, va); /* known once it has been looked up */
+	u64 mask = ((large ? LARGE_GROUP : GROUP) << PAGE_SHIFT) - 1;
 	unsigned before = run_length(t, va, &p, -(s64)PAGE_SIZE, mask);
 	unsigned after = run_length(t, va, &p, PAGE_SIZE, mask);
 	u64 first = va - ((u64)before << PAGE_SHIFT);
 	u8 *host = p.host - ((u64)before << PAGE_SHIFT);
 
 	window_show(&t->window, first, host, before + 1 + after, p.writable);
+	if (large)
+		window_note_large(&t->window, va, large);
 	check_shown(t, first, host, before + 1 + after, p.writable);
 	return true;
 }
@@ -271,7 +273,6 @@ void window_flushed(struct translator *t, enum x86_flush kind, u64 at, unsigned 
 	struct window *w = &t->window;
 	const struct x86_state *s = t->c->s;
 	bool tagged = s->cr4 & CR4_PCIDE;
-	u64 reach;
 
 	if (!w->count)
 		return;
@@ -288,12 +289,8 @@ void window_flushed(struct translator *t, enum x86_flush kind, u64 at, unsigned 
 		return;
 	case X86_FLUSH_PAGE:
 	case X86_FLUSH_PCID_PAGE:
-		if (tagged && pcid != (w->owner & OWNER_PCID))
-			return;
-		reach = mmu_flush_reach(&t->c->mmu, at);
-		if (reach)
-			window_hide_around(w, at, reach);
-		else
+		if (!tagged || pcid == (w->owner & OWNER_PCID) ||
+			(kind == X86_FLUSH_PAGE && t->c->mmu.lower_global))
 			window_hide(w, at);
 		return;
 	}
