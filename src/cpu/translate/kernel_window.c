@@ -254,16 +254,18 @@ void kernel_window_review(struct kernel_window *w,
 	drop_empty(w);
 }
 
-void kernel_window_hide(struct kernel_window *w, u64 va)
+void kernel_window_hide(struct kernel_window *w, u64 va, u64 size)
 {
-	va &= ~PAGE_MASK;
+	u64 first = va & ~(size - 1), last = first + (size - 1);
+
 	for (unsigned i = 0; i < w->count; i++) {
 		const struct kernel_extent *x = &w->extents[i];
+		u64 end = x->va + ((x->pages << PAGE_SHIFT) - 1);
 
-		if (va - x->va < x->pages << PAGE_SHIFT) {
-			hide_one(w, va);
-			return;
-		}
+		if (x->va > last || end < first)
+			continue;
+		u64 from = max_u64(x->va, first), to = min_u64(end, last);
+		hide_some(w, from, (to - from + 1) >> PAGE_SHIFT);
 	}
 }
 

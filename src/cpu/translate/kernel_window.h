@@ -88,7 +88,8 @@ u64 kernel_window_delta(const struct kernel_window *w, unsigned piece);
 /* Shows `pages` pages from the one at `va`, all in a piece that has a region, whose bytes are RAM
  * at `host`. False: the host refused, and nothing is shown any more. */
 bool kernel_window_show(struct kernel_window *w, u64 va, u8 *host, u64 pages, bool writable);
-void kernel_window_hide(struct kernel_window *w, u64 va);
+/* All around `va` that `size`, a power of two of at least a page, divides. */
+void kernel_window_hide(struct kernel_window *w, u64 va, u64 size);
 void kernel_window_hide_all(struct kernel_window *w);
 /* Hides what is not to be shown so any more. still: is the page, with these rights? *pages: for how
  * many from there on its answer is good, 1 at least. */

@@ -159,6 +159,8 @@ bool kernel_window_reveal(struct translator *t, u64 at, bool write)
 		return false;
 	bool large = x.page_size >= LARGE_GROUP * PAGE_SIZE;
 	unsigned group = large ? LARGE_GROUP : SMALL_GROUP;
+	if (x.page_size > PAGE_SIZE)
+		mmu_note_large(m, va, x.page_size);
 	if (at >> 63 && !x.global && x86_paging(&cpu->s)) {
 		mmu_note_upper(m, va, x.page_size);
 		if (!mmu_upper_many(m))
@@ -186,7 +188,7 @@ void kernel_window_switched(struct translator *t)
 	}
 	kernel_window_hide_low(&t->kernel);
 	for (unsigned i = 0; i < m->upper_count; i++)
-		kernel_window_hide(&t->kernel, m->upper[i]);
+		kernel_window_hide(&t->kernel, m->upper[i], PAGE_SIZE);
 }
 
 /* As for kernel_window_reveal(), but that what is not global goes. */
@@ -230,12 +232,8 @@ void kernel_window_flushed(struct translator *t, enum x86_flush kind, u64 at)
 	case X86_FLUSH_PCID: kernel_window_switched(t); return;
 	case X86_FLUSH_PAGE:
 	case X86_FLUSH_PCID_PAGE:
-		if (!mmu_large(&t->c->mmu, at))
-			kernel_window_hide(&t->kernel, at);
-		else if (at >> 63)
-			kernel_window_hide_all(&t->kernel);
-		else /* a program's, of which there is little here */
-			kernel_window_hide_low(&t->kernel);
+		kernel_window_hide(
+			&t->kernel, at, max_u64(mmu_flush_reach(&t->c->mmu, at), PAGE_SIZE));
 		return;
 	}
 }

@@ -217,7 +217,7 @@ static void check_finds_what_the_kernels_window_should_not_show(void **state)
 	put(at + PAGE_SIZE, PROT_READ, MAP_SHARED, f->ram->fd, 2 * PAGE_SIZE);
 	assert_false(clean(f));
 	/* A page that is hidden one by one leaves a hole, which is right. */
-	kernel_window_hide(w, HIGH + PAGE_SIZE);
+	kernel_window_hide(w, HIGH + PAGE_SIZE, PAGE_SIZE);
 	assert_true(clean(f));
 	atomic_fetch_and(&f->ram->flags[2], (u8)~MEM_DIRTY);
 	assert_false(clean(f));

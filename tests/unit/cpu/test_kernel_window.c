@@ -184,12 +184,30 @@ static void kernel_page_is_reachable_while_shown(void **state)
 	assert_true(kernel_window_show(&f->w, DIRECT, page(f, 3), 1, true));
 	assert_true(writable(f, DIRECT));
 	assert_int_equal(page(f, 3)[0], 0x5a);
-	kernel_window_hide(&f->w, DIRECT + 123);
+	kernel_window_hide(&f->w, DIRECT + 123, PAGE_SIZE);
 	assert_int_equal(byte_at(f, DIRECT), -1);
 	assert_int_equal(byte_at(f, DIRECT + PAGE_SIZE), 4 * 7 + 1);
 	kernel_window_hide_all(&f->w);
 	assert_int_equal(byte_at(f, DIRECT + PAGE_SIZE), -1);
 	assert_int_equal(f->w.count, 0);
+}
+
+/* Of all extents, no more than what lies around. */
+static void kernel_pages_around_are_hidden(void **state)
+{
+	struct fixture *f = fixture(state);
+	const u64 size = 16 * PAGE_SIZE;
+
+	kernel_window_region_for(&f->w, DIRECT);
+	kernel_window_show(&f->w, DIRECT + 10 * PAGE_SIZE, page(f, 10), 20, true);
+	kernel_window_show(&f->w, DIRECT + 30 * PAGE_SIZE, page(f, 40), 4, true);
+	kernel_window_hide(&f->w, DIRECT + size + 5, size);
+	for (unsigned i = 10; i < 16; i++)
+		assert_int_equal(byte_at(f, DIRECT + i * PAGE_SIZE), (u8)(i * 7 + 1));
+	for (unsigned i = 16; i < 32; i++)
+		assert_int_equal(byte_at(f, DIRECT + i * PAGE_SIZE), -1);
+	for (unsigned i = 32; i < 34; i++)
+		assert_int_equal(byte_at(f, DIRECT + i * PAGE_SIZE), (u8)((i + 10) * 7 + 1));
 }
 
 /* A page of RAM that is shown at several addresses is hidden at all of them. */
@@ -314,6 +332,7 @@ int main(void)
 			kernel_windows_of_one_machine_agree_on_regions, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			kernel_page_is_reachable_while_shown, setup, teardown),
+		cmocka_unit_test_setup_teardown(kernel_pages_around_are_hidden, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			kernel_page_is_hidden_wherever_it_is_shown, setup, teardown),
 		cmocka_unit_test_setup_teardown(kernel_extents_never_run_out, setup, teardown),
