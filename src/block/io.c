@@ -10,13 +10,14 @@
 #define ROWS_AT_ONCE 1024u	/* IOV_MAX of Linux */
 #define LONG	     (64 * KiB) /* copying this much takes longer than waking a thread */
 
-static int io_new(struct io **io, const struct io_way *way, int event, struct err *err)
+static int io_new(struct io **io, const struct io_way *way, bool cached, int event, struct err *err)
 {
 	struct io *o = calloc(1, sizeof(*o));
 
 	if (!o)
 		return err_set(err, -ENOMEM, "no memory");
 	o->event = event;
+	o->cached = cached;
 	o->way = way;
 	int rc = way->open(o, err);
 
@@ -30,12 +31,12 @@ static int io_new(struct io **io, const struct io_way *way, int event, struct er
 /* io_uring is refused in many containers, and where an administrator says so. */
 int io_open(struct io **io, enum io_how how, bool cached, int event, struct err *err)
 {
-	int rc = how == IO_THREADS ? -ENOSYS : io_new(io, &uring_way, event, err);
+	int rc = how == IO_THREADS ? -ENOSYS : io_new(io, &uring_way, cached, event, err);
 
 	if (rc && how != IO_URING)
-		return io_new(io, &pool_way, event, err);
+		return io_new(io, &pool_way, cached, event, err);
 	if (!rc && how == IO_AUTO && cached) {
-		rc = io_new(&(*io)->copiers, &pool_way, event, err);
+		rc = io_new(&(*io)->copiers, &pool_way, cached, event, err);
 		if (rc)
 			io_close(*io);
 	}

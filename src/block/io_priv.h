@@ -15,6 +15,7 @@ struct io {
 	const struct io_way *way;
 	void *data;
 	int event;
+	bool cached;	    /* operations go through the host's page cache */
 	struct io *copiers; /* for long transfers, or NULL */
 };
 

@@ -29,6 +29,7 @@ struct pool {
 	struct io_op *first, **last; /* the rest is guarded by the lock */
 	struct io_op *ended;
 	unsigned ready;
+	bool writing; /* through the page cache: see may_begin() */
 	bool closing;
 };
 
@@ -54,35 +55,62 @@ static s64 perform(struct io_op *op)
 	return rc < 0 ? -errno : rc;
 }
 
-static struct io_op *next_locked(struct pool *p)
+/* The kernel lets one thread at a time write to a cached file, and those that wait for it spin on
+ * the processors that vcpus could use: they wait here. */
+static bool in_turn(const struct io *io, const struct io_op *op)
 {
-	while (!p->first && !p->closing)
-		pthread_cond_wait(&p->more, &p->lock);
-	struct io_op *op = p->first;
+	return io->cached && op->kind == IO_WRITE;
+}
 
-	if (op) {
-		p->first = op->next;
-		if (!p->first)
-			p->last = &p->first;
-	}
+/* Takes the first that may begin; NULL: none. */
+static struct io_op *take_locked(struct io *io)
+{
+	struct pool *p = io->data;
+	struct io_op **at = &p->first, *op;
+
+	while (*at && p->writing && in_turn(io, *at))
+		at = &(*at)->next;
+	op = *at;
+	if (!op)
+		return NULL;
+	*at = op->next;
+	if (!*at)
+		p->last = at;
+	p->writing |= in_turn(io, op);
+	return op;
+}
+
+static struct io_op *next_locked(struct io *io)
+{
+	struct pool *p = io->data;
+	struct io_op *op;
+
+	while (!(op = take_locked(io)) && !p->closing)
+		pthread_cond_wait(&p->more, &p->lock);
 	return op;
 }
 
 static void *work(void *ctx)
 {
-	struct pool *p = ctx;
+	struct io *io = ctx;
+	struct pool *p = io->data;
 	struct io_op *op;
 
 	setpriority(PRIO_PROCESS, 0, NICENESS); /* on Linux, the thread's own */
 	pthread_mutex_lock(&p->lock);
 	p->ready++;
 	pthread_cond_signal(&p->started);
-	while ((op = next_locked(p))) {
+	while ((op = next_locked(io))) {
 		pthread_mutex_unlock(&p->lock);
 		if (unlikely(op->times))
 			io_note(&op->times->given);
 		op->result = perform(op);
 		pthread_mutex_lock(&p->lock);
+		if (in_turn(io, op)) {
+			p->writing = false;
+			if (p->first)
+				pthread_cond_signal(&p->more);
+		}
 		if (!p->ended) /* else it is set, or about to be heard of */
 			fd_event_set(p->event);
 		op->next = p->ended;
@@ -121,7 +149,7 @@ static int pool_open(struct io *io, struct err *err)
 	pthread_cond_init(&p->started, NULL);
 	io->data = p;
 	for (; p->threads < THREADS; p->threads++) {
-		int rc = thread_start(&p->thread[p->threads], "block-io", work, p, err);
+		int rc = thread_start(&p->thread[p->threads], "block-io", work, io, err);
 
 		if (rc) {
 			pool_close(io);
