@@ -29,7 +29,7 @@ struct pool {
 	struct io_op *first, **last; /* the rest is guarded by the lock */
 	struct io_op *ended;
 	unsigned ready;
-	bool writing; /* through the page cache: see may_begin() */
+	bool writing; /* through the page cache: see in_turn() */
 	bool closing;
 };
 

@@ -6,7 +6,6 @@
 #include "x86/mode.h"
 #include <x86intrin.h>
 
-#define PCID 0xfffull /* of CR3: SDM 3A 4.10.1 */
 /* Both kinds of regions in one set of numbers. */
 #define REGION_2M(at) ((at) >> 21 << 1)
 #define REGION_1G(at) ((at) >> 30 << 1 | 1)
@@ -47,7 +46,7 @@ u64 mmu_regions_reach(const struct mmu_regions *r, u64 at)
 {
 	if (has_region(r, REGION_1G(at)))
 		return GiB;
-	return has_region(r, REGION_2M(at)) ? 4 * MiB : 0;
+	return has_region(r, REGION_2M(at)) ? 4 * MiB : PAGE_SIZE;
 }
 
 void mmu_regions_add(struct mmu_regions *r, const struct mmu_regions *more)
@@ -70,8 +69,9 @@ u64 mmu_flush_reach(const struct mmu *m, u64 at)
 static void forget_large(struct mmu *m, enum x86_flush kind, unsigned pcid)
 {
 	const struct x86_state *s = &m->v->x86.s;
-	bool ours = kind == X86_FLUSH_NONGLOBAL ||
-		    (kind == X86_FLUSH_PCID && (!(s->cr4 & CR4_PCIDE) || pcid == (s->cr3 & PCID)));
+	bool ours =
+		kind == X86_FLUSH_NONGLOBAL ||
+		(kind == X86_FLUSH_PCID && (!(s->cr4 & CR4_PCIDE) || pcid == (s->cr3 & CR3_PCID)));
 
 	if (ours)
 		m->large[0] = (struct mmu_regions){ 0 };
@@ -205,7 +205,7 @@ void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at, unsigned pcid)
 	}
 	m->epoch++;
 	m->flushes++;
-	if (mmu_large(m, at)) {
+	if (mmu_flush_reach(m, at) > PAGE_SIZE) {
 		/* Any address in a large page invalidates all of it, of which we hold 4 KiB pieces.
 		 */
 		drop_region(m, at);
@@ -266,17 +266,16 @@ static int lookup(struct mmu *m, u64 at, unsigned access, struct target *t)
 	struct memory_page page = memory_page(m->v->memory, x.gpa);
 	if (!page.host || (page.rom && kind == MMU_WRITE) || (page.device && kind == MMU_FETCH))
 		return X86_OK;
-	struct mmu_entry fresh = {
+	t->page = (struct mmu_entry){
 		.host = page.host, .flags = page.flags, .gpa = x.gpa.v & ~PAGE_MASK
 	};
-	t->page = fresh;
 	if (m->watch)
 		return X86_OK;
 	for (unsigned k = 0; k < MMU_KINDS; k++) {
 		bool side_effect = k == MMU_WRITE && (!x.dirty || page.rom);
 		if (!side_effect && !(k == MMU_FETCH && page.device) &&
 			!x86_check_rights(&cpu->s, &x, kind_access[k] | space_access[space]))
-			fresh.tag[k] = tag;
+			t->page.tag[k] = tag;
 	}
 	if (x.page_size > PAGE_SIZE)
 		mmu_note_large(m, at, x.page_size);
@@ -284,7 +283,7 @@ static int lookup(struct mmu *m, u64 at, unsigned access, struct target *t)
 		mmu_note_upper(m, at, x.page_size);
 	if (!half && x.global && x86_paging(&cpu->s))
 		m->lower_global = true;
-	*e = t->page = fresh;
+	*e = t->page;
 	t->e = e;
 	return X86_OK;
 }

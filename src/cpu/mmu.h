@@ -88,11 +88,10 @@ static inline bool mmu_upper_many(const struct mmu *m) { return m->upper_count >
 /* After CPL, EFLAGS.AC, CR0, CR3, CR4 or DR7 may have changed. */
 void mmu_refresh(struct mmu *m);
 void mmu_flush(struct mmu *m, enum x86_flush kind, u64 at, unsigned pcid);
-/* May this address lie in a large page that entries were made from? Then one page's flush is that
- * of all around the address that a power of two of bytes divides: 1 GiB, or 4 MiB, which hold the
- * smaller large pages of either format. 0: it is its page's only. */
+/* How much the flush of one page flushes: all around the address that this power of two of bytes
+ * divides. PAGE_SIZE, or where the address may lie in a large page that entries were made from
+ * 1 GiB, or 4 MiB, which hold the smaller large pages of either format. */
 u64 mmu_flush_reach(const struct mmu *m, u64 at);
-static inline bool mmu_large(const struct mmu *m, u64 at) { return mmu_flush_reach(m, at); }
 /* For what engines cache of a translation themselves: it is of such a page. Also while they are
  * told of a flush. */
 void mmu_note_large(struct mmu *m, u64 at, u64 page_size);

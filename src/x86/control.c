@@ -21,7 +21,6 @@
 	(CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | \
 		CR0_PG)
 #define CR3_NO_FLUSH BIT64(63)
-#define CR3_PCID     0xfffull
 /* Bits whose change makes PAE paging load its PDPTEs again (SDM 3A 4.4.1). */
 #define CR0_PDPTE (CR0_CD | CR0_NW | CR0_PG)
 #define CR4_PDPTE (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)

@@ -77,6 +77,8 @@ enum x86_segreg {
 #define CR0_CD BIT64(30)
 #define CR0_PG BIT64(31)
 
+#define CR3_PCID 0xfffull /* with CR4.PCIDE: SDM 3A 4.10.1 */
+
 #define CR4_VME	       BIT64(0)
 #define CR4_PVI	       BIT64(1)
 #define CR4_TSD	       BIT64(2)

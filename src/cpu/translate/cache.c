@@ -465,38 +465,24 @@ static void flush_half(struct translator *t, unsigned half)
 	exec_flush(t, half);
 }
 
-/* true: code may lead there. */
-static bool drop_data(struct translator *t, u64 at)
-{
-	unsigned i = tcache_fast_index(t, at);
-
-	for (unsigned space = 0; space < MMU_SPACES; space++)
-		for (unsigned w = 0; w < 2; w++)
-			t->ctx->fast[space][w].neg[i] = FAST_INVALID;
-	return filter_has(t, at);
-}
-
-static void drop_code(struct translator *t, u64 at)
-{
-	t->code_flushes++;
-	exec_flush(t, (unsigned)(at >> 63));
-}
-
-static void drop_page(struct translator *t, u64 at)
-{
-	if (drop_data(t, at))
-		drop_code(t, at);
-}
-
 static void drop_around(struct translator *t, u64 at, u64 size)
 {
-	bool code = false;
+	unsigned half = (unsigned)(at >> 63);
+	bool code = false; /* may lead there */
 
 	at &= ~(size - 1);
-	for (u64 by = 0; by < size; by += PAGE_SIZE)
-		code |= drop_data(t, at + by);
-	if (code)
-		drop_code(t, at);
+	for (u64 end = at + size; at != end; at += PAGE_SIZE) {
+		unsigned i = tcache_fast_index(t, at);
+
+		for (unsigned space = 0; space < MMU_SPACES; space++)
+			for (unsigned w = 0; w < 2; w++)
+				t->ctx->fast[space][w].neg[i] = FAST_INVALID;
+		code |= filter_has(t, at);
+	}
+	if (code) {
+		t->code_flushes++;
+		exec_flush(t, half);
+	}
 }
 
 static void drop_upper_nonglobal(struct translator *t)
@@ -506,7 +492,7 @@ static void drop_upper_nonglobal(struct translator *t)
 	if (mmu_upper_many(m))
 		flush_half(t, 1);
 	for (unsigned i = 0; !mmu_upper_many(m) && i < m->upper_count; i++)
-		drop_page(t, m->upper[i]);
+		drop_around(t, m->upper[i], PAGE_SIZE);
 }
 
 /* Another CR3, whatever was flushed with it. */
@@ -528,15 +514,13 @@ static void flush_page(struct translator *t, u64 at)
 
 	if (reach > DROP_AROUND)
 		flush_half(t, (unsigned)(at >> 63));
-	else if (reach)
-		drop_around(t, at, reach);
 	else
-		drop_page(t, at);
+		drop_around(t, at, reach);
 }
 
 static void flush(struct translator *t, enum x86_flush kind, u64 at, unsigned pcid)
 {
-	bool tagged = t->c->s->cr4 & CR4_PCIDE, ours = !tagged || pcid == (t->cr3 & 0xfff);
+	bool tagged = t->c->s->cr4 & CR4_PCIDE, ours = !tagged || pcid == (t->cr3 & CR3_PCID);
 
 	window_flushed(t, kind, at, pcid);
 	kernel_window_flushed(t, kind, at);
@@ -546,7 +530,7 @@ static void flush(struct translator *t, enum x86_flush kind, u64 at, unsigned pc
 	switch (kind) {
 	case X86_FLUSH_PAGE:
 		if (t->enter_waits) /* what is still to be put back may name the page */
-			retain_doubt_pcid(t, (unsigned)(t->cr3 & 0xfff));
+			retain_doubt_pcid(t, (unsigned)(t->cr3 & CR3_PCID));
 		flush_page(t, at);
 		return;
 	case X86_FLUSH_PCID_PAGE:

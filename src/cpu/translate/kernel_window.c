@@ -198,8 +198,6 @@ static void hide_some(struct kernel_window *w, u64 va, u64 pages)
 		kernel_window_hide_all(w);
 }
 
-static void hide_one(struct kernel_window *w, u64 va) { hide_some(w, va, 1); }
-
 /*
  * Pages of extent i, `pages` from the n-th on, were hidden; returns where the rest of it begins.
  * What is behind them becomes an extent of its own at the end of all, so that they are not looked
@@ -266,6 +264,8 @@ void kernel_window_hide(struct kernel_window *w, u64 va, u64 size)
 			continue;
 		u64 from = max_u64(x->va, first), to = min_u64(end, last);
 		hide_some(w, from, (to - from + 1) >> PAGE_SHIFT);
+		if (from == first && to == last)
+			return; /* all of it, whoever else has it */
 	}
 }
 
@@ -275,6 +275,6 @@ void kernel_window_hide_page(struct kernel_window *w, const u8 *host)
 		const struct kernel_extent *x = &w->extents[i];
 
 		if ((u64)(host - x->host) < x->pages << PAGE_SHIFT)
-			hide_one(w, x->va + (u64)(host - x->host));
+			hide_some(w, x->va + (u64)(host - x->host), 1);
 	}
 }

@@ -232,8 +232,7 @@ void kernel_window_flushed(struct translator *t, enum x86_flush kind, u64 at)
 	case X86_FLUSH_PCID: kernel_window_switched(t); return;
 	case X86_FLUSH_PAGE:
 	case X86_FLUSH_PCID_PAGE:
-		kernel_window_hide(
-			&t->kernel, at, max_u64(mmu_flush_reach(&t->c->mmu, at), PAGE_SIZE));
+		kernel_window_hide(&t->kernel, at, mmu_flush_reach(&t->c->mmu, at));
 		return;
 	}
 }

@@ -23,7 +23,6 @@
 #include "cpu/translate/translate_priv.h"
 #include <stdlib.h>
 
-#define PCID(cr3)   ((unsigned)((cr3)&0xfffu)) /* SDM 3A 4.10.1 */
 #define TABLES(cr3) ((cr3) & ~0xfffull)
 #define KEPT_MAX    512u /* of each kind */
 
@@ -78,7 +77,7 @@ void retain_doubt(struct translator *t)
 void retain_doubt_pcid(struct translator *t, unsigned pcid)
 {
 	for (unsigned i = 0; t->kept && i < KEPT_SPACES; i++)
-		if (PCID(t->kept[i].cr3) == pcid)
+		if ((t->kept[i].cr3 & CR3_PCID) == pcid)
 			t->kept[i].doubtful = true;
 }
 
@@ -203,10 +202,11 @@ void retain_leave(struct translator *t)
 	k->used = true;
 	k->doubtful = doubtful;
 	k->cr3 = t->cr3;
-	k->large = t->c->mmu.large[0];
 	k->pages = k->jumps = k->links = 0;
-	if (!doubtful)
+	if (!doubtful) {
+		k->large = t->c->mmu.large[0];
 		keep_pages(t, k);
+	}
 	keep_jumps(t, k);
 	keep_links(t, k);
 }

@@ -253,7 +253,7 @@ static void hide(struct window *w, u64 va, u64 size)
 
 void window_hide(struct window *w, u64 va)
 {
-	u64 size = max_u64(mmu_regions_reach(&w->large, va), PAGE_SIZE);
+	u64 size = mmu_regions_reach(&w->large, va);
 	bool any = false;
 
 	if (size > AROUND_MAX * PAGE_SIZE) {

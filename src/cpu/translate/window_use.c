@@ -9,9 +9,8 @@
 #define TICKS_A_SECOND 400u
 #define LOOKUP_MISSES  4u /* then the general form */
 #define SHOW_MISSES    8u
-#define GROUP	       16u	/* pages looked at around one that is shown */
-#define OWNER_PCID     0xfffull /* of CR3: SDM 3A 4.10.1 */
-#define LARGE_GROUP    512u	/* the same where the guest uses large pages */
+#define GROUP	       16u  /* pages looked at around one that is shown */
+#define LARGE_GROUP    512u /* the same where the guest uses large pages */
 
 int window_use(struct translator *t, struct err *err)
 {
@@ -180,7 +179,8 @@ static bool show(struct translator *t, u64 at, bool write)
 		return false;
 	if (write && !p.writable)
 		return false;
-	u64 large = mmu_flush_reach(&t->c->mmu, va); /* known once it has been looked up */
+	u64 reach = mmu_flush_reach(&t->c->mmu, va); /* known once it has been looked up */
+	bool large = reach > PAGE_SIZE;
 	u64 mask = ((large ? LARGE_GROUP : GROUP) << PAGE_SHIFT) - 1;
 	unsigned before = run_length(t, va, &p, -(s64)PAGE_SIZE, mask);
 	unsigned after = run_length(t, va, &p, PAGE_SIZE, mask);
@@ -189,7 +189,7 @@ static bool show(struct translator *t, u64 at, bool write)
 
 	window_show(&t->window, first, host, before + 1 + after, p.writable);
 	if (large)
-		window_note_large(&t->window, va, large);
+		window_note_large(&t->window, va, reach);
 	check_shown(t, first, host, before + 1 + after, p.writable);
 	return true;
 }
@@ -284,12 +284,12 @@ void window_flushed(struct translator *t, enum x86_flush kind, u64 at, unsigned 
 			window_hide_all(w);
 		return;
 	case X86_FLUSH_PCID:
-		if (!tagged || pcid == (w->owner & OWNER_PCID))
+		if (!tagged || pcid == (w->owner & CR3_PCID))
 			window_hide_all(w);
 		return;
 	case X86_FLUSH_PAGE:
 	case X86_FLUSH_PCID_PAGE:
-		if (!tagged || pcid == (w->owner & OWNER_PCID) ||
+		if (!tagged || pcid == (w->owner & CR3_PCID) ||
 			(kind == X86_FLUSH_PAGE && t->c->mmu.lower_global))
 			window_hide(w, at);
 		return;
