@@ -119,7 +119,10 @@ static void meet(u32 count)
 		__asm__ volatile("pause");
 }
 
-static u32 cpus(void) { return ap_count + 1; }
+/* How many meet: those that were there when the first processor had waited for the others. Nobody
+ * meets before, when the number may still change, and who comes later never does. */
+static volatile u32 taking_part;
+static u32 cpus(void) { return taking_part; }
 
 static void work(u32 thread)
 {
@@ -131,7 +134,9 @@ static void work(u32 thread)
 
 void ap_main(u32 thread)
 {
-	if (thread >= CPUS_MAX)
+	while (!taking_part)
+		__asm__ volatile("pause");
+	if (thread >= taking_part)
 		return;
 	for (;;) {
 		meet(cpus());
@@ -145,8 +150,10 @@ static void run(thread_fn *a, thread_fn *b, thread_fn *c, thread_fn *d, bool (*w
 	thread_fn *const fns[CPUS_MAX] = { a, b, c, d };
 	u32 bad = 0, needed = d ? 4 : c ? 3 : 2;
 
-	if (!ap_count && !generation)
+	if (!taking_part) {
 		wake_others();
+		taking_part = ap_count + 1;
+	}
 	if (cpus() < needed) {
 		test_skip("too few processors");
 		return;
