@@ -250,6 +250,7 @@ static void issue_single(
 		.len = r->len,
 		.iov = r->iov,
 		.iovcnt = r->iovcnt,
+		.map = &b->top->map,
 		.done = part_done,
 		.ctx = r,
 		.times = r->times ? &r->times->io : NULL };
@@ -281,6 +282,7 @@ static bool issue_parts(struct block *b, struct block_request *r, const struct p
 			.offset = part->at,
 			.iov = row,
 			.iovcnt = n,
+			.map = &b->top->map,
 			.done = part_done,
 			.ctx = r,
 			.times = r->times ? &r->times->io : NULL };

@@ -22,6 +22,7 @@ struct node {
 	char *path;
 	int fd;	  /* for the guest's data: past the page cache, or synchronous, as the mode wants */
 	int meta; /* through the page cache; may be the same */
+	struct mapped map; /* `fd`, if it is a file in memory */
 	bool writable, direct, probed, no_repair;
 	bool sync;     /* flushes mean something: not BLOCK_UNSAFE */
 	u64 size;      /* of the image: set by open */

@@ -4,6 +4,7 @@
  * What is in the host's page cache, a ring copies while it is submitted, by whoever submits: a
  * vcpu. A long transfer of a cached file is therefore left to the threads, which yield to vcpus;
  * the ring's own workers would do, but for the kernel one is enough as long as it is not blocked.
+ * They also write to files in memory without the kernel (mapped.h).
  *
  * Any thread may queue operations. io_reap() is called by one thread at a time; it calls back what
  * has ended, with no lock held. The ring is created with a list of the operations it will ever do
@@ -12,6 +13,7 @@
 #pragma once
 #include "base/err.h"
 #include "base/types.h"
+#include "block/mapped.h"
 #include <sys/uio.h>
 
 enum io_kind {
@@ -34,6 +36,7 @@ struct io_op {
 	u64 offset, len; /* len: of IO_PUNCH */
 	const struct iovec *iov;
 	unsigned iovcnt;
+	const struct mapped *map; /* of a file in memory, for IO_WRITE; NULL: there is none */
 	void (*done)(struct io_op *op, s64 result); /* bytes, 0, or -errno */
 	void *ctx;
 	struct io_times *times; /* NULL: nobody asks */

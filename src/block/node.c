@@ -119,6 +119,9 @@ static int node_open_one(
 			n->path, n->format->name);
 	if (!rc)
 		rc = n->format->open(n, err);
+	/* A file that grows seldom grows beyond what it is an image of. */
+	if (!rc && n->writable && n->fd == n->meta)
+		mapped_open(&n->map, n->fd, max_u64(n->file_size, n->size));
 	return rc;
 }
 
@@ -126,6 +129,7 @@ static void node_free(struct node *n)
 {
 	if (n->format && n->format->close)
 		n->format->close(n);
+	mapped_close(&n->map);
 	if (n->fd >= 0 && n->fd != n->meta)
 		close(n->fd);
 	if (n->meta >= 0)

@@ -33,6 +33,11 @@ struct pool {
 	bool closing;
 };
 
+static bool is_mapped(const struct io_op *op)
+{
+	return op->kind == IO_WRITE && op->map && op->map->at;
+}
+
 static s64 perform(struct io_op *op)
 {
 	s64 rc = 0;
@@ -43,6 +48,8 @@ static s64 perform(struct io_op *op)
 			rc = preadv(op->fd, op->iov, (int)op->iovcnt, (off_t)op->offset);
 			break;
 		case IO_WRITE:
+			if (is_mapped(op) && mapped_write(op->map, op->offset, op->iov, op->iovcnt))
+				return (s64)io_total(op->iov, op->iovcnt);
 			rc = pwritev(op->fd, op->iov, (int)op->iovcnt, (off_t)op->offset);
 			break;
 		case IO_SYNC: rc = fdatasync(op->fd); break;
@@ -59,7 +66,7 @@ static s64 perform(struct io_op *op)
  * the processors that vcpus could use: they wait here. */
 static bool in_turn(const struct io *io, const struct io_op *op)
 {
-	return io->cached && op->kind == IO_WRITE;
+	return io->cached && op->kind == IO_WRITE && !is_mapped(op);
 }
 
 /* Takes the first that may begin; NULL: none. */

@@ -55,6 +55,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	ALLOW(fstat, "stdio, the first write to a trace; how much memory the guest has; what a "
 		     "disk looks "
 		     "like when it is saved"),
+	ALLOW(fstatfs, "a disk image that is attached: is it in memory?"),
 	ALLOW(poll, "the sentinel; a console descriptor that does not block"),
 	ALLOW(epoll_wait, "the event loop"),
 	ALLOW(epoll_pwait, "the event loop, as some C libraries do it"),

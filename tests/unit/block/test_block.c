@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <seccomp.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 #define SIZE (4 * MiB)
@@ -226,6 +227,44 @@ static void long_reads_and_writes_are_under_way_at_once(void **state)
 		free(want);
 		free(data);
 	}
+}
+
+/* An image in memory is written to where it is mapped; what somebody has cut off, by the kernel. */
+static void an_image_in_memory_is_written_to(void **state)
+{
+	static const u64 cuts[] = { SIZE, SIZE / 2, 0 };
+	char path[64];
+	u8 *data = malloc(SIZE), *got = malloc(SIZE);
+
+	for (unsigned i = 0; i < ARRAY_LEN(cuts) * ARRAY_LEN(ways); i++) {
+		int memory = memfd_create("image", MFD_CLOEXEC);
+
+		assert_true(memory >= 0);
+		assert_int_equal(ftruncate(memory, SIZE), 0);
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", memory);
+		struct block *b = open_way(path, &ways[i % ARRAY_LEN(ways)]);
+		if (b) {
+			struct iovec v[3] = { { data, 700 }, { data + 700, SIZE / 2 - 700 },
+				{ data + SIZE / 2, SIZE / 2 - 1024 } };
+			struct block_request r = { .op = BLOCK_WRITE,
+				.offset = 512,
+				.len = SIZE - 1024,
+				.iov = v,
+				.iovcnt = 3 };
+
+			image_pattern(data, SIZE, 0, i);
+			assert_int_equal(ftruncate(memory, (off_t)cuts[i / ARRAY_LEN(ways)]), 0);
+			assert_int_equal(block_run(b, &r), 0);
+			assert_int_equal(block_read(b, 0, got, SIZE), 0);
+			assert_memory_equal(got + 512, data, SIZE - 1024);
+			for (unsigned n = 0; n < 512; n++)
+				assert_int_equal(got[n] | got[SIZE - 512 + n], 0);
+			image_close(b);
+		}
+		close(memory);
+	}
+	free(got);
+	free(data);
 }
 
 /* The event stands for what block_reap() has not seen, and for nothing else. */
@@ -469,6 +508,7 @@ int main(void)
 		cmocka_unit_test(zeroes_and_discards_make_holes),
 		cmocka_unit_test(many_requests_are_under_way_at_once),
 		cmocka_unit_test(long_reads_and_writes_are_under_way_at_once),
+		cmocka_unit_test(an_image_in_memory_is_written_to),
 		cmocka_unit_test(what_was_reaped_is_not_announced_again),
 		cmocka_unit_test(submit_never_calls_back),
 		cmocka_unit_test(threads_do_where_io_uring_is_refused),
