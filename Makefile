@@ -61,6 +61,7 @@ bench: build
 	@bench/fair --json build/bench-fair.json
 	@bench/crowd --json build/bench-crowd.json
 	@bench/restore --rounds 3
+	@bench/exits --json build/bench-exits.json || test $$? -eq 77
 
 bench-quick: build
 	@tools/deps build run

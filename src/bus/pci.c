@@ -54,6 +54,13 @@ void pci_add_bar(struct pci_function *fn, unsigned bar, enum pci_bar_kind kind, 
 		put_le32(fn->writable + at + 4, (u32)(~(size - 1) >> 32));
 }
 
+void pci_add_doorbells(struct pci_function *fn, unsigned bar, u64 first, u32 step, unsigned count)
+{
+	fn->bars[bar].doorbells.first = first;
+	fn->bars[bar].doorbells.step = step;
+	fn->bars[bar].doorbells.count = count;
+}
+
 unsigned pci_add_capability(struct pci_function *fn, enum pci_capability id, unsigned len)
 {
 	unsigned at = fn->end;

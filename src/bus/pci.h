@@ -87,6 +87,11 @@ struct pci_bar {
 	u64 size; /* a power of two */
 	u64 at;	  /* while mapped */
 	bool mapped;
+	struct {
+		u64 first;
+		u32 step;
+		unsigned count; /* 0: it has none */
+	} doorbells;
 };
 
 struct pci_function {
@@ -117,6 +122,8 @@ struct pci_bus {
 	struct irq_line links[PCI_LINKS];
 	u32 asserted[PCI_LINKS]; /* a bit for each slot */
 	struct pci_function *slots[PCI_SLOTS];
+	void (*moved)(void *ctx); /* BARs may have come, gone or moved; NULL: nobody asks */
+	void *moved_ctx;
 };
 
 void pci_bus_init(struct pci_bus *b, struct bus *bus, struct msi_sink msi);
@@ -127,6 +134,9 @@ void pci_init(struct pci_function *fn, const char *name, const struct pci_identi
 	const struct pci_ops *ops, void *ctx);
 /* A 64-bit BAR takes the next register, too. size: a power of two, 16 bytes or more. */
 void pci_add_bar(struct pci_function *fn, unsigned bar, enum pci_bar_kind kind, u64 size);
+/* Places in a BAR where it does not matter what is written, and how wide, and from where nothing
+ * has to come back: one each `step` bytes. */
+void pci_add_doorbells(struct pci_function *fn, unsigned bar, u64 first, u32 step, unsigned count);
 /* len includes the two bytes of the head; its offset. The caller fills in config and writable. */
 unsigned pci_add_capability(struct pci_function *fn, enum pci_capability id, unsigned len);
 void pci_add_msi(struct pci_function *fn, unsigned vectors);
@@ -156,6 +166,8 @@ void pci_intx(struct pci_function *fn, bool level);
 u32 pci_config_read(struct pci_bus *b, unsigned slot, unsigned at, unsigned size);
 void pci_config_write(struct pci_bus *b, unsigned slot, unsigned at, unsigned size, u32 value);
 void pci_remap(struct pci_bus *b);
+/* Those that are mapped now. */
+void pci_each_doorbell(const struct pci_bus *b, void (*fn)(void *ctx, u64 at), void *ctx);
 
 /* The link that a slot's pin (1: INTA#) is wired to. */
 static inline unsigned pci_link(unsigned slot, unsigned pin)

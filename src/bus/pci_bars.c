@@ -77,6 +77,20 @@ void pci_remap(struct pci_bus *b)
 {
 	each(b, unmap);
 	each(b, map);
+	if (b->moved)
+		b->moved(b->moved_ctx);
+}
+
+void pci_each_doorbell(const struct pci_bus *b, void (*fn)(void *ctx, u64 at), void *ctx)
+{
+	for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
+		for (unsigned i = 0; b->slots[slot] && i < PCI_BARS; i++) {
+			const struct pci_bar *bar = &b->slots[slot]->bars[i];
+
+			for (unsigned n = 0; bar->mapped && n < bar->doorbells.count; n++)
+				fn(ctx, bar->at + bar->doorbells.first +
+						(u64)n * bar->doorbells.step);
+		}
 }
 
 /* ---- what firmware does ---- */

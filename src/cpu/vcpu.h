@@ -123,6 +123,9 @@ struct cpu_engine {
 	int (*push)(struct vcpu *v);  /* the engine's copy := x86.s */
 	void (*forget)(struct vcpu *v, gpa_t at, u64 len); /* NULL: nothing cached */
 	const struct cpu_engine_option *options;	   /* NULL: it has none */
+	/* Guest writes at this address, whatever they are, signal the event descriptor, and guest
+	 * code goes on; or no longer. Any thread; v is any of the machine's. NULL: they exit. */
+	int (*doorbell)(struct vcpu *v, u64 at, int fd, bool on, struct err *err);
 	bool fixed_memory; /* slots that change after open() are not noticed */
 	/* Prints what the options asked for, after the last run(); the vcpu's thread has ended. May
 	 * be NULL. */

@@ -162,8 +162,8 @@ struct machine *machine_new(const struct machine_config *config, struct err *err
 		m->config.topology = x86_topology_flat(config->cpus);
 	if (generation_choose(m, err) || make_model(m, err) || machine_share_open(m, err) ||
 		open_descriptors(m, err) || load_images(m, err) || layout_memory(m, err) ||
-		make_cpus(m, err) || open_engine(m, err) || disk_open(m, err) ||
-		machine_net_open(m, err) || machine_vsock_open(m, err) ||
+		make_cpus(m, err) || open_engine(m, err) || doorbells_make(m, err) ||
+		disk_open(m, err) || machine_net_open(m, err) || machine_vsock_open(m, err) ||
 		machine_port_open(m, err) || parts_make(m, err) || firmware_describe(m, err) ||
 		saving_open(m, err) || display_start(m, err) || load_guest(m, err) ||
 		(m->config.saved && restoring_load(m, err))) {
@@ -192,6 +192,7 @@ void machine_free(struct machine *m)
 	machine_share_close(m);
 	machine_port_close(m);
 	disk_close(m);
+	doorbells_free(m);
 	requests_free(m->requests);
 	for (unsigned i = 0; m->cpus && i < m->config.cpus; i++)
 		if (m->cpus[i].opened)

@@ -170,8 +170,9 @@ struct machine {
 	s64 paused_wall;	      /* nanoseconds since 1970 */
 	struct machine_counts counts; /* lock; disks count for themselves */
 	bool frozen; /* lock: devices get nothing from outside: their state has been saved */
-	struct saving *saving;	   /* saving.c; NULL: it cannot be saved */
-	struct requests *requests; /* lock: requests.c; NULL: not traced */
+	struct saving *saving;	     /* saving.c; NULL: it cannot be saved */
+	struct requests *requests;   /* lock: requests.c; NULL: not traced */
+	struct doorbells *doorbells; /* doorbells.c; NULL: all are exits */
 
 	int timer_fd, wake_fd;
 	struct loop *loop; /* while machine_run() */
@@ -219,6 +220,13 @@ void disk_drain(struct machine *m); /* lock held: no request is under way */
 /* Lock held: the image of a disk for whose requests the host has no room; NULL: there is none. */
 const char *disk_stuck(const struct machine *m);
 void disk_retry(struct machine *m); /* lock held */
+
+/* doorbells.c: what guest code need not be left for. */
+NODISCARD int doorbells_make(struct machine *m, struct err *err);   /* the engine is open */
+void doorbells_free(struct machine *m);				    /* all devices are gone */
+NODISCARD int doorbells_listen(struct machine *m, struct err *err); /* m->loop */
+void doorbells_unlisten(struct machine *m);
+void doorbells_ring(struct machine *m); /* what was posted; no lock held */
 
 /* pause.c: the main thread's. */
 void pause_look(struct machine *m);  /* requests have ended: the machine pauses, or goes on */

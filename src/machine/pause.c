@@ -48,6 +48,7 @@ static int halt(struct machine *m)
 		machine_end(m, MACHINE_ERROR, 0, "pause: a processor does not stop");
 		return -ETIMEDOUT;
 	}
+	doorbells_ring(m);
 	pthread_mutex_lock(&m->lock);
 	clock_pause(&m->clock);
 	pthread_mutex_unlock(&m->lock);

@@ -387,7 +387,8 @@ static int add_sources(struct machine *m, struct err *err)
 	m->on_timer = (struct loop_source){ .fd = m->timer_fd, .ready = on_timer, .ctx = m };
 	m->on_wake = (struct loop_source){ .fd = m->wake_fd, .ready = on_wake, .ctx = m };
 	if (loop_add(m->loop, &m->on_timer, err) || loop_add(m->loop, &m->on_wake, err) ||
-		disk_listen(m, err) || machine_share_listen(m, err) || machine_port_listen(m, err))
+		disk_listen(m, err) || machine_share_listen(m, err) ||
+		machine_port_listen(m, err) || doorbells_listen(m, err))
 		return err->code;
 	return 0;
 }
@@ -457,6 +458,7 @@ remove:
 	disk_unlisten(m);
 	machine_share_unlisten(m);
 	machine_port_unlisten(m);
+	doorbells_unlisten(m);
 	loop_remove(loop, &m->on_timer);
 	loop_remove(loop, &m->on_wake);
 	return err->code;

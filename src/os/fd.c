@@ -35,15 +35,15 @@ void fd_event_set(int fd)
 		errno = kept;
 }
 
-static void drain_counter(int fd)
+static bool drain_counter(int fd)
 {
 	u64 count;
 
-	if (read(fd, &count, sizeof(count)) < 0)
-		return;
+	return read(fd, &count, sizeof(count)) == sizeof(count);
 }
 
 void fd_event_clear(int fd) { drain_counter(fd); }
+bool fd_event_take(int fd) { return drain_counter(fd); }
 
 int fd_timer(struct err *err)
 {

@@ -161,6 +161,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	IOCTL(KVM_SET_LAPIC, "state: a reset"),
 	IOCTL(KVM_GET_MP_STATE, "state: what a processor waits for"),
 	IOCTL(KVM_SET_MP_STATE, "state: a reset"),
+	IOCTL(KVM_IOEVENTFD, "the guest gives a device with doorbells another place"),
 	IOCTL(KVM_SIGNAL_MSI, "an interrupt message, where local APICs are KVM's"),
 	IOCTL(KVM_SET_GSI_ROUTING, "the guest makes an I/O APIC's pin level-triggered"),
 	IOCTL(KVM_GET_DEVICE_ATTR, "state: the TSC's offset"),

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ import cases
 import sectors
 
 STRATA = os.path.abspath(sys.argv[1])
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 WORK = tempfile.TemporaryDirectory()
 PLACES = ([], ["--kvm", "user-irqchip"])  # of the local APICs
 
@@ -109,6 +111,43 @@ def sigterm_ends_within_a_second():
                 assert process.wait(1.5) in (1, 128 + signal.SIGTERM), place
 
 
+def requests(device, count, *options):
+    """The command of a guest that makes so many requests to a device of bench/exits."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        raise cases.Skipped("/dev/kvm cannot be opened")
+    programs = os.path.join(WORK.name, "programs")
+    subprocess.run(["make", "-s", "-C", os.path.join(ROOT, "tests/guest"), f"O={programs}", f"MORE={ROOT}/bench/machine", f"{programs}/long-requests"],
+                   check=True, timeout=60)
+    order, disk = os.path.join(WORK.name, "order.raw"), os.path.join(WORK.name, "disk.raw")
+    for path, head in ((order, struct.pack("<III", device, count, 100)), (disk, b"")):
+        with open(path, "wb") as f:
+            f.write(head.ljust(1 << 20, b"\0"))
+    return [STRATA, "run", "--engine", "kvm", *options, "--kernel", f"{programs}/long-requests", "--memory", "64M", "--no-reboot",
+            "--disk", f"{order},format=raw", "--disk", f"{disk},format=raw,bus=nvme", "--net", f"user,model={'e1000' if device == 3 else 'virtio'}"]
+
+
+def requests_are_answered_with_doorbells_and_without():
+    for device in range(4):
+        for options in (*PLACES, ["--kvm", "no-doorbells"], ["--trace", "exits=" + os.path.join(WORK.name, "exits")]):
+            done = subprocess.run(requests(device, 50, *options), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+            assert "DONE 0x32 " in done.stdout, (device, options, done)
+
+
+def no_request_is_lost_in_a_pause():
+    with tempfile.TemporaryDirectory() as home:
+        env = dict(os.environ, XDG_STATE_HOME=home)
+        command = requests(0, 1500, "--name", "pauses")
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as process:
+            paused = 0
+            while process.poll() is None:
+                for what in ("pause", "resume"):
+                    done = subprocess.run([STRATA, what, "pauses"], capture_output=True, text=True, timeout=60, env=env)
+                    paused += what == "pause" and not done.returncode
+            text = process.stdout.read()
+        assert "DONE 0x5dc " in text, text
+        assert paused, text
+
+
 CASES = [
     usage_errors_name_the_switch,
     help_lists_the_switches,
@@ -118,6 +157,8 @@ CASES = [
     triple_fault_ends_or_the_host_is_refused,
     every_guest_ends_in_time,
     sigterm_ends_within_a_second,
+    requests_are_answered_with_doorbells_and_without,
+    no_request_is_lost_in_a_pause,
 ]
 
 

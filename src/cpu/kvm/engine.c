@@ -65,6 +65,15 @@ static void kvm_close(struct vcpu *v)
 	v->engine_data = NULL;
 }
 
+static int doorbell(struct vcpu *v, u64 at, int fd, bool on, struct err *err)
+{
+	const struct kvm_doorbell bell = { .at = at, .fd = fd };
+
+	if (v->engine_options & KVM_OPTION_NO_DOORBELLS)
+		return err_set(err, -ENOTSUP, "doorbells are switched off");
+	return kvm_doorbell(v->memory, &bell, on, err);
+}
+
 static void kvm_about(char *text, size_t size)
 {
 	struct err why = { 0 };
@@ -86,6 +95,7 @@ const struct cpu_engine kvm_engine = {
 	.kick = kvm_kick,
 	.pull = kvm_pull,
 	.push = kvm_push,
+	.doorbell = doorbell,
 	.options = kvm_options,
 	.fixed_memory = true,
 };

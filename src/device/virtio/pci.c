@@ -312,6 +312,7 @@ static int init(struct virtio *v, struct err *err)
 	add_part(v, CAP_COMMON, PART_COMMON, COMMON_LEN, 0);
 	put_le32(add_part(v, CAP_NOTIFY, PART_NOTIFY, v->type->queues * NOTIFY_STEP, 4) + CAP_EXTRA,
 		NOTIFY_STEP);
+	pci_add_doorbells(&v->pci, MAIN_BAR, PART_NOTIFY * PART_LEN, NOTIFY_STEP, v->type->queues);
 	add_part(v, CAP_ISR, PART_ISR, 1, 0);
 	if (v->type->config_len)
 		add_part(v, CAP_DEVICE, PART_DEVICE, v->type->config_len, 0);

@@ -212,6 +212,48 @@ static void bars_follow_their_registers(void **state)
 	close_bench(&b);
 }
 
+static u64 bells[8];
+static unsigned bell_count, moves;
+
+static void on_doorbell(void *ctx, u64 at)
+{
+	assert_in_range(bell_count, 0, ARRAY_LEN(bells) - 1);
+	bells[bell_count++] = at;
+}
+
+static void on_moved(void *ctx)
+{
+	moves++;
+	bell_count = 0;
+	pci_each_doorbell(ctx, on_doorbell, NULL);
+}
+
+/* Whoever looks after doorbells hears where they are whenever that may have changed. */
+static void doorbells_move_with_their_bar(void **state)
+{
+	struct bench b;
+
+	open_bench(&b);
+	pci_add_doorbells(&b.fn, 0, 0x800, 4, 3);
+	b.pci.moved = on_moved;
+	b.pci.moved_ctx = &b.pci;
+	moves = 0;
+	set(&b, PCI_BAR0, 4, 0xc0002000);
+	assert_int_equal(moves, 1);
+	assert_int_equal(bell_count, 0); /* it does not decode yet */
+	set(&b, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_int_equal(bell_count, 3);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(bells[i], 0xc0002800 + 4 * i);
+	set(&b, PCI_BAR0 + 1, 1, 0x80);
+	assert_int_equal(bell_count, 3);
+	assert_int_equal(bells[2], 0xc0008808);
+	pci_detach(&b.fn);
+	assert_int_equal(bell_count, 0);
+	assert_int_equal(moves, 4);
+	close_bench(&b);
+}
+
 /* The lower slot is seen, and the other one as soon as there is room, whoever came first. */
 static void overlapping_bars_are_ordered(void **state)
 {
@@ -404,6 +446,7 @@ int main(void)
 		cmocka_unit_test(what_is_not_there_reads_as_ones),
 		cmocka_unit_test(bars_tell_their_sizes),
 		cmocka_unit_test(bars_follow_their_registers),
+		cmocka_unit_test(doorbells_move_with_their_bar),
 		cmocka_unit_test(overlapping_bars_are_ordered),
 		cmocka_unit_test(firmware_gives_addresses),
 		cmocka_unit_test(intx_is_a_level_with_a_switch),
