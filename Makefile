@@ -56,6 +56,7 @@ bench: build
 	@bench/boot --engines $(ENGINES) --json build/bench-boot.json
 	@bench/workloads --engines $(ENGINES) --json build/bench-workloads.json
 	@bench/workloads --gains
+	@bench/debian --rounds 1
 	@bench/io --json build/bench-io.json
 	@bench/scaling --engines $(subst interpret,tcg,$(ENGINES)) --json build/bench-scaling.json
 	@bench/fair --json build/bench-fair.json
