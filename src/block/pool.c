@@ -48,7 +48,7 @@ static s64 perform(struct io_op *op)
 			rc = preadv(op->fd, op->iov, (int)op->iovcnt, (off_t)op->offset);
 			break;
 		case IO_WRITE:
-			if (is_mapped(op) && mapped_write(op->map, op->offset, op->iov, op->iovcnt))
+			if (op->map && mapped_write(op->map, op->offset, op->iov, op->iovcnt))
 				return (s64)io_total(op->iov, op->iovcnt);
 			rc = pwritev(op->fd, op->iov, (int)op->iovcnt, (off_t)op->offset);
 			break;

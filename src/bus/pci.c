@@ -56,9 +56,7 @@ void pci_add_bar(struct pci_function *fn, unsigned bar, enum pci_bar_kind kind, 
 
 void pci_add_doorbells(struct pci_function *fn, unsigned bar, u64 first, u32 step, unsigned count)
 {
-	fn->bars[bar].doorbells.first = first;
-	fn->bars[bar].doorbells.step = step;
-	fn->bars[bar].doorbells.count = count;
+	fn->bars[bar].doorbells = (struct pci_doorbells){ first, step, count };
 }
 
 unsigned pci_add_capability(struct pci_function *fn, enum pci_capability id, unsigned len)

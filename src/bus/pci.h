@@ -80,6 +80,12 @@ struct pci_ops {
 
 struct pci_function;
 
+struct pci_doorbells {
+	u64 first;
+	u32 step;
+	unsigned count; /* 0: there are none */
+};
+
 struct pci_bar {
 	struct pci_function *fn;
 	unsigned index;
@@ -87,11 +93,7 @@ struct pci_bar {
 	u64 size; /* a power of two */
 	u64 at;	  /* while mapped */
 	bool mapped;
-	struct {
-		u64 first;
-		u32 step;
-		unsigned count; /* 0: it has none */
-	} doorbells;
+	struct pci_doorbells doorbells;
 };
 
 struct pci_function {

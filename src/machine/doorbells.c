@@ -20,8 +20,8 @@
 struct bell {
 	struct machine *machine;
 	struct loop_source source;
-	u64 at; /* 0: free */
-	bool listens, stays;
+	u64 at;	    /* 0: free */
+	bool stays; /* moved()'s own */
 };
 
 struct doorbells {
@@ -31,7 +31,7 @@ struct doorbells {
 
 static void ring_locked(struct bell *b)
 {
-	if (!fd_event_take(b->source.fd) || !b->at)
+	if (!fd_event_clear(b->source.fd) || !b->at)
 		return;
 	bus_write(&b->machine->bus, BUS_MMIO, b->at, 2, 0);
 	b->machine->counts.mmios++;
@@ -48,8 +48,10 @@ static void ready(void *ctx)
 
 void doorbells_ring(struct machine *m)
 {
+	pthread_mutex_lock(&m->lock);
 	for (unsigned i = 0; m->doorbells && i < m->doorbells->count; i++)
-		ready(&m->doorbells->bell[i]);
+		ring_locked(&m->doorbells->bell[i]);
+	pthread_mutex_unlock(&m->lock);
 }
 
 /* ---- where they are ---- */
@@ -57,9 +59,8 @@ void doorbells_ring(struct machine *m)
 static bool place(struct bell *b, u64 at, bool here)
 {
 	struct machine *m = b->machine;
-	struct err err = { 0 };
 
-	return !m->config.engine->doorbell(&m->cpus[0].v, at, b->source.fd, here, &err);
+	return !m->config.engine->doorbell(&m->cpus[0].v, at, b->source.fd, here, NULL);
 }
 
 static struct bell *find(struct doorbells *d, u64 at)
@@ -143,23 +144,14 @@ void doorbells_free(struct machine *m)
 
 int doorbells_listen(struct machine *m, struct err *err)
 {
-	for (unsigned i = 0; m->doorbells && i < m->doorbells->count; i++) {
-		struct bell *b = &m->doorbells->bell[i];
-
-		if (loop_add(m->loop, &b->source, err))
+	for (unsigned i = 0; m->doorbells && i < m->doorbells->count; i++)
+		if (loop_add(m->loop, &m->doorbells->bell[i].source, err))
 			return err->code;
-		b->listens = true;
-	}
 	return 0;
 }
 
 void doorbells_unlisten(struct machine *m)
 {
-	for (unsigned i = 0; m->doorbells && i < m->doorbells->count; i++) {
-		struct bell *b = &m->doorbells->bell[i];
-
-		if (b->listens)
-			loop_remove(m->loop, &b->source);
-		b->listens = false;
-	}
+	for (unsigned i = 0; m->doorbells && i < m->doorbells->count; i++)
+		loop_remove(m->loop, &m->doorbells->bell[i].source);
 }

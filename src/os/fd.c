@@ -42,8 +42,7 @@ static bool drain_counter(int fd)
 	return read(fd, &count, sizeof(count)) == sizeof(count);
 }
 
-void fd_event_clear(int fd) { drain_counter(fd); }
-bool fd_event_take(int fd) { return drain_counter(fd); }
+bool fd_event_clear(int fd) { return drain_counter(fd); }
 
 int fd_timer(struct err *err)
 {

@@ -11,8 +11,7 @@
 
 NODISCARD int fd_event(struct err *err); /* the descriptor, or -errno */
 void fd_event_set(int fd);
-void fd_event_clear(int fd);
-bool fd_event_take(int fd); /* the same: whether it was set */
+bool fd_event_clear(int fd); /* whether it was set */
 
 NODISCARD int fd_timer(struct err *err);
 /* Fires once, `ns` from now (0: at once); ~0 disarms. */

@@ -5,6 +5,7 @@
 
 Cases that need KVM pass over it where /dev/kvm cannot be opened; what it can do beyond that does not matter.
 """
+import functools
 import json
 import os
 import re
@@ -111,18 +112,23 @@ def sigterm_ends_within_a_second():
                 assert process.wait(1.5) in (1, 128 + signal.SIGTERM), place
 
 
+@functools.cache
+def requests_program():
+    folder = os.path.join(WORK.name, "programs")
+    program = os.path.join(folder, "long-requests")
+    subprocess.run(["make", "-s", "-C", os.path.join(ROOT, "tests/guest"), f"O={folder}", f"MORE={ROOT}/bench/machine", program], check=True, timeout=60)
+    return program
+
+
 def requests(device, count, *options):
     """The command of a guest that makes so many requests to a device of bench/exits."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         raise cases.Skipped("/dev/kvm cannot be opened")
-    programs = os.path.join(WORK.name, "programs")
-    subprocess.run(["make", "-s", "-C", os.path.join(ROOT, "tests/guest"), f"O={programs}", f"MORE={ROOT}/bench/machine", f"{programs}/long-requests"],
-                   check=True, timeout=60)
     order, disk = os.path.join(WORK.name, "order.raw"), os.path.join(WORK.name, "disk.raw")
     for path, head in ((order, struct.pack("<III", device, count, 100)), (disk, b"")):
         with open(path, "wb") as f:
             f.write(head.ljust(1 << 20, b"\0"))
-    return [STRATA, "run", "--engine", "kvm", *options, "--kernel", f"{programs}/long-requests", "--memory", "64M", "--no-reboot",
+    return [STRATA, "run", "--engine", "kvm", *options, "--kernel", requests_program(), "--memory", "64M", "--no-reboot",
             "--disk", f"{order},format=raw", "--disk", f"{disk},format=raw,bus=nvme", "--net", f"user,model={'e1000' if device == 3 else 'virtio'}"]
 
 
