@@ -112,7 +112,8 @@ static void flush_many(struct mmu *m, enum x86_flush kind)
 	m->upper_count = 0;
 }
 
-void mmu_note_upper(struct mmu *m, u64 at, u64 page_size)
+/* An entry is made from a page of the upper half that is not global. */
+static void note_upper(struct mmu *m, u64 at, u64 page_size)
 {
 	unsigned i = 0;
 
@@ -280,7 +281,7 @@ static int lookup(struct mmu *m, u64 at, unsigned access, struct target *t)
 	if (x.page_size > PAGE_SIZE)
 		mmu_note_large(m, at, x.page_size);
 	if (half && !x.global && x86_paging(&cpu->s))
-		mmu_note_upper(m, at, x.page_size);
+		note_upper(m, at, x.page_size);
 	if (!half && x.global && x86_paging(&cpu->s))
 		m->lower_global = true;
 	*e = t->page;

@@ -80,8 +80,6 @@ struct mmu {
 
 void mmu_init(struct mmu *m, struct vcpu *v);
 
-/* An entry, or what depends on one, is made from a page of the upper half that is not global. */
-void mmu_note_upper(struct mmu *m, u64 at, u64 page_size);
 /* Are there too many of them to name? */
 static inline bool mmu_upper_many(const struct mmu *m) { return m->upper_count > MMU_UPPER; }
 

@@ -186,6 +186,8 @@ void kernel_window_hide_all(struct kernel_window *w)
 {
 	hide_pieces(w, 0, KERNEL_PIECES);
 	w->holes = 0;
+	w->local_count = 0;
+	w->local_many = false;
 }
 
 void kernel_window_hide_low(struct kernel_window *w) { hide_pieces(w, 0, KERNEL_PIECES / 2); }
@@ -255,26 +257,75 @@ void kernel_window_review(struct kernel_window *w,
 void kernel_window_hide(struct kernel_window *w, u64 va, u64 size)
 {
 	u64 first = va & ~(size - 1), last = first + (size - 1);
+	bool any = false;
 
 	for (unsigned i = 0; i < w->count; i++) {
 		const struct kernel_extent *x = &w->extents[i];
 		u64 end = x->va + ((x->pages << PAGE_SHIFT) - 1);
 
-		if (x->va > last || end < first)
+		if (!x->pages || x->va > last || end < first)
 			continue;
 		u64 from = max_u64(x->va, first), to = min_u64(end, last);
-		hide_some(w, from, (to - from + 1) >> PAGE_SHIFT);
-		if (from == first && to == last)
-			return; /* all of it, whoever else has it */
+		take_out(w, i, (from - x->va) >> PAGE_SHIFT, (to - from + 1) >> PAGE_SHIFT);
+		any = true;
 	}
+	if (!any)
+		return;
+	drop_empty(w);
+	hide_some(w, first, size >> PAGE_SHIFT);
 }
 
 void kernel_window_hide_page(struct kernel_window *w, const u8 *host)
 {
 	for (unsigned i = 0; i < w->count; i++) {
 		const struct kernel_extent *x = &w->extents[i];
+		u64 into = (u64)(host - x->host);
 
-		if ((u64)(host - x->host) < x->pages << PAGE_SHIFT)
-			hide_some(w, x->va + (u64)(host - x->host), 1);
+		if (into < x->pages << PAGE_SHIFT) {
+			hide_some(w, x->va + into, 1);
+			if (i < w->count)
+				take_out(w, i, into >> PAGE_SHIFT, 1);
+		}
 	}
+	drop_empty(w);
+}
+
+/* ---- pages that are not global ---- */
+
+void kernel_window_note_local(struct kernel_window *w, u64 va, u8 *host, bool writable)
+{
+	unsigned i = 0;
+
+	while (i < w->local_count && w->local[i].va != va)
+		i++;
+	if (i == KERNEL_LOCAL) {
+		i = w->local_next++ % KERNEL_LOCAL;
+		kernel_window_hide(w, w->local[i].va, PAGE_SIZE);
+		if (!w->local_count)
+			i = 0; /* everything had to be hidden */
+	}
+	if (i == w->local_count)
+		w->local_count++;
+	w->local[i] = (struct kernel_page){ va, host, writable };
+}
+
+void kernel_window_review_local(struct kernel_window *w,
+	bool (*still)(void *ctx, u64 va, const u8 *host, bool writable), void *ctx)
+{
+	if (w->local_many) {
+		kernel_window_hide_all(w);
+		return;
+	}
+	unsigned count = w->local_count, kept = 0;
+
+	for (unsigned i = 0; i < count && w->local_count; i++) {
+		const struct kernel_page p = w->local[i];
+
+		if (still(ctx, p.va, p.host, p.writable))
+			w->local[kept++] = p;
+		else
+			kernel_window_hide(w, p.va, PAGE_SIZE);
+	}
+	if (w->local_count)
+		w->local_count = kept;
 }

@@ -15,17 +15,18 @@
  * Exactness. As in window.h a page is shown with rights that the page walk grants a supervisor's
  * access without EFLAGS.AC, with its accessed bit set, and writable only if the dirty bit is set
  * and no code is claimed from it. There is no owner: all address spaces share the kernel's half.
- * What differs between them (pieces of the lower half, pages that are not global) is hidden when
- * CR3 changes.
+ * What differs between them, pieces of the lower half, is hidden when CR3 changes.
  *
  * What is shown is kept as extents: runs of pages side by side in linear and in host memory, shown
- * with the same rights. They may contain pages that are hidden again, or have come to be shown with
- * other rights (and are in another extent, too), so hiding never has to look; and one that is
- * hidden comes back by a miss.
+ * with the same rights. They may contain pages that have come to be shown with other rights (and
+ * are in another extent, too), or, when there was no room for more extents, pages that are hidden
+ * again; one that is hidden comes back by a miss.
  *
- * When all translations are flushed, what the guest's tables still say stays
- * (kernel_window_review): a processor may fetch it again the next moment. A kernel flushes
- * everything for a few pages, and each miss costs a signal.
+ * When translations are flushed, what the guest's tables still say stays: a processor may fetch it
+ * again the next moment. A kernel flushes everything for a few pages, and each miss costs a signal.
+ * So after a flush of all translations all extents are looked at again (kernel_window_review), and
+ * after one of those that are not global the pages that are not (kernel_window_review_local), which
+ * are listed for that, since a kernel has few of them and changes CR3 all the time.
  *
  * Threads: one per vcpu, its thread only.
  */
@@ -42,6 +43,8 @@
 #define KERNEL_EXTENTS	   512u
 #define KERNEL_HOLES	   16384u /* pages hidden one by one before everything is */
 
+#define KERNEL_LOCAL 32u /* pages that are not global, shown at once */
+
 /* Which pieces have regions: by number. */
 struct kernel_pieces {
 	u16 piece[KERNEL_REGIONS];
@@ -55,6 +58,13 @@ struct kernel_extent {
 	bool writable;
 };
 
+/* A page that is shown, or was. */
+struct kernel_page {
+	u64 va;
+	u8 *host;
+	bool writable;
+};
+
 struct kernel_window {
 	u8 *base; /* NULL: this host gave no room */
 	struct memory *memory;
@@ -62,6 +72,9 @@ struct kernel_window {
 	struct kernel_pieces pieces;
 	struct kernel_extent extents[KERNEL_EXTENTS];
 	unsigned count, holes;
+	struct kernel_page local[KERNEL_LOCAL]; /* not global: the latest */
+	unsigned local_count, local_next;
+	bool local_many; /* there are others, which are not listed: whoever shows them says so */
 	u64 shown, drops, faults;
 };
 
@@ -95,6 +108,11 @@ void kernel_window_hide_all(struct kernel_window *w);
  * many from there on its answer is good, 1 at least. */
 void kernel_window_review(struct kernel_window *w,
 	bool (*still)(void *ctx, u64 va, const u8 *host, bool writable, u64 *pages), void *ctx);
+/* The page at va, just shown, is not global. One that was listed before may be hidden. */
+void kernel_window_note_local(struct kernel_window *w, u64 va, u8 *host, bool writable);
+/* As kernel_window_review(), of pages that are not global; all is hidden if they are not listed. */
+void kernel_window_review_local(struct kernel_window *w,
+	bool (*still)(void *ctx, u64 va, const u8 *host, bool writable), void *ctx);
 /* What depends on CR3 without being global: the lower half's pieces. */
 void kernel_window_hide_low(struct kernel_window *w);
 /* Hides what shows this RAM page. */

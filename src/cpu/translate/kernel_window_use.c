@@ -89,6 +89,7 @@ struct run {
 	u8 *host; /* of the page that was missed */
 	gpa_t gpa;
 	bool may_write, writable;
+	bool many_local; /* pages that are not global need not be listed */
 };
 
 /* The page `by` pages away, whose translation is known to continue the run: is it to be shown the
@@ -116,7 +117,7 @@ static bool translates(struct translator *t, u64 va, const struct run *r, s64 by
 
 	return x86_translate(cpu, at, ACCESS_READ | ACCESS_SYSTEM, &x) == X86_OK &&
 	       (x.gpa.v & ~PAGE_MASK) == r->gpa.v + (u64)(by * (s64)PAGE_SIZE) &&
-	       (x.global || !(va >> 63) || mmu_upper_many(&t->c->mmu)) &&
+	       (x.global || !(va >> 63) || r->many_local) &&
 	       (x.dirty && !x86_check_rights(&cpu->s, &x, ACCESS_WRITE | ACCESS_SYSTEM)) ==
 		       r->may_write;
 }
@@ -161,55 +162,66 @@ bool kernel_window_reveal(struct translator *t, u64 at, bool write)
 	unsigned group = large ? LARGE_GROUP : SMALL_GROUP;
 	if (x.page_size > PAGE_SIZE)
 		mmu_note_large(m, va, x.page_size);
-	if (at >> 63 && !x.global && x86_paging(&cpu->s)) {
-		mmu_note_upper(m, va, x.page_size);
-		if (!mmu_upper_many(m))
-			group = 1; /* each is to be named */
-	}
+	bool local = at >> 63 && !x.global && x86_paging(&cpu->s);
+	r.many_local = t->kernel.local_many || (local && x.page_size > PAGE_SIZE);
+	if (local && !r.many_local)
+		group = 1; /* each is to be listed */
 	unsigned before = run_length(t, va, &r, -1, group, large);
 	unsigned after = run_length(t, va, &r, 1, group, large);
 	u64 first = va - ((u64)before << PAGE_SHIFT), pages = before + 1 + after;
 	u8 *host = r.host - ((u64)before << PAGE_SHIFT);
 	bool ok = kernel_window_show(&t->kernel, first, host, pages, r.writable);
 
+	/* Behind it: to show it, all else may have had to be hidden. */
+	if (r.many_local)
+		t->kernel.local_many = true;
+	else if (local)
+		kernel_window_note_local(&t->kernel, va, r.host, r.writable);
 	check_shown(t, first, host, pages, r.writable);
 	return ok;
 }
 
 /* ---- flushes, time ---- */
 
-void kernel_window_switched(struct translator *t)
+/* Would an access by this translation change nothing in the guest's tables, and lead there? */
+static bool grants(struct translator *t, const struct x86_xlat *x, const u8 *host, bool writable)
 {
-	const struct mmu *m = &t->c->mmu;
+	unsigned access = ACCESS_SYSTEM | (writable ? ACCESS_WRITE : ACCESS_READ);
 
-	if (mmu_upper_many(m)) {
-		kernel_window_hide_all(&t->kernel);
-		return;
-	}
-	kernel_window_hide_low(&t->kernel);
-	for (unsigned i = 0; i < m->upper_count; i++)
-		kernel_window_hide(&t->kernel, m->upper[i], PAGE_SIZE);
+	return x->accessed && (x->dirty || !writable) &&
+	       !x86_check_rights(&t->c->v->x86.s, x, access) &&
+	       memory_page(t->c->v->memory, x->gpa).host == host;
 }
 
-/* As for kernel_window_reveal(), but that what is not global goes. */
-static bool still_so(void *ctx, u64 va, const u8 *host, bool writable, u64 *pages)
+static bool still_local(void *ctx, u64 va, const u8 *host, bool writable)
 {
 	struct translator *t = ctx;
-	struct x86_cpu *cpu = &t->c->v->x86;
-	unsigned access = ACCESS_SYSTEM | (writable ? ACCESS_WRITE : ACCESS_READ);
+	struct x86_xlat x;
+
+	return !(t->options & OPTION_NO_RETAIN) && x86_peek(&t->c->v->x86, gva(va), &x) &&
+	       x.page_size == PAGE_SIZE && grants(t, &x, host, writable);
+}
+
+static bool still_global(void *ctx, u64 va, const u8 *host, bool writable, u64 *pages)
+{
+	struct translator *t = ctx;
 	struct x86_xlat x;
 
 	*pages = 1;
-	if (!x86_peek(cpu, gva(va), &x))
+	if (!x86_peek(&t->c->v->x86, gva(va), &x))
 		return false;
 	*pages = (x.page_size - (va & (x.page_size - 1))) >> PAGE_SHIFT;
-	if (!x.global || !x.accessed || (writable && !x.dirty) ||
-		x86_check_rights(&cpu->s, &x, access) ||
-		memory_page(t->c->v->memory, x.gpa).host != host)
+	if (!x.global || !grants(t, &x, host, writable))
 		return false;
 	if (x.page_size > PAGE_SIZE)
 		mmu_note_large(&t->c->mmu, va, x.page_size);
 	return true;
+}
+
+void kernel_window_switched(struct translator *t)
+{
+	kernel_window_hide_low(&t->kernel);
+	kernel_window_review_local(&t->kernel, still_local, t);
 }
 
 static void flushed_all(struct translator *t)
@@ -219,7 +231,7 @@ static void flushed_all(struct translator *t)
 		return;
 	}
 	kernel_window_hide_low(&t->kernel);
-	kernel_window_review(&t->kernel, still_so, t);
+	kernel_window_review(&t->kernel, still_global, t);
 }
 
 void kernel_window_flushed(struct translator *t, enum x86_flush kind, u64 at)

@@ -119,7 +119,7 @@ static bool page_leads_to(struct translator *t, u64 va, u64 gpa, bool user)
 		l->look = t->looks;
 		l->va = va;
 		/* Pages of the upper half that are not global are named one by one when they
-		 * are used (mmu_note_upper): these are to be used anew. */
+		 * are used (mmu.upper): these are to be used anew. */
 		l->found = x86_peek(cpu, gva(va), &l->x) && l->x.accessed &&
 			   (l->x.global || !(va >> 63) || !x86_paging(&cpu->s));
 		if (l->found && l->x.page_size > PAGE_SIZE)

@@ -320,6 +320,7 @@ void window_lose(struct window *w)
 	w->patience = (unsigned)min_u64(1ull << min_u64(w->refusals, 6), PATIENCE_MAX);
 	window_hide_all(w);
 	w->owner = w->candidate = NOBODY;
+	w->votes = 0;
 	w->faults = w->mended = w->rough = 0;
 }
 
@@ -330,6 +331,7 @@ void window_give(struct window *w, u64 cr3)
 	window_hide_all(w);
 	w->owner = cr3;
 	w->candidate = NOBODY;
+	w->votes = 0;
 	w->takeovers++;
 }
 
@@ -351,13 +353,13 @@ void window_tick(struct window *w, u64 cr3)
 		window_lose(w);
 		return;
 	}
-	if (cr3 == w->owner || (cr3 == w->refused && w->patience)) {
-		w->candidate = NOBODY;
+	if (w->candidate != cr3 && w->votes) {
+		w->votes--;
 		return;
 	}
-	if (w->candidate != cr3) {
-		w->candidate = cr3;
+	if (cr3 == w->owner || (cr3 == w->refused && w->patience))
 		return;
-	}
-	window_give(w, cr3);
+	w->candidate = cr3;
+	if (++w->votes == WINDOW_VOTES)
+		window_give(w, cr3);
 }

@@ -23,13 +23,13 @@
  * What is not shown faults: SIGSEGV leaves translated code, the interpreter executes the
  * instruction, and the page is shown for the next time.
  *
- * Who owns it. One address space at a time, by its CR3: the one whose user code was running at two
- * timer ticks in succession. A storm of faults, of ours or of the guest's own, takes the window
- * away again, since a page that is touched once is not worth a mapping of the host; so what
- * switches, forks or faults a lot stays with the general form, which costs more for each access and
- * nothing for each flush. For the same reason a page that the owner flushes again and again, as
- * who changes its protection does, is not shown again: instructions that want it get the general
- * form.
+ * Who owns it. One address space at a time, by its CR3: the one whose user code was running at
+ * WINDOW_VOTES timer ticks more than all others'. A storm of faults, of ours or of the guest's own,
+ * takes the window away again, since a page that is touched once is not worth a mapping of the
+ * host; so what switches, forks or faults a lot stays with the general form, which costs more for
+ * each access and nothing for each flush. For the same reason a page that the owner flushes again
+ * and again, as who changes its protection does, is not shown again: instructions that want it get
+ * the general form.
  *
  * Threads: one window per vcpu, its thread only.
  */
@@ -46,6 +46,9 @@
 #define WINDOW_PAGES   32768u /* shown at once; the host allows 65530 mappings */
 #define WINDOW_HOSTS   4096u
 #define WINDOW_NOWHERE 0xffu
+/* Ticks that a candidate must run for more than all others: to show what a program uses costs as
+ * much as the window gains in about so long, and most of a boot's programs end before. */
+#define WINDOW_VOTES 8u
 
 enum window_region { WINDOW_LOW, WINDOW_PIE, WINDOW_HIGH, WINDOW_REGIONS };
 
@@ -65,7 +68,8 @@ struct window {
 	u8 *base; /* NULL: this host gave no room */
 	u64 delta[WINDOW_REGIONS];
 	u64 owner;		     /* CR3's table address; ~0: nobody */
-	u64 candidate;		     /* was running at the last tick */
+	u64 candidate;		     /* who may be next ... */
+	unsigned votes;		     /* ... and its ticks, less those of others */
 	u64 refused;		     /* lost the window lately ... */
 	unsigned refusals, patience; /* ... this often; ticks until it may have it again */
 	unsigned faults, mended;     /* since the last tick; mended: by the guest's kernel */

@@ -321,6 +321,92 @@ static void kernel_review_leaves_holes_without_extents(void **state)
 	assert_int_equal(byte_at(f, STACKS + PAGE_SIZE), -1);
 }
 
+/* What is hidden is asked of the host once, however often it is flushed. */
+static void kernel_hides_once(void **state)
+{
+	struct fixture *f = fixture(state);
+
+	kernel_window_region_for(&f->w, DIRECT);
+	kernel_window_show(&f->w, DIRECT, page(f, 0), 8, false);
+	kernel_window_show(&f->w, DIRECT + 2 * PAGE_SIZE, page(f, 2), 2, true);
+	for (unsigned i = 0; i < 3; i++) {
+		kernel_window_hide(&f->w, DIRECT + 2 * PAGE_SIZE, PAGE_SIZE);
+		kernel_window_hide_page(&f->w, page(f, 5));
+	}
+	assert_int_equal(f->w.holes, 2);
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(byte_at(f, DIRECT + i * PAGE_SIZE),
+			i == 2 || i == 5 ? -1 : (u8)(i * 7 + 1));
+}
+
+/* ---- pages that are not global ---- */
+
+/* The page at ctx is gone. */
+static bool still_others(void *ctx, u64 va, const u8 *host, bool writable)
+{
+	(void)host;
+	assert_true(writable);
+	return va != *(const u64 *)ctx;
+}
+
+static void show_local(struct fixture *f, unsigned i)
+{
+	u64 va = DIRECT + (u64)i * PAGE_SIZE;
+
+	assert_true(kernel_window_show(&f->w, va, page(f, i), 1, true));
+	kernel_window_note_local(&f->w, va, page(f, i), true);
+}
+
+static void kernel_local_pages_stay_if_they_are_still_so(void **state)
+{
+	struct fixture *f = fixture(state);
+	u64 gone = DIRECT + 2 * PAGE_SIZE;
+
+	kernel_window_region_for(&f->w, DIRECT);
+	kernel_window_region_for(&f->w, TEXT);
+	kernel_window_show(&f->w, TEXT, page(f, 9), 1, false);
+	for (unsigned i = 0; i < 4; i++)
+		show_local(f, i);
+	show_local(f, 3); /* once more: it is one page */
+	assert_int_equal(f->w.local_count, 4);
+	for (unsigned n = 0; n < 2; n++) {
+		kernel_window_review_local(&f->w, still_others, &gone);
+		for (unsigned i = 0; i < 4; i++)
+			assert_int_equal(
+				byte_at(f, DIRECT + i * PAGE_SIZE), i == 2 ? -1 : (u8)(i * 7 + 1));
+		assert_int_equal(f->w.local_count, 3);
+	}
+	assert_int_equal(byte_at(f, TEXT), 9 * 7 + 1);
+	f->w.local_many = true;
+	kernel_window_review_local(&f->w, still_others, &gone);
+	assert_int_equal(f->w.count, 0);
+	assert_int_equal(f->w.local_count, 0);
+	assert_false(f->w.local_many);
+	assert_int_equal(byte_at(f, DIRECT), -1);
+	assert_int_equal(byte_at(f, TEXT), -1);
+}
+
+/* Each local page that is shown is listed. */
+static void kernel_local_pages_make_room(void **state)
+{
+	struct fixture *f = fixture(state);
+	u64 nowhere = 0;
+	unsigned shown = 0;
+
+	kernel_window_region_for(&f->w, DIRECT);
+	for (unsigned i = 0; i < 3 * KERNEL_LOCAL; i++) {
+		show_local(f, i);
+		assert_int_equal(byte_at(f, DIRECT + (u64)i * PAGE_SIZE), (u8)(i * 7 + 1));
+	}
+	for (unsigned i = 0; i < 3 * KERNEL_LOCAL; i++)
+		shown += byte_at(f, DIRECT + (u64)i * PAGE_SIZE) >= 0;
+	assert_int_equal(shown, KERNEL_LOCAL);
+	kernel_window_review_local(&f->w, still_others, &nowhere);
+	assert_int_equal(f->w.local_count, KERNEL_LOCAL);
+	for (unsigned i = 0; i < KERNEL_LOCAL; i++)
+		assert_true(byte_at(f, f->w.local[i].va) >= 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -339,6 +425,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(kernel_review_hides_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			kernel_review_leaves_holes_without_extents, setup, teardown),
+		cmocka_unit_test_setup_teardown(kernel_hides_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			kernel_local_pages_stay_if_they_are_still_so, setup, teardown),
+		cmocka_unit_test_setup_teardown(kernel_local_pages_make_room, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
