@@ -114,7 +114,7 @@ void code_map_write(struct code_map *m, u64 at, u64 len)
 		bool lives = !which && only_live(u, from, to);
 		if (u->valid && u_from < to && from < u_to && !lives) {
 			u->valid = false;
-			u->kill(u->ctx, u);
+			m->keepers[u->keeper].kill(m->keepers[u->keeper].ctx, u);
 		}
 		/* A unit killed through its other page is dropped here. */
 		if (!u->valid) {

@@ -30,25 +30,6 @@ static __thread struct interp *running;
 
 void blocks_owner(struct interp *c) { running = c; }
 
-struct blocks *blocks_new(struct interp *c, struct err *err)
-{
-	struct blocks *b = calloc(1, sizeof(*b));
-
-	if (!b) {
-		err_set(err, -ENOMEM, "interpret: no memory for the block cache");
-		return NULL;
-	}
-	b->pool = mmap(NULL, POOL_SIZE, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (b->pool == MAP_FAILED) {
-		free(b);
-		err_set(err, -ENOMEM, "interpret: no memory for the block cache");
-		return NULL;
-	}
-	pthread_mutex_init(&b->lock, NULL);
-	return b;
-}
-
 void blocks_free(struct blocks *b)
 {
 	if (!b)
@@ -105,6 +86,27 @@ static void kill_block(void *ctx, struct code_unit *u)
 		h = &(*h)->hash_next;
 	if (*h)
 		*h = k->hash_next;
+}
+
+struct blocks *blocks_new(struct interp *c, struct err *err)
+{
+	struct blocks *b = calloc(1, sizeof(*b));
+
+	if (!b) {
+		err_set(err, -ENOMEM, "interpret: no memory for the block cache");
+		return NULL;
+	}
+	b->pool = mmap(NULL, POOL_SIZE, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (b->pool == MAP_FAILED) {
+		free(b);
+		err_set(err, -ENOMEM, "interpret: no memory for the block cache");
+		return NULL;
+	}
+	pthread_mutex_init(&b->lock, NULL);
+	c->code.keepers[CODE_INTERPRETED].kill = kill_block;
+	c->code.keepers[CODE_INTERPRETED].ctx = b;
+	return b;
 }
 
 /* Leaves a write for the owner; what does not fit the queue drops everything. */
@@ -212,8 +214,7 @@ static struct block *commit(struct interp *c, const struct op *ops, unsigned cou
 	k->unit = (struct code_unit){ .gpa = src->gpa,
 		.gpa2 = src2 ? src2->gpa & ~PAGE_MASK : CODE_NO_PAGE,
 		.bytes = (u16)bytes,
-		.kill = kill_block,
-		.ctx = b };
+		.keeper = CODE_INTERPRETED };
 	memcpy(k->ops, ops, count * sizeof(struct op));
 	k->ops[count] = sentinel;
 	code_map_add(&c->code, &k->unit);

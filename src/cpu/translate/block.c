@@ -37,6 +37,33 @@ void *tblock_pooled(struct translator *t, const void *from, size_t size)
 	return to;
 }
 
+/* What is next put there begins at a multiple of `align`, a power of two. */
+static void pool_align(struct translator *t, size_t align)
+{
+	t->pool_used = align_up(t->pool_used, align);
+}
+
+struct tblock *tblock_place(struct translator *t)
+{
+	pool_align(t, TBLOCK_ALIGN);
+	return (struct tblock *)(void *)(t->pool + t->pool_used);
+}
+
+_Static_assert(sizeof(struct tblock) + (TBLOCK_OPS + 1) * sizeof(struct tinsn) +
+			       (BLOCK_LINKS + 1) * sizeof(struct link) <
+		       UINT8_MAX * LINK_UNIT,
+	"struct link's owner_back");
+
+void tblock_add_links(
+	struct translator *t, struct tblock *b, const struct link *from, unsigned count)
+{
+	pool_align(t, sizeof(struct link));
+	b->link_count = (u8)count;
+	b->links = tblock_pooled(t, from, count * sizeof(struct link));
+	for (unsigned i = 0; i < count; i++)
+		b->links[i].owner_back = (u8)(((u8 *)&b->links[i] - (u8 *)b) / LINK_UNIT);
+}
+
 static bool code_has_room(const struct translator *t)
 {
 	return t->used + TBLOCK_HEAD + EMIT_MAX + LONG_OUT_SIZE * OUTS_MAX <= t->outs_at &&
@@ -349,16 +376,14 @@ static void commit(struct making *m)
 		.bytes = (u16)m->at,
 		.live_at = b->unit.live_at,
 		.live_bytes = b->unit.live_bytes,
-		.kill = tcache_killed,
-		.ctx = t };
+		.keeper = CODE_TRANSLATED };
 	t->pool_used += align_up(sizeof(*b) + tblock_insns_size(b), 16);
+	tblock_add_links(t, b, m->e.links, (u8)m->e.link_count);
 	b->ops = tblock_pooled(t, m->ops, m->op_count * sizeof(struct op));
 	b->op_count = (u8)m->op_count;
 	b->facts = tblock_pooled(t, m->facts, m->fact_count * sizeof(m->facts[0]));
 	b->fact_count = (u8)m->fact_count;
 	b->bytes = tblock_pooled(t, m->code, m->at);
-	b->links = tblock_pooled(t, m->e.links, m->e.link_count * sizeof(struct link));
-	b->link_count = (u8)m->e.link_count;
 	b->relocs = relocs_of(m);
 	tblock_commit(t, b, m->outs_before);
 	rebase_offer(t, b);
@@ -370,7 +395,7 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 	struct making m UNINITIALIZED;
 
 	u8 *at = t->mem.rw + t->used + TBLOCK_HEAD;
-	struct tblock *b = (struct tblock *)(void *)(t->pool + t->pool_used);
+	struct tblock *b = tblock_place(t);
 	*b = (struct tblock){ .rip = t->c->s->rip,
 		.unit.gpa = src->gpa,
 		.space = t->code_space,

@@ -329,7 +329,7 @@ static bool filter_has(const struct translator *t, u64 at)
 
 void tcache_link(struct translator *t, struct link *l, struct tblock *to)
 {
-	const struct tblock *owner = tblock_at(t, l->owner);
+	const struct tblock *owner = link_owner(l);
 
 	if (l->to || owner->cut || !owner->unit.valid)
 		return;
@@ -727,9 +727,9 @@ struct tblock *tcache_find(struct translator *t, bool *interpret)
 	u64 since = stats_now(t);
 	tblock_room(t);
 	code_map_claim(&c->code, src.gpa);
-	b = share_find(t, &src);
+	b = rebase_find(t, &src); /* first: it asks nobody */
 	if (!b)
-		b = rebase_find(t, &src);
+		b = share_find(t, &src);
 	if (!b)
 		b = tblock_make(t, &src, interpret);
 	if (t->stats)

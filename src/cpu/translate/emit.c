@@ -36,7 +36,6 @@ void emit_link(struct emit *e, u8 cc, u64 target)
 
 	must(i < BLOCK_LINKS, "more links than a block has");
 	*l = (struct link){ .target = target,
-		.owner = pool_ref(e->t, e->b),
 		.space = (u8)facts_next_space(e),
 		.vectors = e->b->vector_from != NO_VECTORS };
 	emit_out(e, cc, EXIT_CODE(EXIT_LINK, e->b->id, i));
@@ -71,7 +70,7 @@ void emit_outs(struct translator *t, struct tblock *b, struct link *links, const
 
 		asm_patch(outs[i].site, a.at);
 		if (kind == EXIT_LINK)
-			links[EXIT_ARG(outs[i].code)].out = stub;
+			links[EXIT_ARG(outs[i].code)].out = stub & LINK_AT;
 		asm_u8(&a, 0xb8 | ASM_RCX);
 		asm_u32(&a, outs[i].code);
 		if (fetch) {

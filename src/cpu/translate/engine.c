@@ -470,6 +470,8 @@ static int translate_open(struct vcpu *v, struct err *err)
 	t->ctx->leave_plain = (u64)(uintptr_t)translate_leave;
 	t->ctx->state = (u64)(uintptr_t)&v->x86.s;
 	t->ctx->attention = (u64)(uintptr_t)&v->attention;
+	t->c->code.keepers[CODE_TRANSLATED].kill = tcache_killed;
+	t->c->code.keepers[CODE_TRANSLATED].ctx = t;
 	t->c->hooks = (struct interp_hooks){ .dropped = tcache_dropped, .ctx = t };
 	memory_watch(v->memory,
 		&(struct memory_watcher){

@@ -73,7 +73,7 @@ static void make_outs(struct translator *t, struct tblock *b, u8 *rw)
 {
 	const struct relocs *r = b->relocs;
 	const u16 *site = r->at + r->slots + r->addresses, *what = site + r->outs;
-	struct out outs[OUTS_MAX];
+	struct out outs[OUTS_MAX] UNINITIALIZED;
 
 	for (unsigned i = 0; i < r->outs; i++)
 		outs[i] = (struct out){ rw + site[i],
@@ -81,36 +81,37 @@ static void make_outs(struct translator *t, struct tblock *b, u8 *rw)
 	emit_outs(t, b, b->links, outs, r->outs);
 }
 
-/* They are the original's so far. */
-static void move_links(const struct translator *t, struct tblock *b, u32 shift, u64 by)
+static void move_links(
+	struct translator *t, struct tblock *b, const struct tblock *from, u32 shift, u64 by)
 {
-	for (unsigned i = 0; i < b->link_count; i++) {
-		struct link *l = &b->links[i];
+	struct link links[BLOCK_LINKS] UNINITIALIZED;
 
-		*l = link_as_made(l, pool_ref(t, b));
-		l->site += shift;
-		l->target += by;
+	for (unsigned i = 0; i < from->link_count; i++) {
+		links[i] = link_as_made(&from->links[i]);
+		links[i].site += shift;
+		links[i].target += by;
 	}
+	tblock_add_links(t, b, links, from->link_count);
 }
 
 static struct tblock *rebase(struct translator *t, const struct tblock *from, u64 rip)
 {
 	u8 *rw = t->mem.rw + t->used + TBLOCK_HEAD;
 	const u8 *rx = codemem_rx(&t->mem, rw);
-	struct tblock *b = tblock_pooled(t, from, sizeof(*b));
+	struct tblock *b = tblock_place(t);
 	size_t outs_before = t->outs_at;
 	s64 shift = rx - from->code;
 	u64 by = rip - from->rip;
 
+	tblock_pooled(t, from, sizeof(*b));
 	b->rip = rip;
 	b->id = t->next_id;
 	b->code = (u8 *)(uintptr_t)rx;
 	b->cut = false;
 	b->incoming = 0;
-	b->links = tblock_pooled(t, from->links, b->link_count * sizeof(struct link));
 	memcpy(rw - TBLOCK_HEAD, &b->id, TBLOCK_HEAD);
 	move_code(from, rw, shift, by);
-	move_links(t, b, (u32)shift, by);
+	move_links(t, b, from, (u32)shift, by);
 	make_outs(t, b, rw);
 	tcache_open_gate(t, b);
 	tblock_commit(t, b, outs_before);

@@ -283,7 +283,7 @@ static struct tblock as_made(const struct tblock *from)
 			.bytes = from->unit.bytes,
 			.live_at = from->unit.live_at,
 			.live_bytes = from->unit.live_bytes,
-			.kill = from->unit.kill },
+			.keeper = from->unit.keeper },
 		.rip = from->rip,
 		.id = from->id,
 		.gate_out = from->gate_out,
@@ -299,30 +299,31 @@ static struct tblock as_made(const struct tblock *from)
 	};
 }
 
-static struct link *copy_links(struct translator *t, struct tblock *b, const struct link *from)
+static void copy_links(struct translator *t, struct tblock *b, const struct tblock *from)
 {
-	struct link links[BLOCK_LINKS];
+	struct link links[BLOCK_LINKS] UNINITIALIZED;
 
-	for (unsigned i = 0; i < b->link_count; i++)
-		links[i] = link_as_made(&from[i], pool_ref(t, b));
-	return tblock_pooled(t, links, b->link_count * sizeof(links[0]));
+	for (unsigned i = 0; i < from->link_count; i++)
+		links[i] = link_as_made(&from->links[i]);
+	tblock_add_links(t, b, links, from->link_count);
 }
 
 static struct tblock *copy(struct translator *t, const struct template *x)
 {
 	const struct tblock *from = x->block, made = as_made(from);
-	struct tblock *b = tblock_pooled(t, &made, sizeof(made));
+	struct tblock *b = tblock_place(t);
+
+	tblock_pooled(t, &made, sizeof(made));
+	copy_links(t, b, from);
 	struct op *ops = tblock_pooled(t, from->ops, b->op_count * sizeof(*ops));
 
 	b->insns = tblock_pooled(t, from->insns, tblock_insns_size(b));
 	if (from->relocs)
 		b->relocs = tblock_pooled(t, from->relocs, relocs_size(from->relocs));
 	b->code = (u8 *)(uintptr_t)t->mem.rx + (from->code - x->maker->mem.rx);
-	b->unit.ctx = t;
 	b->ops = ops;
 	b->facts = tblock_pooled(t, from->facts, b->fact_count * sizeof(u64));
 	b->bytes = tblock_pooled(t, from->bytes, b->unit.bytes);
-	b->links = copy_links(t, b, from->links);
 	if (!copy_ops(t, b, ops))
 		return NULL;
 	copy_code(t, x, b);

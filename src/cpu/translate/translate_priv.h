@@ -236,33 +236,42 @@ struct tctx {
 #define SLOT(member) ((u32)offsetof(struct tctx, member))
 
 /*
- * A patchable exit. There are a million of them: what they refer to is named by its offset, in the
- * image of the cache, or in the memory of descriptors (a ref; 0: nothing).
+ * A patchable exit. There are a million of them, found in no order: what they refer to is named by
+ * its offset, in the image of the cache, or in the memory of descriptors (a ref; 0: nothing), and
+ * each is within one line of the host's cache.
  */
+#define LINK_BITS 27u /* of an offset in the image */
+#define LINK_AT	  (BIT(LINK_BITS) - 1)
+#define LINK_UNIT 16u /* bytes that a descriptor's address is a multiple of */
 struct link {
-	u64 target;	/* guest RIP */
-	u32 site;	/* of the rel32 in the image */
-	u32 out;	/* where it points when not chained, in the image */
-	u32 to;		/* ref of the block it is chained to */
-	u32 owner;	/* ref of the block it is an exit of */
-	u32 next_in;	/* ref of the next link in to->incoming */
-	u32 next_cross; /* and in translator.cross */
+	u64 target;	     /* guest RIP */
+	u32 site;	     /* of the rel32 in the image */
+	u32 out : LINK_BITS; /* where it points when not chained, in the image */
+	bool vectors : 1;    /* they are in the host's registers when it is taken */
+	bool crossing : 1; /* it is in translator.cross, where it stays when it is cut by itself */
+	u32 to;		   /* ref of the block it is chained to */
+	u32 next_in;	   /* ref of the next link in to->incoming */
+	u32 next_cross;	   /* and in translator.cross */
 	u16 loop;      /* where in the owner's code it leads if the target is the owner; 0: start */
 	u8 space;      /* where the target runs */
-	bool vectors;  /* they are in the host's registers when it is taken */
-	bool crossing; /* it is in translator.cross, where it stays when it is cut by itself */
+	u8 owner_back; /* the block it is an exit of is so many units before it */
 };
+_Static_assert(sizeof(struct link) == 32, "two in a line of the cache");
 
 /* As it was when it was made, for another owner: chained to nothing. */
-static inline struct link link_as_made(const struct link *from, u32 owner)
+static inline struct link link_as_made(const struct link *from)
 {
 	return (struct link){ .target = from->target,
 		.site = from->site,
 		.out = from->out,
-		.owner = owner,
 		.loop = from->loop,
 		.space = from->space,
 		.vectors = from->vectors };
+}
+
+static inline struct tblock *link_owner(struct link *l)
+{
+	return (struct tblock *)(void *)((u8 *)l - l->owner_back * LINK_UNIT);
 }
 
 #define BLOCK_LINKS 16u /* at most ... */
@@ -310,10 +319,19 @@ struct tinsn {
 #define TINSN_AUX_STACK 0x20u
 #define NO_RUNS		256u
 
+/* What is looked at when blocks are found and joined is in one line of the host's cache, the first;
+ * seldom is it there already. */
+#define TBLOCK_ALIGN 64u
 struct tblock {
 	struct code_unit unit;
 	u64 rip;
-	u8 *code; /* running view */
+	u8 *code;     /* running view */
+	u32 incoming; /* ref of the first link to it */
+	u8 space;     /* see CODE_WINDOW */
+	u8 link_count;
+	u8 vector_from; /* the instruction from which on vectors are in host registers ... */
+	bool cut;	/* the signal handler pointed the exits outwards */
+
 	struct link *links;
 	struct tinsn *insns; /* count + 1: the last only ends the offsets */
 	struct op *ops;	     /* of the instructions that leave translated code by themselves */
@@ -321,17 +339,14 @@ struct tblock {
 	const u64 *facts;
 	const u8 *bytes;	     /* of the guest's code, as they were when it was made */
 	const struct relocs *relocs; /* NULL: it is good for its address only */
-	u32 incoming;		     /* ref of the first link to it */
 	u32 id;
 	u32 gate_out;  /* where the gate points when cut, in the image */
 	u16 gate;      /* offset of the 5-byte NOP before a lookup, or NO_GATE */
 	u16 code_size; /* bytes */
-	u8 space;      /* see CODE_WINDOW */
-	u8 count, op_count, link_count, fact_count;
-	u8 vector_from; /* the instruction from which on vectors are in host registers ... */
-	u8 x87_from;	/* ... and the x87 registers */
-	bool cut;	/* the signal handler pointed the exits outwards */
+	u8 count, op_count, fact_count;
+	u8 x87_from; /* as vector_from, of the x87 registers */
 };
+_Static_assert(offsetof(struct tblock, links) == TBLOCK_ALIGN, "the first line");
 #define NO_GATE 0xffffu
 
 static inline size_t tblock_insns_size(const struct tblock *b)
@@ -358,7 +373,7 @@ static inline size_t relocs_size(const struct relocs *r)
 	(sizeof(struct tblock) +                                                              \
 		(TBLOCK_OPS + 1) * (sizeof(struct tinsn) + sizeof(struct op) + sizeof(u64)) + \
 		BLOCK_LINKS * sizeof(struct link) + sizeof(struct relocs) + 2 * RELOCS_MOST + \
-		CODE_MOST + 8 * 16)
+		CODE_MOST + 8 * 16 + TBLOCK_ALIGN + sizeof(struct link))
 
 #define NO_VECTORS  0xffu /* no such instruction */
 #define VECTOR_LOOK 13u	  /* bytes of code that see to that */
@@ -367,6 +382,7 @@ static inline size_t relocs_size(const struct relocs *r)
 #define CACHE_SIZE  (128 * MiB)
 #define CHUNKS_MAX  (CACHE_SIZE / CHUNK_SIZE)
 #define TBLOCKS_MAX (CHUNKS_MAX * CHUNK_IDS)
+_Static_assert(CACHE_SIZE <= BIT(LINK_BITS), "offsets in the image");
 #define TBLOCK_HEAD 4u /* bytes before a block's code: its id */
 #define POOL_SIZE   (224 * MiB)
 
@@ -489,7 +505,7 @@ struct translator {
 
 /* ---- names of what is in the memory of descriptors ---- */
 
-#define POOL_START 16u /* no descriptor has ref 0 */
+#define POOL_START TBLOCK_ALIGN /* no descriptor has ref 0 */
 _Static_assert(POOL_SIZE <= UINT32_MAX, "refs have 32 bits");
 
 static inline u32 pool_ref(const struct translator *t, const void *p)
@@ -519,6 +535,11 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 void tblock_room(struct translator *t);
 /* Puts something into the memory of descriptors. */
 void *tblock_pooled(struct translator *t, const void *from, size_t size);
+/* Where the next block goes, in that memory: put there by tblock_pooled(), or grown in place. */
+struct tblock *tblock_place(struct translator *t);
+/* Gives a block that is in its place its exits. */
+void tblock_add_links(
+	struct translator *t, struct tblock *b, const struct link *from, unsigned count);
 /* A decoded instruction of the block; valid until the next call. */
 const struct op *tblock_op(struct translator *t, const struct tblock *b, unsigned index);
 /* The instruction whose code is at pc. */
