@@ -13,17 +13,16 @@ u64 block_hash(u64 gpa, u64 rip, unsigned space)
 	return h ^ h >> 32;
 }
 
-static struct block_bucket *bucket_of(struct translator *t, u64 hash)
+static struct block_bucket *bucket_of(struct block_map *m, u64 hash)
 {
-	return &t->blocks.bucket[hash >> 32 & (BLOCK_MAP_BUCKETS - 1)];
+	return &m->bucket[hash >> 32 & (BLOCK_MAP_BUCKETS - 1)];
 }
 
 static u32 tag_of(u64 hash) { return (u32)hash | 1; }
 
-void block_map_add(struct translator *t, struct tblock *b)
+void block_map_add(struct translator *t, struct block_map *m, u64 hash, const struct tblock *b)
 {
-	u64 hash = block_hash(b->unit.gpa, b->rip, b->space);
-	struct block_bucket *k = bucket_of(t, hash);
+	struct block_bucket *k = bucket_of(m, hash);
 	unsigned at = 0;
 
 	while (at < BLOCK_MAP_WAYS - 1 && k->tag[at])
@@ -34,13 +33,13 @@ void block_map_add(struct translator *t, struct tblock *b)
 	k->ref[0] = pool_ref(t, b);
 }
 
-void block_map_remove(struct translator *t, const struct tblock *b)
+void block_map_remove(
+	struct translator *t, struct block_map *m, u64 hash, block_fits *fits, const void *key)
 {
-	u64 hash = block_hash(b->unit.gpa, b->rip, b->space);
-	struct block_bucket *k = bucket_of(t, hash);
+	struct block_bucket *k = bucket_of(m, hash);
 
 	for (unsigned i = 0; i < BLOCK_MAP_WAYS; i++)
-		if (k->tag[i] && k->ref[i] == pool_ref(t, b))
+		if (k->tag[i] == tag_of(hash) && fits(t, tblock_at(t, k->ref[i]), key))
 			k->tag[i] = 0;
 }
 
@@ -55,18 +54,16 @@ static void move_up(struct block_bucket *k, unsigned i)
 	k->ref[i - 1] = ref;
 }
 
-struct tblock *block_map_find(struct translator *t, u64 gpa, u64 rip, unsigned space,
-	bool (*fits)(struct translator *t, const struct tblock *b))
+struct tblock *block_map_find(
+	struct translator *t, struct block_map *m, u64 hash, block_fits *fits, const void *key)
 {
-	u64 hash = block_hash(gpa, rip, space);
-	struct block_bucket *k = bucket_of(t, hash);
+	struct block_bucket *k = bucket_of(m, hash);
 
 	for (unsigned i = 0; i < BLOCK_MAP_WAYS; i++) {
 		if (k->tag[i] != tag_of(hash))
 			continue;
 		struct tblock *b = tblock_at(t, k->ref[i]);
-		if (b->unit.gpa != gpa || b->rip != rip || b->space != space ||
-			(fits && !fits(t, b)))
+		if (!fits(t, b, key))
 			continue;
 		if (i)
 			move_up(k, i);
@@ -75,4 +72,4 @@ struct tblock *block_map_find(struct translator *t, u64 gpa, u64 rip, unsigned s
 	return NULL;
 }
 
-void block_map_clear(struct translator *t) { pages_forget(&t->blocks, sizeof(t->blocks)); }
+void block_map_clear(struct block_map *m) { pages_forget(m, sizeof(*m)); }

@@ -1,5 +1,5 @@
 /*
- * Where translated blocks are found by what they are for: guest-physical address, RIP and space.
+ * Where translated blocks are found by a hash of what they are for.
  *
  * A bucket is one cache line of the host, so that finding a block costs two lines, the bucket's and
  * the block's own, however many there are. It is a cache: where a bucket is full, what was found
@@ -26,11 +26,16 @@ struct block_map {
 struct translator;
 struct tblock;
 
+/* Is this the block that is meant? Others may have its hash. */
+typedef bool block_fits(struct translator *t, const struct tblock *b, const void *key);
+
 /* A well mixed number of what a block is for. */
 u64 block_hash(u64 gpa, u64 rip, unsigned space);
-void block_map_add(struct translator *t, struct tblock *b);
-void block_map_remove(struct translator *t, const struct tblock *b);
-/* A block for this that `fits` (NULL: any); or NULL. */
-struct tblock *block_map_find(struct translator *t, u64 gpa, u64 rip, unsigned space,
-	bool (*fits)(struct translator *t, const struct tblock *b));
-void block_map_clear(struct translator *t);
+void block_map_add(struct translator *t, struct block_map *m, u64 hash, const struct tblock *b);
+/* One that fits, or NULL. */
+struct tblock *block_map_find(
+	struct translator *t, struct block_map *m, u64 hash, block_fits *fits, const void *key);
+/* All that fit. */
+void block_map_remove(
+	struct translator *t, struct block_map *m, u64 hash, block_fits *fits, const void *key);
+void block_map_clear(struct block_map *m);

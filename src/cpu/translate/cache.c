@@ -570,6 +570,24 @@ void tcache_flushed(void *translator, enum x86_flush kind, u64 at, unsigned pcid
 
 /* ---- blocks ---- */
 
+/* What a block is for. */
+struct sought {
+	u64 gpa, rip;
+	u8 space;
+};
+
+static bool is_block(struct translator *t, const struct tblock *b, const void *key)
+{
+	return b == key;
+}
+
+static bool is_sought(struct translator *t, const struct tblock *b, const void *key)
+{
+	const struct sought *k = key;
+
+	return b->unit.gpa == k->gpa && b->rip == k->rip && b->space == k->space;
+}
+
 void tcache_killed(void *translator, struct code_unit *u)
 {
 	struct translator *t = translator;
@@ -581,7 +599,7 @@ void tcache_killed(void *translator, struct code_unit *u)
 	unsigned i = jump_index(b->rip);
 	if (t->ctx->jump[b->space].code[i] == (u64)(uintptr_t)b->code)
 		jump_clear(t, b->space, i);
-	block_map_remove(t, b);
+	block_map_remove(t, &t->blocks, block_hash(b->unit.gpa, b->rip, b->space), is_block, b);
 	/* The block may be running right now: it must not go on past the store. */
 	tcache_unlink_out(t, b);
 }
@@ -619,7 +637,7 @@ void tcache_add(struct translator *t, struct tblock *b)
 	t->by_id[b->id] = b;
 	t->starts[start / 64] |= BIT64(start % 64);
 	t->touched[chunk / 64] |= BIT64(chunk % 64);
-	block_map_add(t, b);
+	block_map_add(t, &t->blocks, block_hash(b->unit.gpa, b->rip, b->space), b);
 }
 
 /* interp_hooks.dropped: the code map is empty and the interpreter's stubs are gone. */
@@ -633,7 +651,7 @@ void tcache_dropped(void *translator)
 	}
 	retain_forget(t);
 	memset(t->exec_filter, 0, sizeof(t->exec_filter));
-	block_map_clear(t);
+	block_map_clear(&t->blocks);
 	share_dropped(t);
 	rebase_dropped(t);
 	forget_starts(t);
@@ -691,7 +709,10 @@ bool tcache_has(struct translator *t, const struct tblock *b, u64 rip)
 {
 	u64 gpa = b->unit.gpa + (rip - b->rip);
 
-	return !((b->unit.gpa ^ gpa) & ~PAGE_MASK) && block_map_find(t, gpa, rip, b->space, NULL);
+	const struct sought sought = { gpa, rip, b->space };
+
+	return !((b->unit.gpa ^ gpa) & ~PAGE_MASK) &&
+	       block_map_find(t, &t->blocks, block_hash(gpa, rip, b->space), is_sought, &sought);
 }
 
 static bool second_page_matches(struct translator *t, const struct tblock *b)
@@ -702,6 +723,11 @@ static bool second_page_matches(struct translator *t, const struct tblock *b)
 		return true;
 	return blocks_fetch(t->c, (b->rip | PAGE_MASK) + 1, &second) == X86_OK &&
 	       (second.gpa & ~PAGE_MASK) == b->unit.gpa2;
+}
+
+static bool is_usable(struct translator *t, const struct tblock *b, const void *key)
+{
+	return is_sought(t, b, key) && second_page_matches(t, b);
 }
 
 struct tblock *tcache_find(struct translator *t, bool *interpret)
@@ -721,7 +747,9 @@ struct tblock *tcache_find(struct translator *t, bool *interpret)
 		*interpret = true;
 		return NULL;
 	}
-	struct tblock *b = block_map_find(t, src.gpa, rip, t->code_space, second_page_matches);
+	const struct sought sought = { src.gpa, rip, t->code_space };
+	struct tblock *b = block_map_find(
+		t, &t->blocks, block_hash(src.gpa, rip, t->code_space), is_usable, &sought);
 	if (b)
 		return b;
 	u64 since = stats_now(t);

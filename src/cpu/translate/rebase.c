@@ -18,17 +18,11 @@
  */
 #include "base/bits.h"
 #include "cpu/translate/emit.h"
-#include "os/pages.h"
 #include <string.h>
 
 #define NEAR (BIT64(31) + PAGE_SIZE) /* as far as code reaches, and more */
 
-static struct tblock **origin_of(struct translator *t, u64 gpa, u8 space)
-{
-	return &t->origins[(block_hash(gpa, 0, space) >> 32) % ORIGINS];
-}
-
-void rebase_dropped(struct translator *t) { pages_forget(t->origins, sizeof(t->origins)); }
+void rebase_dropped(struct translator *t) { block_map_clear(&t->origins); }
 
 /* The region that all that is near it lies in; 0: there is none, or it is the first one, where
  * constants are shorter. */
@@ -42,18 +36,24 @@ static unsigned region_near(u64 rip)
 		       : 0;
 }
 
+static u64 origin_hash(u64 gpa, u8 space) { return block_hash(gpa, 0, space); }
+
 void rebase_offer(struct translator *t, struct tblock *b)
 {
 	if (b->relocs && region_near(b->rip))
-		*origin_of(t, b->unit.gpa, b->space) = b;
+		block_map_add(t, &t->origins, origin_hash(b->unit.gpa, b->space), b);
+}
+
+static bool same_code(struct translator *t, const struct tblock *b, const void *key)
+{
+	const struct tblock *other = key;
+
+	return b->unit.gpa == other->unit.gpa && b->space == other->space;
 }
 
 void rebase_forget(struct translator *t, const struct tblock *b)
 {
-	struct tblock **o = origin_of(t, b->unit.gpa, b->space);
-
-	if (*o && (*o)->unit.gpa == b->unit.gpa && (*o)->space == b->space)
-		*o = NULL;
+	block_map_remove(t, &t->origins, origin_hash(b->unit.gpa, b->space), same_code, b);
 }
 
 /* The code, with all but its exits right for its new place. */
@@ -119,16 +119,28 @@ static struct tblock *rebase(struct translator *t, const struct tblock *from, u6
 	return b;
 }
 
+struct wanted {
+	const struct code_bytes *src;
+	unsigned region;
+};
+
+static bool serves(struct translator *t, const struct tblock *b, const void *key)
+{
+	const struct wanted *w = key;
+
+	return b->unit.gpa == w->src->gpa && b->space == t->code_space && b->unit.valid &&
+	       window_region_of(b->rip, 1) == w->region &&
+	       !memcmp(b->bytes, w->src->host, b->unit.bytes);
+}
+
 struct tblock *rebase_find(struct translator *t, const struct code_bytes *src)
 {
-	const struct tblock *b = *origin_of(t, src->gpa, t->code_space);
 	u64 rip = t->c->s->rip;
+	const struct wanted w = { src, region_near(rip) };
+	const struct tblock *b = w.region
+					 ? block_map_find(t, &t->origins,
+						   origin_hash(src->gpa, t->code_space), serves, &w)
+					 : NULL;
 
-	unsigned region = region_near(rip);
-
-	if (!region || !b || !b->unit.valid || b->unit.gpa != src->gpa ||
-		b->space != t->code_space || window_region_of(b->rip, 1) != region ||
-		memcmp(b->bytes, src->host, b->unit.bytes))
-		return NULL;
-	return rebase(t, b, rip);
+	return b ? rebase(t, b, rip) : NULL;
 }

@@ -378,7 +378,6 @@ static inline size_t relocs_size(const struct relocs *r)
 #define NO_VECTORS  0xffu /* no such instruction */
 #define VECTOR_LOOK 13u	  /* bytes of code that see to that */
 
-#define ORIGINS	    131072u
 #define CACHE_SIZE  (128 * MiB)
 #define CHUNKS_MAX  (CACHE_SIZE / CHUNK_SIZE)
 #define TBLOCKS_MAX (CHUNKS_MAX * CHUNK_IDS)
@@ -442,7 +441,7 @@ struct translator {
 	u8 *pool;
 	size_t pool_used;
 	struct block_map blocks;
-	struct tblock *origins[ORIGINS]; /* rebase.c */
+	struct block_map origins; /* rebase.c */
 	struct tblock **by_id;
 	u32 cross[2];			  /* refs of links across pages, by half of the target */
 	u64 exec_filter[2][FILTER_WORDS]; /* by half: pages that links or jumps lead to, hashed */
