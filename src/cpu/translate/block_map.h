@@ -29,7 +29,7 @@ struct tblock;
 /* Is this the block that is meant? Others may have its hash. */
 typedef bool block_fits(struct translator *t, const struct tblock *b, const void *key);
 
-/* A well mixed number of what a block is for. */
+/* A number of what a block is for: the upper half is a bucket, near those of the code around it. */
 u64 block_hash(u64 gpa, u64 rip, unsigned space);
 void block_map_add(struct translator *t, struct block_map *m, u64 hash, const struct tblock *b);
 /* One that fits, or NULL. */

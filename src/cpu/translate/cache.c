@@ -755,7 +755,7 @@ struct tblock *tcache_find(struct translator *t, bool *interpret)
 	u64 since = stats_now(t);
 	tblock_room(t);
 	code_map_claim(&c->code, src.gpa);
-	b = rebase_find(t, &src); /* first: it asks nobody */
+	b = rebase_find(t, src.gpa); /* first: it asks nobody */
 	if (!b)
 		b = share_find(t, &src);
 	if (!b)

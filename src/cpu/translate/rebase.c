@@ -120,7 +120,7 @@ static struct tblock *rebase(struct translator *t, const struct tblock *from, u6
 }
 
 struct wanted {
-	const struct code_bytes *src;
+	u64 gpa;
 	unsigned region;
 };
 
@@ -128,19 +128,18 @@ static bool serves(struct translator *t, const struct tblock *b, const void *key
 {
 	const struct wanted *w = key;
 
-	return b->unit.gpa == w->src->gpa && b->space == t->code_space && b->unit.valid &&
-	       window_region_of(b->rip, 1) == w->region &&
-	       !memcmp(b->bytes, w->src->host, b->unit.bytes);
+	/* Its bytes are still there: a store to them would have killed it. */
+	return b->unit.gpa == w->gpa && b->space == t->code_space && b->unit.valid &&
+	       window_region_of(b->rip, 1) == w->region;
 }
 
-struct tblock *rebase_find(struct translator *t, const struct code_bytes *src)
+struct tblock *rebase_find(struct translator *t, u64 gpa)
 {
 	u64 rip = t->c->s->rip;
-	const struct wanted w = { src, region_near(rip) };
-	const struct tblock *b = w.region
-					 ? block_map_find(t, &t->origins,
-						   origin_hash(src->gpa, t->code_space), serves, &w)
-					 : NULL;
+	const struct wanted w = { gpa, region_near(rip) };
+	const struct tblock *b = w.region ? block_map_find(t, &t->origins,
+						    origin_hash(gpa, t->code_space), serves, &w)
+					  : NULL;
 
 	return b ? rebase(t, b, rip) : NULL;
 }

@@ -388,6 +388,7 @@ _Static_assert(CACHE_SIZE <= BIT(LINK_BITS), "offsets in the image");
 /* What was learnt about an instruction's accesses to the window; also names its form. */
 enum window_hint { HINT_GUESS, HINT_LOOKUP, HINT_GENERAL };
 #define HINTS	   16384u
+#define HINT_PAGES 4096u
 #define HINT_LOOSE BIT64(63)
 struct hint {
 	u64 key; /* the instruction's physical address; HINT_LOOSE: in the kernel's loose blocks */
@@ -487,6 +488,7 @@ struct translator {
 	u8 stack_seen;	 /* another one was seen at the last stack_votes ticks */
 	unsigned stack_votes;
 	struct hint *hints;		 /* direct-mapped */
+	u64 hint_pages[HINT_PAGES / 64]; /* a bit for each page, hashed: there may be some */
 	struct patched patched[PATCHED]; /* direct-mapped */
 	u64 no_run[NO_RUNS];  /* pushes and pops whose run crosses pages: by gpa, direct-mapped */
 	bool interpret_once;  /* the next block is the interpreter's */
@@ -548,8 +550,8 @@ unsigned tblock_insn_at(const struct tblock *b, const u8 *pc);
 void tblock_commit(struct translator *t, struct tblock *b, size_t outs_before);
 
 /* ---- rebase.c ---- */
-/* The block for the code at src, made from one of the same code at another address, or NULL. */
-struct tblock *rebase_find(struct translator *t, const struct code_bytes *src);
+/* The block for the code at hand, made from one of the same code at another address, or NULL. */
+struct tblock *rebase_find(struct translator *t, u64 gpa);
 /* b may be that one. */
 void rebase_offer(struct translator *t, struct tblock *b);
 /* Something was learnt about its code. */

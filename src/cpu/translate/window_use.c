@@ -104,11 +104,16 @@ static u64 hint_key(unsigned code_space, u64 gpa)
 	return gpa | (code_space == CODE_KERNEL_LOOSE ? HINT_LOOSE : 0);
 }
 
+static unsigned hint_page(u64 gpa) { return (unsigned)(gpa >> PAGE_SHIFT) & (HINT_PAGES - 1); }
+
 u8 window_hint_of(const struct translator *t, unsigned code_space, u64 gpa)
 {
+	unsigned page = hint_page(gpa);
 	u64 key = hint_key(code_space, gpa);
-	const struct hint *h = hint_at(t, key);
 
+	if (!(t->hint_pages[page / 64] & BIT64(page % 64)))
+		return HINT_GUESS; /* as nearly all */
+	const struct hint *h = hint_at(t, key);
 	return h->key == key ? h->hint : HINT_GUESS;
 }
 
@@ -116,9 +121,10 @@ u8 window_hint_of(const struct translator *t, unsigned code_space, u64 gpa)
  * Other blocks with the same instruction follow when they miss. */
 static void learn(struct translator *t, struct tblock *b, unsigned index, u8 to, unsigned misses)
 {
-	u64 key = hint_key(b->space, b->unit.gpa + b->insns[index].guest_at);
+	u64 gpa = b->unit.gpa + b->insns[index].guest_at, key = hint_key(b->space, gpa);
 	struct hint *h = hint_at(t, key);
 
+	t->hint_pages[hint_page(gpa) / 64] |= BIT64(hint_page(gpa) % 64);
 	if (h->key != key)
 		*h = (struct hint){ .key = key };
 	if (h->hint <= b->insns[index].hint && ++h->misses < misses)
