@@ -177,10 +177,13 @@ static struct template *numbered(const struct shared *s, u32 number)
 	return number ? &s->pool[number - 1] : NULL;
 }
 
+/* block_hash() has a bucket from bit 32 on: here eight places for each of its lines of code. */
+#define HASH_SHIFT 29u
+
 /* Where the number of the template for a key is, or where it would be appended. */
 static u32 *slot(struct shared *s, const struct key *k)
 {
-	u32 *p = &s->hash[(block_hash(k->gpa, k->rip, k->space) >> 32) % SHARED_HASH];
+	u32 *p = &s->hash[(block_hash(k->gpa, k->rip, k->space) >> HASH_SHIFT) % SHARED_HASH];
 
 	while (*p && !same_key(&numbered(s, *p)->key, k))
 		p = &numbered(s, *p)->next;
