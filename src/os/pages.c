@@ -3,6 +3,20 @@
 #include <string.h>
 #include <sys/mman.h>
 
+void *pages_new(size_t size)
+{
+	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return at == MAP_FAILED ? NULL : at;
+}
+
+void pages_free(void *at, size_t size)
+{
+	if (at)
+		munmap(at, size);
+}
+
 void pages_huge(void *at, size_t size)
 {
 	u64 from = align_up((u64)(uintptr_t)at, PAGE_SIZE);

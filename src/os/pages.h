@@ -1,6 +1,10 @@
-/* Hints to the host about memory. */
+/* Memory in whole pages of the host, and hints to it about them. */
 #pragma once
 #include "base/types.h"
+
+/* All zero, and of no cost until it is touched; NULL: there is no room. */
+void *pages_new(size_t size);
+void pages_free(void *at, size_t size); /* NULL: nothing */
 
 /*
  * The private, anonymous memory in [at, at+size) is used at random: on huge pages, where the host

@@ -207,7 +207,7 @@ def main():
             for program, verdict, note, seconds, text in pool.map(lambda p: one(args, p), programs[turn % every::every]):
                 counts[verdict] += 1
                 print(f"{program.name:24} {args.switches or program.mode:12} {verdict:5} {seconds:6.2f}s  {note}", flush=True)
-                if args.show:
+                if args.show or (verdict == "FAIL" and "exit status -" in note):  # a crash may have said why
                     print(text)
     print(f"{counts['pass']} passed, {counts['FAIL']} failed, {counts['skip']} skipped")
     return 1 if counts["FAIL"] or not programs or not switches else 0

@@ -60,8 +60,9 @@ void tblock_add_links(
 	pool_align(t, sizeof(struct link));
 	b->link_count = (u8)count;
 	b->links = tblock_pooled(t, from, count * sizeof(struct link));
+	unsigned back = (pool_ref(t, b->links) - pool_ref(t, b)) / LINK_UNIT;
 	for (unsigned i = 0; i < count; i++)
-		b->links[i].owner_back = (u8)(((u8 *)&b->links[i] - (u8 *)b) / LINK_UNIT);
+		b->links[i].owner_back = (back + i) & 63;
 }
 
 static bool code_has_room(const struct translator *t)

@@ -6,16 +6,18 @@
 
 _Static_assert(sizeof(struct block_bucket) == 64, "a bucket is a cache line");
 
-#define MIX	   0x9e3779b97f4a7c15ull
-#define LINE_SHIFT 6u
-#define PAGE_LINES BIT(PAGE_SHIFT - LINE_SHIFT)
+#define MIX 0x9e3779b97f4a7c15ull
+/* So many bytes of code share a bucket that no more blocks begin in them than it holds: those would
+ * be made again and again. */
+#define AREA_SHIFT 4u
+#define PAGE_AREAS BIT(PAGE_SHIFT - AREA_SHIFT)
 
-/* Above: the bucket; below: the tag. What lies in one line of the guest's code is in one bucket,
- * and the next line's in the next: code is found in about the order that it lies in. */
+/* Above: the bucket; below: the tag. What lies side by side in the guest's memory does so in the
+ * map, too: code is found in about the order that it lies in. */
 u64 block_hash(u64 gpa, u64 rip, unsigned space)
 {
 	u64 page = (gpa >> PAGE_SHIFT ^ rip >> PAGE_SHIFT << 20 ^ (u64)space << 60) * MIX;
-	u64 bucket = (page >> 32 & ~(PAGE_LINES - 1ull)) | (gpa >> LINE_SHIFT & (PAGE_LINES - 1));
+	u64 bucket = (page >> 32 & ~(PAGE_AREAS - 1ull)) | (gpa >> AREA_SHIFT & (PAGE_AREAS - 1));
 
 	return bucket << 32 | (u32)(page ^ ((gpa & PAGE_MASK) * MIX) >> 32);
 }

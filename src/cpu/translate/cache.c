@@ -252,18 +252,36 @@ void tcache_claimed(void *translator, const u8 *host_page)
 
 /* ---- links and jumps ---- */
 
-static void unlink_one(struct translator *t, struct link *l)
+/* Links are cut and joined again far more often than they come to lead elsewhere: one that is cut
+ * stays in its target's list. */
+static void unlink_one(const struct translator *t, struct link *l)
 {
-	if (!l->to)
+	if (!l->chained)
 		return;
+	l->chained = false;
+	link_point(t, l, l->out);
+}
+
+static void forget_target(struct translator *t, struct link *l)
+{
 	u32 self = pool_ref(t, l);
 	u32 *p = &tblock_at(t, l->to)->incoming;
-	while (*p && *p != self)
+
+	while (*p != self)
 		p = &link_at(t, *p)->next_in;
-	if (*p)
-		*p = l->next_in;
+	*p = l->next_in;
 	l->to = 0;
-	link_point(t, l, l->out);
+}
+
+static void set_target(struct translator *t, struct link *l, struct tblock *to)
+{
+	if (l->to == pool_ref(t, to))
+		return;
+	if (l->to)
+		forget_target(t, l);
+	l->to = pool_ref(t, to);
+	l->next_in = to->incoming;
+	to->incoming = pool_ref(t, l);
 }
 
 void tcache_open_gate(const struct translator *t, const struct tblock *b)
@@ -331,7 +349,7 @@ void tcache_link(struct translator *t, struct link *l, struct tblock *to)
 {
 	const struct tblock *owner = link_owner(l);
 
-	if (l->to || owner->cut || !owner->unit.valid)
+	if (l->chained || owner->cut || !owner->unit.valid)
 		return;
 	bool same_page = !((owner->rip ^ to->rip) & ~PAGE_MASK) && owner->unit.gpa2 == CODE_NO_PAGE;
 	if (!same_page || to->unit.gpa2 != CODE_NO_PAGE) {
@@ -344,9 +362,8 @@ void tcache_link(struct translator *t, struct link *l, struct tblock *to)
 		}
 		filter_add_block(t, to);
 	}
-	l->to = pool_ref(t, to);
-	l->next_in = to->incoming;
-	to->incoming = pool_ref(t, l);
+	set_target(t, l, to);
+	l->chained = true;
 	unsigned at = to == owner && l->loop					    ? l->loop
 		      : l->vectors && !to->vector_from && !(t->baked & BAKED_COUNT) ? VECTOR_LOOK
 										    : 0;
@@ -403,7 +420,7 @@ static void flush_links(struct translator *t, unsigned half)
 	for (struct link *l; (l = link_at(t, *p));) {
 		const struct tblock *to = tblock_at(t, l->to);
 
-		if (to && retain_leads_to(t, to)) {
+		if (l->chained && retain_leads_to(t, to)) {
 			filter_add_block(t, to);
 			p = &l->next_cross;
 			continue;
@@ -594,8 +611,12 @@ void tcache_killed(void *translator, struct code_unit *u)
 	struct tblock *b = container_of(u, struct tblock, unit);
 
 	patched_note(t, b);
-	while (b->incoming)
-		unlink_one(t, link_at(t, b->incoming));
+	while (b->incoming) {
+		struct link *l = link_at(t, b->incoming);
+
+		unlink_one(t, l);
+		forget_target(t, l);
+	}
 	unsigned i = jump_index(b->rip);
 	if (t->ctx->jump[b->space].code[i] == (u64)(uintptr_t)b->code)
 		jump_clear(t, b->space, i);

@@ -7,6 +7,7 @@
 #include "cpu/interpret/branch.h"
 #include "cpu/translate/explain.h"
 #include "cpu/translate/translate_priv.h"
+#include "os/pages.h"
 #include "x86/control.h"
 #include <asm/prctl.h>
 #include <errno.h>
@@ -444,7 +445,7 @@ static void translate_close(struct vcpu *v)
 	pthread_mutex_destroy(&t->claimed_lock);
 	free(t->signal_stack);
 	free(t->stats);
-	free(t);
+	pages_free(t, sizeof(*t));
 	v->engine_data = NULL;
 }
 
@@ -453,7 +454,7 @@ static void ignore_written(void *ctx, gpa_t at, u64 len) {}
 
 static int translate_open(struct vcpu *v, struct err *err)
 {
-	struct translator *t = calloc(1, sizeof(*t));
+	struct translator *t = pages_new(sizeof(*t)); /* parts of it are aligned to lines */
 
 	if (!t)
 		return err_set(err, -ENOMEM, "translate: no memory for vcpu %u", v->index);

@@ -174,7 +174,7 @@ static void keep_links(struct translator *t, struct kept_space *k)
 	struct link *l = link_at(t, t->cross[0]);
 
 	for (; l && k->links < KEPT_MAX; l = link_at(t, l->next_cross))
-		if (l->to)
+		if (l->chained)
 			k->link[k->links++] = (struct kept_link){ l, tblock_at(t, l->to) };
 }
 

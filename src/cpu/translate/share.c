@@ -177,8 +177,8 @@ static struct template *numbered(const struct shared *s, u32 number)
 	return number ? &s->pool[number - 1] : NULL;
 }
 
-/* block_hash() has a bucket from bit 32 on: here eight places for each of its lines of code. */
-#define HASH_SHIFT 29u
+/* block_hash() has a bucket from bit 32 on: here two places for each. */
+#define HASH_SHIFT 31u
 
 /* Where the number of the template for a key is, or where it would be appended. */
 static u32 *slot(struct shared *s, const struct key *k)

@@ -242,21 +242,23 @@ struct tctx {
  */
 #define LINK_BITS 27u /* of an offset in the image */
 #define LINK_AT	  (BIT(LINK_BITS) - 1)
-#define LINK_UNIT 16u /* bytes that a descriptor's address is a multiple of */
+#define LINK_UNIT 32u /* bytes that a link's and its owner's addresses are multiples of */
 struct link {
 	u64 target;	     /* guest RIP */
 	u32 site;	     /* of the rel32 in the image */
 	u32 out : LINK_BITS; /* where it points when not chained, in the image */
 	bool vectors : 1;    /* they are in the host's registers when it is taken */
+	u32 to;		/* ref of the block it is or was chained to, and is likely to be again */
+	u32 next_in;	/* ref of the next link in to->incoming */
+	u32 next_cross; /* and in translator.cross */
+	u16 loop; /* where in the owner's code it leads if the target is the owner; 0: start */
+	u8 space; /* where the target runs */
+	/* In a byte that nobody looks at who copies the block (share.h). */
+	u8 owner_back : 6; /* the block it is an exit of is so many units before it */
 	bool crossing : 1; /* it is in translator.cross, where it stays when it is cut by itself */
-	u32 to;		   /* ref of the block it is chained to */
-	u32 next_in;	   /* ref of the next link in to->incoming */
-	u32 next_cross;	   /* and in translator.cross */
-	u16 loop;      /* where in the owner's code it leads if the target is the owner; 0: start */
-	u8 space;      /* where the target runs */
-	u8 owner_back; /* the block it is an exit of is so many units before it */
+	bool chained : 1;  /* it leads to `to` */
 };
-_Static_assert(sizeof(struct link) == 32, "two in a line of the cache");
+_Static_assert(sizeof(struct link) == LINK_UNIT, "two in a line of the cache");
 
 /* As it was when it was made, for another owner: chained to nothing. */
 static inline struct link link_as_made(const struct link *from)
@@ -326,7 +328,7 @@ struct tblock {
 	struct code_unit unit;
 	u64 rip;
 	u8 *code;     /* running view */
-	u32 incoming; /* ref of the first link to it */
+	u32 incoming; /* ref of the first link that has it as `to` */
 	u8 space;     /* see CODE_WINDOW */
 	u8 link_count;
 	u8 vector_from; /* the instruction from which on vectors are in host registers ... */
