@@ -103,11 +103,15 @@ u64 kernel_window_guest(const struct kernel_window *w, u64 host)
 
 /* ---- extents ---- */
 
+/* As numbers: a pointer would leave all memory. */
+static u64 host_minus_va(const u8 *host, u64 va) { return (u64)(uintptr_t)host - va; }
+
 static bool touches(const struct kernel_extent *x, u64 va, const u8 *host, u64 pages, bool writable)
 {
 	u64 end = x->va + (x->pages << PAGE_SHIFT);
 
-	return x->writable == writable && x->host - x->va == host - va && va <= end &&
+	return x->writable == writable &&
+	       host_minus_va(x->host, x->va) == host_minus_va(host, va) && va <= end &&
 	       x->va <= va + (pages << PAGE_SHIFT) &&
 	       kernel_window_piece(x->va) == kernel_window_piece(va);
 }

@@ -256,6 +256,21 @@ static void kernel_extents_never_run_out(void **state)
 		assert_int_equal(byte_at(f, STACKS + GiB + (u64)i * 8 * PAGE_SIZE), -1);
 }
 
+/* The guest's addresses are not ours: some are just above where its memory is for us. */
+static void kernel_extents_join_wherever_they_are(void **state)
+{
+	struct fixture *f = fixture(state);
+	u64 va = (u64)(uintptr_t)page(f, 0) + GiB;
+
+	if (kernel_window_piece(va) != kernel_window_piece(va + PAGE_SIZE))
+		skip();
+	kernel_window_region_for(&f->w, va);
+	assert_true(kernel_window_show(&f->w, va, page(f, 0), 1, true));
+	assert_true(kernel_window_show(&f->w, va + PAGE_SIZE, page(f, 1), 1, true));
+	assert_int_equal(f->w.count, 1);
+	assert_int_equal(byte_at(f, va + PAGE_SIZE), 1 * 7 + 1);
+}
+
 struct odd {
 	u64 asked, gone; /* pages; the first of them */
 };
@@ -422,6 +437,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			kernel_page_is_hidden_wherever_it_is_shown, setup, teardown),
 		cmocka_unit_test_setup_teardown(kernel_extents_never_run_out, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			kernel_extents_join_wherever_they_are, setup, teardown),
 		cmocka_unit_test_setup_teardown(kernel_review_hides_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			kernel_review_leaves_holes_without_extents, setup, teardown),
