@@ -2,11 +2,11 @@
 #include "cpu/interpret/blocks.h"
 #include "base/must.h"
 #include "cpu/interpret/decode.h"
+#include "os/pages.h"
 #include "x86/transfer.h"
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #define POOL_SIZE  (48 * MiB)
 #define HASH_SIZE  32768u
@@ -34,7 +34,7 @@ void blocks_free(struct blocks *b)
 {
 	if (!b)
 		return;
-	munmap(b->pool, POOL_SIZE);
+	pages_free(b->pool, POOL_SIZE);
 	pthread_mutex_destroy(&b->lock);
 	free(b);
 }
@@ -96,9 +96,8 @@ struct blocks *blocks_new(struct interp *c, struct err *err)
 		err_set(err, -ENOMEM, "interpret: no memory for the block cache");
 		return NULL;
 	}
-	b->pool = mmap(NULL, POOL_SIZE, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (b->pool == MAP_FAILED) {
+	b->pool = pages_new(POOL_SIZE);
+	if (!b->pool) {
 		free(b);
 		err_set(err, -ENOMEM, "interpret: no memory for the block cache");
 		return NULL;

@@ -51,7 +51,7 @@ struct tblock *tblock_place(struct translator *t)
 
 _Static_assert(sizeof(struct tblock) + (TBLOCK_OPS + 1) * sizeof(struct tinsn) +
 			       (BLOCK_LINKS + 1) * sizeof(struct link) <
-		       UINT8_MAX * LINK_UNIT,
+		       OWNER_BACK_MAX * LINK_UNIT,
 	"struct link's owner_back");
 
 void tblock_add_links(
@@ -62,7 +62,7 @@ void tblock_add_links(
 	b->links = tblock_pooled(t, from, count * sizeof(struct link));
 	unsigned back = (pool_ref(t, b->links) - pool_ref(t, b)) / LINK_UNIT;
 	for (unsigned i = 0; i < count; i++)
-		b->links[i].owner_back = (back + i) & 63;
+		b->links[i].owner_back = (back + i) & OWNER_BACK_MAX;
 }
 
 static bool code_has_room(const struct translator *t)
@@ -379,7 +379,7 @@ static void commit(struct making *m)
 		.live_bytes = b->unit.live_bytes,
 		.keeper = CODE_TRANSLATED };
 	t->pool_used += align_up(sizeof(*b) + tblock_insns_size(b), 16);
-	tblock_add_links(t, b, m->e.links, (u8)m->e.link_count);
+	tblock_add_links(t, b, m->e.links, m->e.link_count);
 	b->ops = tblock_pooled(t, m->ops, m->op_count * sizeof(struct op));
 	b->op_count = (u8)m->op_count;
 	b->facts = tblock_pooled(t, m->facts, m->fact_count * sizeof(m->facts[0]));

@@ -60,16 +60,11 @@ int tcache_open(struct translator *t, struct err *err)
 	size_t ctx_size = align_up(sizeof(struct tctx), PAGE_SIZE);
 
 	/* Side by side, so that code reaches its slots relative to RIP. */
-	t->ctx = mmap(NULL, ctx_size + CACHE_SIZE, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	t->pool = mmap(NULL, POOL_SIZE, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	t->by_id = mmap(NULL, TBLOCKS_MAX * sizeof(*t->by_id), PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	t->starts = mmap(NULL, STARTS_SIZE, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (t->ctx == MAP_FAILED || t->pool == MAP_FAILED || t->by_id == MAP_FAILED ||
-		t->starts == MAP_FAILED)
+	t->ctx = pages_new(ctx_size + CACHE_SIZE);
+	t->pool = pages_new(POOL_SIZE);
+	t->by_id = pages_new(TBLOCKS_MAX * sizeof(*t->by_id));
+	t->starts = pages_new(STARTS_SIZE);
+	if (!t->ctx || !t->pool || !t->by_id || !t->starts)
 		return err_set(err, -ENOMEM, "translate: no memory for the code cache");
 	if (!(t->options & OPTION_NO_HUGE))
 		use_huge_pages(t, ctx_size);
@@ -97,14 +92,10 @@ void tcache_close(struct translator *t)
 {
 	share_close(t);
 	retain_close(t);
-	if (t->ctx && t->ctx != MAP_FAILED)
-		munmap(t->ctx, align_up(sizeof(struct tctx), PAGE_SIZE) + CACHE_SIZE);
-	if (t->pool && t->pool != MAP_FAILED)
-		munmap(t->pool, POOL_SIZE);
-	if (t->by_id && t->by_id != MAP_FAILED)
-		munmap(t->by_id, TBLOCKS_MAX * sizeof(*t->by_id));
-	if (t->starts && t->starts != MAP_FAILED)
-		munmap(t->starts, STARTS_SIZE);
+	pages_free(t->ctx, align_up(sizeof(struct tctx), PAGE_SIZE) + CACHE_SIZE);
+	pages_free(t->pool, POOL_SIZE);
+	pages_free(t->by_id, TBLOCKS_MAX * sizeof(*t->by_id));
+	pages_free(t->starts, STARTS_SIZE);
 	if (t->mem.rw)
 		munmap(t->mem.rw, t->mem.size); /* the running view went with the context */
 }
@@ -593,6 +584,8 @@ struct sought {
 	u8 space;
 };
 
+static u64 hash_of(const struct tblock *b) { return block_hash(b->unit.gpa, b->rip, b->space); }
+
 static bool is_block(struct translator *t, const struct tblock *b, const void *key)
 {
 	return b == key;
@@ -620,7 +613,7 @@ void tcache_killed(void *translator, struct code_unit *u)
 	unsigned i = jump_index(b->rip);
 	if (t->ctx->jump[b->space].code[i] == (u64)(uintptr_t)b->code)
 		jump_clear(t, b->space, i);
-	block_map_remove(t, &t->blocks, block_hash(b->unit.gpa, b->rip, b->space), is_block, b);
+	block_map_remove(t, &t->blocks, hash_of(b), is_block, b);
 	/* The block may be running right now: it must not go on past the store. */
 	tcache_unlink_out(t, b);
 }
@@ -658,7 +651,7 @@ void tcache_add(struct translator *t, struct tblock *b)
 	t->by_id[b->id] = b;
 	t->starts[start / 64] |= BIT64(start % 64);
 	t->touched[chunk / 64] |= BIT64(chunk % 64);
-	block_map_add(t, &t->blocks, block_hash(b->unit.gpa, b->rip, b->space), b);
+	block_map_add(t, &t->blocks, hash_of(b), b);
 }
 
 /* interp_hooks.dropped: the code map is empty and the interpreter's stubs are gone. */

@@ -6,10 +6,10 @@
 #include "cpu/interpret/decode.h"
 #include "cpu/interpret/native.h"
 #include "cpu/translate/translate_priv.h"
+#include "os/pages.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 /* Found by their memory, which is all that the vcpus of a machine have in common here. */
 #define SHARED_MAX 64u
@@ -55,9 +55,8 @@ static struct shared *shared_new(struct memory *m)
 	if (!s)
 		return NULL;
 	s->memory = m;
-	s->pool = mmap(NULL, TEMPLATES * sizeof(struct template), PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (s->pool == MAP_FAILED) {
+	s->pool = pages_new(TEMPLATES * sizeof(struct template));
+	if (!s->pool) {
 		free(s);
 		return NULL;
 	}
@@ -89,7 +88,7 @@ void share_close(struct translator *t)
 	if (!s || --s->users)
 		return;
 	*find_locked(s->memory) = NULL;
-	munmap(s->pool, TEMPLATES * sizeof(struct template));
+	pages_free(s->pool, TEMPLATES * sizeof(struct template));
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 }

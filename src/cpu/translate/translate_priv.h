@@ -240,9 +240,11 @@ struct tctx {
  * its offset, in the image of the cache, or in the memory of descriptors (a ref; 0: nothing), and
  * each is within one line of the host's cache.
  */
-#define LINK_BITS 27u /* of an offset in the image */
-#define LINK_AT	  (BIT(LINK_BITS) - 1)
-#define LINK_UNIT 32u /* bytes that a link's and its owner's addresses are multiples of */
+#define LINK_BITS	27u /* of an offset in the image */
+#define LINK_AT		(BIT(LINK_BITS) - 1)
+#define LINK_UNIT	32u /* bytes that a link's and its owner's addresses are multiples of */
+#define OWNER_BACK_BITS 6u
+#define OWNER_BACK_MAX	(BIT(OWNER_BACK_BITS) - 1)
 struct link {
 	u64 target;	     /* guest RIP */
 	u32 site;	     /* of the rel32 in the image */
@@ -254,7 +256,7 @@ struct link {
 	u16 loop; /* where in the owner's code it leads if the target is the owner; 0: start */
 	u8 space; /* where the target runs */
 	/* In a byte that nobody looks at who copies the block (share.h). */
-	u8 owner_back : 6; /* the block it is an exit of is so many units before it */
+	u8 owner_back : OWNER_BACK_BITS; /* the block it is an exit of is so many units before it */
 	bool crossing : 1; /* it is in translator.cross, where it stays when it is cut by itself */
 	bool chained : 1;  /* it leads to `to` */
 };
