@@ -200,6 +200,10 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 				     ? window_hint_of(m->t, m->b->space, e->gpa)
 				     : (u8)HINT_GUESS;
 	e->traps = false;
+	if (unlikely(m->gpa2 != CODE_NO_PAGE))
+		emit_itlb_check(e, m->b->rip + PAGE_SIZE, m->gpa2, m->count);
+	before = e->a.at;
+	outs = e->out_count;
 	enum emit_result r = emit_insn(e);
 	in->handed = is_handed(e, before, outs);
 	/* A native stub's operation is kept, too: decoding it again would need room for the stub.
@@ -429,6 +433,7 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 	m.e.fixed = false;
 	m.e.out_count = m.e.link_count = 0;
 	facts_start(&m.e);
+	emit_itlb_check(&m.e, b->rip, b->unit.gpa, NO_INSN);
 	if (!emit_block(&m)) {
 		*interpret = true;
 		return NULL;

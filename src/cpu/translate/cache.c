@@ -6,8 +6,9 @@
  * before each block's code.
  *
  * Removing. A block dies when its bytes are written (code_map): incoming links go back to their
- * exits, its jump table entry goes. Translation flushes cut links across pages and empty the jump
- * and fast tables, of the half of the address space they concern, through logs of what was filled.
+ * exits, its jump table entry goes. Translation flushes empty the fast tables, of the half of the
+ * address space they concern, through logs of what was filled; of the upper half they also cut the
+ * links across pages and empty the jump tables. The lower half has its ITLB (itlb.c).
  */
 #include "base/must.h"
 #include "cpu/interpret/native.h"
@@ -317,7 +318,7 @@ static void filter_add(struct translator *t, u64 at)
 
 	filter_bits(at, bit);
 	for (unsigned i = 0; i < 2; i++)
-		t->exec_filter[at >> 63][bit[i] / 64] |= BIT64(bit[i] % 64);
+		t->exec_filter[bit[i] / 64] |= BIT64(bit[i] % 64);
 }
 
 static void filter_add_block(struct translator *t, const struct tblock *b)
@@ -329,11 +330,27 @@ static void filter_add_block(struct translator *t, const struct tblock *b)
 
 static bool filter_has(const struct translator *t, u64 at)
 {
-	const u64 *f = t->exec_filter[at >> 63];
+	const u64 *f = t->exec_filter;
 	unsigned bit[2];
 
 	filter_bits(at, bit);
 	return f[bit[0] / 64] & BIT64(bit[0] % 64) && f[bit[1] / 64] & BIT64(bit[1] % 64);
+}
+
+/* Is `to`, all of it, in the page that the owner ends in? */
+static bool in_page_of(const struct tblock *owner, const struct tblock *to)
+{
+	return !((owner->rip ^ to->rip) & ~PAGE_MASK) &&
+	       !((owner->unit.gpa ^ to->unit.gpa) & ~PAGE_MASK) && owner->unit.gpa2 == CODE_NO_PAGE;
+}
+
+/* Where in `to` the link may lead, which needs no check of its page. */
+static unsigned link_enters(const struct translator *t, struct link *l, const struct tblock *to)
+{
+	if (to == link_owner(l) && l->loop)
+		return l->loop;
+	bool fetched = l->vectors && !to->vector_from && !(t->baked & BAKED_COUNT);
+	return tblock_entry(to) + (fetched ? VECTOR_LOOK : 0);
 }
 
 void tcache_link(struct translator *t, struct link *l, struct tblock *to)
@@ -342,22 +359,18 @@ void tcache_link(struct translator *t, struct link *l, struct tblock *to)
 
 	if (l->chained || owner->cut || !owner->unit.valid)
 		return;
-	bool same_page = !((owner->rip ^ to->rip) & ~PAGE_MASK) && owner->unit.gpa2 == CODE_NO_PAGE;
-	if (!same_page || to->unit.gpa2 != CODE_NO_PAGE) {
-		unsigned half = (unsigned)(to->rip >> 63);
-
+	bool upper = to->rip >> 63, same_page = in_page_of(owner, to);
+	if (upper && (!same_page || to->unit.gpa2 != CODE_NO_PAGE)) {
 		if (!l->crossing) {
 			l->crossing = true;
-			l->next_cross = t->cross[half];
-			t->cross[half] = pool_ref(t, l);
+			l->next_cross = t->cross;
+			t->cross = pool_ref(t, l);
 		}
 		filter_add_block(t, to);
 	}
 	set_target(t, l, to);
 	l->chained = true;
-	unsigned at = to == owner && l->loop					    ? l->loop
-		      : l->vectors && !to->vector_from && !(t->baked & BAKED_COUNT) ? VECTOR_LOOK
-										    : 0;
+	unsigned at = upper || same_page ? link_enters(t, l, to) : 0;
 	link_point(t, l, (u32)(to->code - t->mem.rx) + at);
 	t->links_made++;
 }
@@ -390,23 +403,25 @@ void tcache_jump(struct translator *t, struct tblock *to)
 	struct jump_table *j = &t->ctx->jump[to->space];
 	j->neg[i] = -to->rip;
 	j->code[i] = (u64)(uintptr_t)to->code;
-	filter_add_block(t, to);
+	if (half)
+		filter_add_block(t, to);
 }
 
-static void exec_drop(struct translator *t, unsigned half)
+/* What leads to code of the upper half. */
+static void upper_drop(struct translator *t)
 {
-	for (struct link *l; (l = link_at(t, t->cross[half]));) {
-		t->cross[half] = l->next_cross;
+	for (struct link *l; (l = link_at(t, t->cross));) {
+		t->cross = l->next_cross;
 		l->crossing = false;
 		unlink_one(t, l);
 	}
-	jumps_drop(t, half);
-	memset(t->exec_filter[half], 0, sizeof(t->exec_filter[half]));
+	jumps_drop(t, 1);
+	memset(t->exec_filter, 0, sizeof(t->exec_filter));
 }
 
-static void flush_links(struct translator *t, unsigned half)
+static void flush_links(struct translator *t)
 {
-	u32 *p = &t->cross[half];
+	u32 *p = &t->cross;
 
 	for (struct link *l; (l = link_at(t, *p));) {
 		const struct tblock *to = tblock_at(t, l->to);
@@ -422,24 +437,31 @@ static void flush_links(struct translator *t, unsigned half)
 	}
 }
 
-static void flush_jumps(struct translator *t, unsigned half)
+static void flush_jumps(struct translator *t)
 {
 	unsigned left = 0;
 
-	for (unsigned n = 0; n < t->jump_count[half]; n++) {
-		const struct tblock *b = t->by_id[t->jumps[half][n].id];
-		unsigned i = t->jumps[half][n].index, space = t->jumps[half][n].space;
+	for (unsigned n = 0; n < t->jump_count[1]; n++) {
+		const struct tblock *b = t->by_id[t->jumps[1][n].id];
+		unsigned i = t->jumps[1][n].index, space = t->jumps[1][n].space;
 
 		if (t->ctx->jump[space].code[i] != (u64)(uintptr_t)b->code)
 			continue; /* it is another's by now */
 		if (retain_leads_to(t, b)) {
 			filter_add_block(t, b);
-			t->jumps[half][left++] = t->jumps[half][n];
+			t->jumps[1][left++] = t->jumps[1][n];
 		} else {
 			jump_clear(t, space, i);
 		}
 	}
-	t->jump_count[half] = left;
+	t->jump_count[1] = left;
+}
+
+static void upper_flush(struct translator *t)
+{
+	memset(t->exec_filter, 0, sizeof(t->exec_filter));
+	flush_links(t);
+	flush_jumps(t);
 }
 
 /*
@@ -451,18 +473,16 @@ static void flush_jumps(struct translator *t, unsigned half)
 #define FLUSH_PART  5u
 #define DROP_AROUND (4 * MiB) /* more is dropped with its half: pages are dropped one by one */
 
-static void exec_flush(struct translator *t, unsigned half)
+static void code_flush(struct translator *t, unsigned half)
 {
 	u64 start = __rdtsc();
 
 	if (!t->kept || start - t->flush_end[half] < (FLUSH_PART - 1) * t->flush_took[half]) {
-		exec_drop(t, half);
+		(half ? upper_drop : itlb_drop)(t);
 		return;
 	}
 	retain_look_again(t);
-	memset(t->exec_filter[half], 0, sizeof(t->exec_filter[half]));
-	flush_links(t, half);
-	flush_jumps(t, half);
+	(half ? upper_flush : itlb_flush)(t);
 	t->flush_end[half] = __rdtsc();
 	t->flush_took[half] = t->flush_end[half] - start;
 }
@@ -470,7 +490,7 @@ static void exec_flush(struct translator *t, unsigned half)
 static void flush_half(struct translator *t, unsigned half)
 {
 	fast_drop(t, half);
-	exec_flush(t, half);
+	code_flush(t, half);
 }
 
 static void drop_around(struct translator *t, u64 at, u64 size)
@@ -485,11 +505,12 @@ static void drop_around(struct translator *t, u64 at, u64 size)
 		for (unsigned space = 0; space < MMU_SPACES; space++)
 			for (unsigned w = 0; w < 2; w++)
 				t->ctx->fast[space][w].neg[i] = FAST_INVALID;
-		code |= filter_has(t, at);
+		itlb_drop_page(t, at);
+		code |= half && filter_has(t, at);
 	}
 	if (code) {
 		t->code_flushes++;
-		exec_flush(t, half);
+		code_flush(t, 1);
 	}
 }
 
@@ -511,7 +532,10 @@ void tcache_switched(void *translator)
 	kernel_window_switched(t);
 	retain_leave(t);
 	fast_drop(t, 0);
-	exec_drop(t, 0);
+	if (t->c->mmu.lower_global)
+		code_flush(t, 0); /* most of it is what it was */
+	else
+		itlb_drop(t);
 	drop_upper_nonglobal(t);
 	retain_enter(t);
 }
@@ -598,12 +622,8 @@ static bool is_sought(struct translator *t, const struct tblock *b, const void *
 	return b->unit.gpa == k->gpa && b->rip == k->rip && b->space == k->space;
 }
 
-void tcache_killed(void *translator, struct code_unit *u)
+void tcache_detach(struct translator *t, struct tblock *b)
 {
-	struct translator *t = translator;
-	struct tblock *b = container_of(u, struct tblock, unit);
-
-	patched_note(t, b);
 	while (b->incoming) {
 		struct link *l = link_at(t, b->incoming);
 
@@ -613,6 +633,15 @@ void tcache_killed(void *translator, struct code_unit *u)
 	unsigned i = jump_index(b->rip);
 	if (t->ctx->jump[b->space].code[i] == (u64)(uintptr_t)b->code)
 		jump_clear(t, b->space, i);
+}
+
+void tcache_killed(void *translator, struct code_unit *u)
+{
+	struct translator *t = translator;
+	struct tblock *b = container_of(u, struct tblock, unit);
+
+	patched_note(t, b);
+	tcache_detach(t, b);
 	block_map_remove(t, &t->blocks, hash_of(b), is_block, b);
 	/* The block may be running right now: it must not go on past the store. */
 	tcache_unlink_out(t, b);
@@ -659,10 +688,9 @@ void tcache_dropped(void *translator)
 {
 	struct translator *t = translator;
 
-	for (unsigned half = 0; half < 2; half++) {
-		jumps_drop(t, half);
-		t->cross[half] = 0;
-	}
+	jumps_drop(t, 0);
+	jumps_drop(t, 1);
+	t->cross = 0;
 	retain_forget(t);
 	memset(t->exec_filter, 0, sizeof(t->exec_filter));
 	block_map_clear(&t->blocks);
@@ -689,6 +717,8 @@ void tcache_forget(struct translator *t)
 	tcache_clear(t);
 	window_hide_all(&t->window);
 	kernel_window_hide_all(&t->kernel);
+	itlb_drop(t);
+	pages_forget(t->ctx->itlb, sizeof(t->ctx->itlb));
 	pages_forget(t->ctx->fast, sizeof(t->ctx->fast));
 	pages_forget(t->ctx->jump, sizeof(t->ctx->jump));
 	t->fill_count[0] = t->fill_count[1] = 0;

@@ -364,7 +364,7 @@ static bool page_gone(const struct translator *t, u64 at)
 			if (fast_valid(f, i) && -f->neg[i] == (at & ~PAGE_MASK))
 				return false;
 		}
-	return true;
+	return !itlb_has(t, at);
 }
 
 static bool half_gone(const struct translator *t, unsigned half)

@@ -163,6 +163,11 @@ static inline void emit_back(struct emit *e, const struct emit_mark *m)
 	e->f = m->f;
 }
 
+/* ---- itlb.c ---- */
+/* Goes on if the linear page is the physical one, as far as code is concerned; else leaves the
+ * block with this argument. Clobbers RCX and T_AUX. Nothing, of the upper half. */
+void emit_itlb_check(struct emit *e, u64 va, u64 gpa, unsigned arg);
+
 /* ---- emit_regs.c: guest registers in host registers ---- */
 struct use {
 	u32 read, written; /* explicit guest general registers */

@@ -267,10 +267,37 @@ static const u8 *resume(struct translator *t)
 	return NULL;
 }
 
+/* The ITLB has no entry for the page of b that is about to be entered, or of the second one: where
+ * code goes on if b is what belongs there, NULL for the outer loop. */
+static const u8 *page_missed(struct translator *t, struct tblock *b, unsigned arg)
+{
+	struct interp *c = t->c;
+	struct code_bytes src;
+	bool admitted = false;
+
+	if (arg != NO_INSN) {
+		c->s->rip = b->rip + b->insns[arg].guest_at;
+		if (unlikely(t->baked & BAKED_COUNT))
+			count_take_back(t, b->insns[arg].behind + 1u);
+		return NULL;
+	}
+	c->s->rip = b->rip;
+	if (blocks_fetch(c, b->rip, &src) != X86_OK)
+		return NULL;
+	if (!b->unit.valid || src.gpa != b->unit.gpa)
+		tcache_detach(t, b);
+	else if (b->unit.gpa2 == CODE_NO_PAGE)
+		admitted = true;
+	if (!admitted)
+		return NULL;
+	itlb_fill(t, b);
+	return b->code + tblock_entry(b);
+}
+
 static bool run_blocks(struct translator *t, struct tblock *b)
 {
 	struct interp *c = t->c;
-	const u8 *code = b->code;
+	const u8 *code = b->code + tblock_entry(b);
 	bool stop = false;
 	struct resident in = { 0 };
 
@@ -341,6 +368,7 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 			if (!code && !stop)
 				code = resume(t);
 			break;
+		case EXIT_PAGE: code = page_missed(t, from, arg); break;
 		case EXIT_ATTENTION: break;
 		}
 	}
@@ -402,6 +430,7 @@ static enum cpu_exit translate_run(struct vcpu *v)
 				break;
 			continue;
 		}
+		itlb_fill(t, b);
 		if (t->pending && t->pending->target == b->rip && t->pending->space == b->space &&
 			!(t->options & OPTION_NO_CHAIN))
 			tcache_link(t, t->pending, b);

@@ -120,6 +120,7 @@ static ZyanStatus print_host_address(
 	case EXIT_OP: return append(buffer, "<interpreter>");
 	case EXIT_VECTOR: return append(buffer, "<fetch vectors>");
 	case EXIT_X87: return append(buffer, "<fetch x87>");
+	case EXIT_PAGE: return append(buffer, "<look at the page>");
 	case EXIT_ATTENTION: break;
 	}
 	return append(buffer, "<exit>");
@@ -161,6 +162,8 @@ static const char *slot_name(u32 at)
 	for (unsigned i = 0; i < ARRAY_LEN(slots); i++)
 		if (slots[i].at == at)
 			return slots[i].name;
+	if (at >= SLOT(itlb) && at < SLOT(itlb) + ITLB_ENTRIES * sizeof(u64))
+		return "itlb";
 	if (at >= SLOT(fast) && at < SLOT(fast) + MMU_SPACES * 2 * table) {
 		u32 in = (at - SLOT(fast)) % table, write = (at - SLOT(fast)) / table % 2;
 

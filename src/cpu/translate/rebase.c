@@ -8,6 +8,7 @@
  *   slots       are named relative to RIP: moved by as much as the code moves
  *   addresses   near the guest's RIP (operands, return addresses): moved with it
  *   exits       have stubs of their own, which name the block
+ *   the check   names the page (itlb.c)
  *
  * and all of that is listed when a block is made (struct relocs). What a block was made under is
  * the same, or checked by its code. That includes the window's regions (window.h): a block is
@@ -111,6 +112,7 @@ static struct tblock *rebase(struct translator *t, const struct tblock *from, u6
 	b->incoming = 0;
 	memcpy(rw - TBLOCK_HEAD, &b->id, TBLOCK_HEAD);
 	move_code(from, rw, shift, by);
+	itlb_recheck(t, b);
 	move_links(t, b, from, (u32)shift, by);
 	make_outs(t, b, rw);
 	tcache_open_gate(t, b);

@@ -1,23 +1,21 @@
 /*
  * What is kept of an address space while another one runs.
  *
- * The tables that code uses (fast TLB, jump tables, links across pages) hold the lower half of one
- * address space. What the logs name is put aside when CR3 changes and put back when the same
- * tables return, the most recent entries of each kind, so that a switch costs what the working set
- * is worth and no more.
+ * The tables that code uses (fast TLB, ITLB) hold the lower half of one address space. What the
+ * logs name is put aside when CR3 changes and put back when the same tables return, the most recent
+ * entries of each kind, so that a switch costs what the working set is worth and no more.
  *
  * With PCIDs a kernel may go back and forth without a flush (MOV to CR3 with bit 63); a processor
  * then finds its entries as it left them, and so do we. After a flush, or without PCIDs, what was
  * kept is doubtful. A processor may fetch any translation before it is needed (SDM 3A 4.10.2.3), so
- * where links and jumps lead to is looked up in the guest's tables when they come back, each page
- * once, and what is still true is put back; what they say of data pages is not. Without accessed
- * bits nothing counts as true, since a fetch would set them.
+ * what the ITLB said is looked up in the guest's tables when it comes back, and what is still true
+ * is put back; what was known of data pages is not. Without accessed bits nothing counts as true,
+ * since a fetch would set them.
  *
  * It is put back when code of the lower half is about to run: a kernel that patches its code
  * changes CR3 twice for each patch, and never runs any in between.
  *
- * What is put back must also be right otherwise: blocks and links are looked at again, and stores
- * without a check are forgotten by whoever claims code.
+ * Stores without a check are forgotten by whoever claims code.
  */
 #include "base/bits.h"
 #include "cpu/translate/translate_priv.h"
@@ -32,18 +30,12 @@ struct kept_page {
 	u8 space, kind;
 };
 
-struct kept_link {
-	struct link *link;
-	struct tblock *to;
-};
-
 struct kept_space {
 	u64 cr3;
 	bool used, doubtful;
-	unsigned pages, jumps, links;
+	unsigned pages, codes;
 	struct kept_page page[KEPT_MAX];
-	struct tblock *jump[KEPT_MAX];
-	struct kept_link link[KEPT_MAX];
+	struct itlb_entry code[KEPT_MAX];
 	struct mmu_regions large; /* where pages are of large ones */
 };
 
@@ -109,7 +101,7 @@ void retain_each(const struct translator *t,
 
 void retain_look_again(struct translator *t) { t->looks++; }
 
-static bool page_leads_to(struct translator *t, u64 va, u64 gpa, bool user)
+bool retain_page_leads_to(struct translator *t, u64 va, u64 gpa, bool user)
 {
 	struct looked_up *l = &t->looked_up[(va >> PAGE_SHIFT) % LOOKED_UP];
 	struct x86_cpu *cpu = &t->c->v->x86;
@@ -134,9 +126,9 @@ bool retain_leads_to(struct translator *t, const struct tblock *b)
 	u64 va = b->rip & ~PAGE_MASK;
 	bool user = code_space_mmu(b->space) == MMU_USER;
 
-	return b->unit.valid && page_leads_to(t, va, b->unit.gpa & ~PAGE_MASK, user) &&
+	return b->unit.valid && retain_page_leads_to(t, va, b->unit.gpa & ~PAGE_MASK, user) &&
 	       (b->unit.gpa2 == CODE_NO_PAGE ||
-		       page_leads_to(t, va + PAGE_SIZE, b->unit.gpa2, user));
+		       retain_page_leads_to(t, va + PAGE_SIZE, b->unit.gpa2, user));
 }
 
 /* ---- putting aside ---- */
@@ -156,26 +148,6 @@ static void keep_pages(struct translator *t, struct kept_space *k)
 			(struct kept_page){ f->neg[i], f->add[i], (u16)i, space, kind };
 		f->neg[i] = FAST_INVALID;
 	}
-}
-
-static void keep_jumps(struct translator *t, struct kept_space *k)
-{
-	for (unsigned n = t->jump_count[0]; n-- && k->jumps < KEPT_MAX;) {
-		struct tblock *b = t->by_id[t->jumps[0][n].id];
-		const struct jump_table *j = &t->ctx->jump[t->jumps[0][n].space];
-
-		if (j->neg[t->jumps[0][n].index] == -b->rip)
-			k->jump[k->jumps++] = b;
-	}
-}
-
-static void keep_links(struct translator *t, struct kept_space *k)
-{
-	struct link *l = link_at(t, t->cross[0]);
-
-	for (; l && k->links < KEPT_MAX; l = link_at(t, l->next_cross))
-		if (l->chained)
-			k->link[k->links++] = (struct kept_link){ l, tblock_at(t, l->to) };
 }
 
 static struct kept_space *slot_for(struct translator *t, u64 cr3)
@@ -202,13 +174,12 @@ void retain_leave(struct translator *t)
 	k->used = true;
 	k->doubtful = doubtful;
 	k->cr3 = t->cr3;
-	k->pages = k->jumps = k->links = 0;
+	k->pages = 0;
 	if (!doubtful) {
 		k->large = t->c->mmu.large[0];
 		keep_pages(t, k);
 	}
-	keep_jumps(t, k);
-	keep_links(t, k);
+	k->codes = itlb_keep(t, k->code, KEPT_MAX);
 }
 
 /* ---- putting back: the oldest first ---- */
@@ -233,15 +204,6 @@ void retain_enter(struct translator *t)
 	t->enter_waits = t->kept;
 }
 
-/* Is what led to b to lead there again? */
-static bool comes_back(struct translator *t, const struct tblock *b, bool doubtful)
-{
-	bool back = doubtful ? retain_leads_to(t, b) : b->unit.valid;
-
-	t->put_back += back;
-	return back;
-}
-
 void retain_enter_now(struct translator *t)
 {
 	struct kept_space *k = t->kept;
@@ -258,10 +220,5 @@ void retain_enter_now(struct translator *t)
 		mmu_regions_add(&t->c->mmu.large[0], &k->large);
 		put_pages(t, k);
 	}
-	for (unsigned n = k->jumps; n--;)
-		if (comes_back(t, k->jump[n], doubtful))
-			tcache_jump(t, k->jump[n]);
-	for (unsigned n = k->links; n--;)
-		if (comes_back(t, k->link[n].to, doubtful))
-			tcache_link(t, k->link[n].link, k->link[n].to);
+	itlb_put_back(t, k->code, k->codes, doubtful);
 }

@@ -79,6 +79,7 @@ static void exits(const struct translator *t, FILE *to)
 		[EXIT_OP] = "instructions",
 		[EXIT_VECTOR] = "vector state",
 		[EXIT_X87] = "x87 state",
+		[EXIT_PAGE] = "pages",
 		[EXIT_ATTENTION] = "attention",
 	};
 	_Static_assert(ARRAY_LEN(names) == ARRAY_LEN(t->exits), "a name for each kind of exit");

@@ -48,10 +48,12 @@
  * twice: the second one relies on what the first has shown, and is where further rounds go.
  *
  * Blocks are keyed by (linear RIP, physical address, space). Exits are
- * - links: direct jumps, patched to the target's code once that exists. Within a page they live as
- * long as both blocks; across pages they are cut when translations of that half of the address
- * space are flushed;
- * - lookups: indirect jumps, through a table per space keyed by RIP, emptied by the same flushes.
+ * - links: direct jumps, patched to the target's code once that exists. They live as long as both
+ * blocks; across pages of the upper half they are cut when its translations are flushed;
+ * - lookups: indirect jumps, through a table per space keyed by RIP. What it has of the upper half
+ * goes with the same flushes.
+ * Blocks of the lower half, which is another one after each change of CR3, check for themselves
+ * whether their page is there when they are entered from other pages (itlb.c).
  *
  * Attention. Translated code never polls. vcpu_post() sends the thread a signal; the handler points
  * every exit of the block it interrupted at the way out, so one signal is enough wherever it comes.
@@ -100,6 +102,8 @@
 #define JUMP_SHIFT   2u
 #define JUMP_LOG     131072u
 #define FILL_LOG     32768u
+#define ITLB_ENTRIES 32768u
+#define ITLB_LOG     4096u
 
 /*
  * What a block was made for: one of mmu.h's spaces, where every access is checked; the same in flat
@@ -157,14 +161,22 @@ static inline unsigned jump_index(u64 rip)
 #define FACTS_NOWHERE 15u
 #define FACTS_NONE    (~0ull)
 
-enum exit_kind { EXIT_LINK, EXIT_LOOKUP, EXIT_OP, EXIT_VECTOR, EXIT_X87, EXIT_ATTENTION };
+enum exit_kind {
+	EXIT_LINK,
+	EXIT_LOOKUP,
+	EXIT_OP,
+	EXIT_VECTOR,
+	EXIT_X87,
+	EXIT_PAGE,
+	EXIT_ATTENTION
+};
 #define EXIT_KINDS (EXIT_ATTENTION + 1u)
 /* An exit says in one number what it is, of which block, and which link or instruction. */
 #define EXIT_CODE(kind, id, arg) ((u32)(kind) << 29 | (u32)(id) << 8 | (u32)(arg))
 #define EXIT_KIND(code)		 ((enum exit_kind)((code) >> 29))
 #define EXIT_ID(code)		 ((code) >> 8 & 0x1fffffu)
 #define EXIT_ARG(code)		 ((code)&0xffu)
-#define NO_INSN			 0xffu /* EXIT_LOOKUP from a shared stub */
+#define NO_INSN			 0xffu /* EXIT_LOOKUP from a shared stub, EXIT_PAGE at a block's start */
 
 struct fast_table {
 	u64 neg[FAST_ENTRIES]; /* minus the page's linear address */
@@ -229,6 +241,7 @@ struct tctx {
 	u64 proof_addr, false_fact; /* emit_proof.c */
 	u64 overwritten;	    /* by the return address of the last indirect call */
 	counter retired;	    /* instructions that code has counted itself */
+	u64 itlb[ITLB_ENTRIES];	    /* see itlb.c */
 	struct fast_table fast[MMU_SPACES][2];
 	struct jump_table jump[CODE_SPACES];
 };
@@ -240,7 +253,7 @@ struct tctx {
  * its offset, in the image of the cache, or in the memory of descriptors (a ref; 0: nothing), and
  * each is within one line of the host's cache.
  */
-#define LINK_BITS	27u /* of an offset in the image */
+#define LINK_BITS	28u /* of an offset in the image */
 #define LINK_AT		(BIT(LINK_BITS) - 1)
 #define LINK_UNIT	32u /* bytes that a link's and its owner's addresses are multiples of */
 #define OWNER_BACK_BITS 6u
@@ -353,6 +366,15 @@ struct tblock {
 _Static_assert(offsetof(struct tblock, links) == TBLOCK_ALIGN, "the first line");
 #define NO_GATE 0xffffu
 
+/* A block of the lower half begins with a check of its page (itlb.c), which ends with a jump. */
+#define ITLB_CHECK 28u
+#define ITLB_JUMP  5u
+/* Where who is in its page already enters it, behind the check. */
+static inline unsigned tblock_entry(const struct tblock *b)
+{
+	return b->rip >> 63 ? 0 : ITLB_CHECK;
+}
+
 static inline size_t tblock_insns_size(const struct tblock *b)
 {
 	return (b->count + 1u) * sizeof(struct tinsn);
@@ -382,7 +404,7 @@ static inline size_t relocs_size(const struct relocs *r)
 #define NO_VECTORS  0xffu /* no such instruction */
 #define VECTOR_LOOK 13u	  /* bytes of code that see to that */
 
-#define CACHE_SIZE  (128 * MiB)
+#define CACHE_SIZE  (256 * MiB)
 #define CHUNKS_MAX  (CACHE_SIZE / CHUNK_SIZE)
 #define TBLOCKS_MAX (CHUNKS_MAX * CHUNK_IDS)
 _Static_assert(CACHE_SIZE <= BIT(LINK_BITS), "offsets in the image");
@@ -448,8 +470,10 @@ struct translator {
 	struct block_map blocks;
 	struct block_map origins; /* rebase.c */
 	struct tblock **by_id;
-	u32 cross[2];			  /* refs of links across pages, by half of the target */
-	u64 exec_filter[2][FILTER_WORDS]; /* by half: pages that links or jumps lead to, hashed */
+	u64 itlb_log[ITLB_LOG]; /* pages whose entries were made */
+	unsigned itlb_count;
+	u32 cross;		       /* ref of the first link across pages of the upper half */
+	u64 exec_filter[FILTER_WORDS]; /* its pages that links or jumps lead to, hashed */
 	struct {
 		u16 index;
 		u8 space, kind;
@@ -459,7 +483,7 @@ struct translator {
 	u64 cr3; /* whose lower half is in the tables */
 	struct kept_space *kept;
 	unsigned kept_next;
-	u64 flush_end[2], flush_took[2]; /* by half: the last exec_flush(), by the host's TSC */
+	u64 flush_end[2], flush_took[2]; /* by half: the last code_flush(), by the host's TSC */
 	bool enter_waits;    /* what is kept of the present space is still to be put back */
 	bool leave_doubtful; /* what is put aside next may not be true any more */
 	u64 looks;	     /* at the guest's page tables: struct looked_up */
@@ -578,6 +602,8 @@ bool tcache_has(struct translator *t, const struct tblock *b, u64 rip);
 void tcache_link(struct translator *t, struct link *l, struct tblock *to);
 void tcache_jump(struct translator *t, struct tblock *to);
 void tcache_unlink_out(struct translator *t, struct tblock *b);
+/* Nothing leads to it any more. */
+void tcache_detach(struct translator *t, struct tblock *b);
 struct tblock *tcache_by_code(const struct translator *t, const u8 *pc);
 void tcache_flushed(void *translator, enum x86_flush kind, u64 at, unsigned pcid);
 void tcache_switched(void *translator);
@@ -633,12 +659,35 @@ void retain_doubt(struct translator *t);
 void retain_doubt_pcid(struct translator *t, unsigned pcid);
 /* The guest's tables may have changed since the last look at them. */
 void retain_look_again(struct translator *t);
-/* Would the processor, at this moment, fetch the block's code for its address? */
+/* Would the processor, at this moment, fetch the code of this page for this linear one? */
+bool retain_page_leads_to(struct translator *t, u64 va, u64 gpa, bool user);
+/* The same of a block. */
 bool retain_leads_to(struct translator *t, const struct tblock *b);
 /* What may store to a page (NULL: to any) without a check. */
 void retain_forget_stores(struct translator *t, const u8 *host_page);
 void retain_each(const struct translator *t,
 	void (*page)(void *ctx, u64 va, const u8 *host, bool writable), void *ctx);
+
+/* ---- itlb.c ---- */
+struct itlb_entry {
+	u64 va, tag;
+};
+/* b was found just now: its pages are where it was made from. */
+void itlb_fill(struct translator *t, const struct tblock *b);
+void itlb_drop(struct translator *t);
+void itlb_drop_page(struct translator *t, u64 at);
+/* Drops what is not true after a flush: retain_look_again() was called. */
+void itlb_flush(struct translator *t);
+/* Puts aside the most recent entries; how many. */
+unsigned itlb_keep(const struct translator *t, struct itlb_entry *to, unsigned most);
+/* Puts back those; doubtful: what is still true of them. */
+void itlb_put_back(
+	struct translator *t, const struct itlb_entry *from, unsigned count, bool doubtful);
+/* Writes b's check for where b is and what it is for, but for its jump. */
+void itlb_recheck(const struct translator *t, const struct tblock *b);
+/* For checks: are all entries what the guest's tables say? Is there one for the page? */
+bool itlb_ok(struct translator *t);
+bool itlb_has(const struct translator *t, u64 va);
 
 /* ---- kernel_window_use.c ---- */
 void kernel_window_use(struct translator *t);

@@ -269,8 +269,111 @@ static void comes_back(void)
 	write_cr4(read_cr4() & ~(CR4_PCIDE | CR4_PGE));
 }
 
+/* Two address spaces that differ in what is at SPACES_VA. */
+#define SPACES_VA 0x0000600000000000ul
+static struct space {
+	u64 root[512], pdpt[512], pd[512], pt[512];
+} spaces[2] ALIGNED(4096);
+
+static void space_build(struct space *s)
+{
+	memcpy(s->root, page_root, sizeof(s->root));
+	s->root[SPACES_VA >> 39 & 511] = (ulong)s->pdpt | PTE_P | PTE_W;
+	s->pdpt[SPACES_VA >> 30 & 511] = (ulong)s->pd | PTE_P | PTE_W;
+	s->pd[SPACES_VA >> 21 & 511] = (ulong)s->pt | PTE_P | PTE_W;
+}
+
+/* Where code of both goes to another page, and is another one there: by a jump, by a jump that is
+ * looked up, and in the middle of an instruction. */
+static void spaces_expect(u32 what)
+{
+	static const ulong ways[] = { 0, 16, PAGE - 2 };
+
+	/* Each way again, when it is known. */
+	for (unsigned n = 0; n < 9; n++) {
+		u32 a, d = what;
+
+		__asm__ volatile("call *%2"
+				 : "=a"(a), "+d"(d)
+				 : "r"(SPACES_VA + ways[n % 3])
+				 : "memory");
+		CHECK_EQ(a, what);
+		CHECK_EQ(d, what);
+	}
+}
+
+static u32 spaces_answer(unsigned text) { return 0x5010 + (text << 16); }
+
+static void spaces_show(unsigned space, unsigned text)
+{
+	*(volatile u64 *)&spaces[space].pt[1] = (ulong)texts[text] | PTE_P;
+}
+
+/* What is second there becomes another page and is this one again, while the space is in use. */
+static void spaces_flush(unsigned space, unsigned text, unsigned pcid)
+{
+	struct invpcid_desc own = { pcid };
+
+	spaces_show(space, !text);
+	invlpg(SPACES_VA + PAGE);
+	spaces_expect(spaces_answer(!text));
+	spaces_show(space, text);
+	if (pcid && cpuid(7, 0).b & 1u << 10)
+		INVPCID(1, own);
+	else
+		flush_tlb();
+	spaces_expect(spaces_answer(text));
+}
+
+static void spaces_turns(bool tagged)
+{
+	ulong cr3 = read_cr3();
+
+	for (unsigned i = 0; i < 2; i++)
+		spaces_show(i, i);
+	if (tagged)
+		write_cr4(read_cr4() | CR4_PCIDE);
+	for (u32 turn = 0; turn < 40; turn++) {
+		unsigned i = turn & 1, text = turn < 20 ? i : !i, pcid = tagged ? 5 + i : 0;
+		bool changed = turn == 20 || turn == 21; /* each becomes the other */
+
+		if (changed)
+			spaces_show(i, text);
+		write_cr3((ulong)spaces[i].root | pcid | (tagged && !changed ? 1ul << 63 : 0));
+		spaces_expect(spaces_answer(text));
+		if (turn == 30)
+			spaces_flush(i, text, pcid);
+	}
+	write_cr3(cr3);
+	if (tagged)
+		write_cr4(read_cr4() & ~CR4_PCIDE);
+}
+
+static void two_spaces(void)
+{
+	static u8 from[4096] ALIGNED(4096);
+
+	memset(from, 0x90, sizeof(from));
+	memcpy(from, "\xe9\xfe\x0f\0\0", 5); /* jmp, to 3 bytes into the next page */
+	/* lea 3 + the next page(%rip), %rax; jmp *%rax */
+	memcpy(from + 16, "\x48\x8d\x05\xec\x0f\0\0\xff\xe0", 9);
+	memcpy(from + PAGE - 2, "\xba\x10", 2); /* mov $0x...10, %edx */
+	for (unsigned i = 0; i < 2; i++) {
+		/* The rest of the constant; mov $0x...10, %eax; ret. */
+		u8 code[] = { 0x50, (u8)i, 0, 0xb8, 0x10, 0x50, (u8)i, 0, 0xc3 };
+
+		memcpy(texts[i], code, sizeof(code));
+		space_build(&spaces[i]);
+		spaces[i].pt[0] = (ulong)from | PTE_P;
+	}
+	spaces_turns(false);
+	if (cpuid(1, 0).c & 1u << 17)
+		spaces_turns(true);
+}
+
 const struct test tests[] = {
 	{ "a space that comes back", comes_back, CHEAP }, /* before there are global pages below */
+	{ "two spaces", two_spaces, 20 },
 	{ "global pages", global, CHEAP },
 	{ "a few pages of the upper half", upper_few, CHEAP },
 	{ "many pages of the upper half", upper_many, 20 },
