@@ -132,6 +132,17 @@ void code_map_write(struct code_map *m, u64 at, u64 len)
 	}
 }
 
+void code_map_each(
+	struct code_map *m, u64 page, void (*each)(void *ctx, struct code_unit *u), void *ctx)
+{
+	const struct code_page *p = *page_slot(m, page);
+
+	for (struct code_unit *u = p ? p->list : NULL; u;
+		u = u->page_next[(u->gpa & ~PAGE_MASK) != page])
+		if (u->valid)
+			each(ctx, u);
+}
+
 void code_map_clear(struct code_map *m)
 {
 	for (unsigned i = 0; i < CODE_PAGES; i++) {

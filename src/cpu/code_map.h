@@ -51,5 +51,8 @@ void code_map_claim(struct code_map *m, u64 at);
 void code_map_add(struct code_map *m, struct code_unit *u);
 /* [at, at+len) within one page was written. */
 void code_map_write(struct code_map *m, u64 at, u64 len);
+/* Calls `each` for the valid units that have bytes in the page; it adds and kills none. */
+void code_map_each(
+	struct code_map *m, u64 page, void (*each)(void *ctx, struct code_unit *u), void *ctx);
 /* Forgets everything without killing, claims too: the owner drops all units. */
 void code_map_clear(struct code_map *m);

@@ -7,8 +7,8 @@
  *
  * Removing. A block dies when its bytes are written (code_map): incoming links go back to their
  * exits, its jump table entry goes. Translation flushes empty the fast tables, of the half of the
- * address space they concern, through logs of what was filled; of the upper half they also cut the
- * links across pages and empty the jump tables. The lower half has its ITLB (itlb.c).
+ * address space they concern, through logs of what was filled. What they mean for code: itlb.c,
+ * upper.c.
  */
 #include "base/must.h"
 #include "cpu/interpret/native.h"
@@ -71,7 +71,7 @@ int tcache_open(struct translator *t, struct err *err)
 		use_huge_pages(t, ctx_size);
 	if (codemem_open(&t->mem, CACHE_SIZE, (u8 *)t->ctx + ctx_size, err) < 0)
 		return -ENOMEM;
-	if (retain_open(t) < 0)
+	if (retain_open(t) < 0 || upper_open(t) < 0)
 		return err_set(err, -ENOMEM, "translate: no memory for address spaces");
 	t->ctx->index_mask = (FAST_ENTRIES - 1ull) << PAGE_SHIFT;
 	t->ctx->page_mask = ~PAGE_MASK;
@@ -92,6 +92,7 @@ int tcache_open(struct translator *t, struct err *err)
 void tcache_close(struct translator *t)
 {
 	share_close(t);
+	upper_close(t);
 	retain_close(t);
 	pages_free(t->ctx, align_up(sizeof(struct tctx), PAGE_SIZE) + CACHE_SIZE);
 	pages_free(t->pool, POOL_SIZE);
@@ -299,44 +300,6 @@ void tcache_unpatch(struct translator *t, const struct tblock *b)
 	tcache_open_gate(t, b);
 }
 
-/*
- * Two bits a page. With one, a page of data that is not global and happens to share the bit of a
- * page of code costs a look at all links whenever CR3 changes; which it is, and whether there is
- * one, lies in where a kernel's memory is, so that some boots were slower than others throughout.
- */
-static void filter_bits(u64 at, unsigned bit[2])
-{
-	u64 page = at >> PAGE_SHIFT;
-
-	bit[0] = (unsigned)(page ^ (page >> 15)) % (FILTER_WORDS * 64);
-	bit[1] = (unsigned)((page * 0x9e3779b97f4a7c15ull) >> 40) % (FILTER_WORDS * 64);
-}
-
-static void filter_add(struct translator *t, u64 at)
-{
-	unsigned bit[2];
-
-	filter_bits(at, bit);
-	for (unsigned i = 0; i < 2; i++)
-		t->exec_filter[bit[i] / 64] |= BIT64(bit[i] % 64);
-}
-
-static void filter_add_block(struct translator *t, const struct tblock *b)
-{
-	filter_add(t, b->rip);
-	if (b->unit.gpa2 != CODE_NO_PAGE)
-		filter_add(t, b->rip + PAGE_SIZE);
-}
-
-static bool filter_has(const struct translator *t, u64 at)
-{
-	const u64 *f = t->exec_filter;
-	unsigned bit[2];
-
-	filter_bits(at, bit);
-	return f[bit[0] / 64] & BIT64(bit[0] % 64) && f[bit[1] / 64] & BIT64(bit[1] % 64);
-}
-
 /* Is `to`, all of it, in the page that the owner ends in? */
 static bool in_page_of(const struct tblock *owner, const struct tblock *to)
 {
@@ -344,9 +307,11 @@ static bool in_page_of(const struct tblock *owner, const struct tblock *to)
 	       !((owner->unit.gpa ^ to->unit.gpa) & ~PAGE_MASK) && owner->unit.gpa2 == CODE_NO_PAGE;
 }
 
-/* Where in `to` the link may lead, which needs no check of its page. */
+/* Where in the code of `to` the link may lead. */
 static unsigned link_enters(const struct translator *t, struct link *l, const struct tblock *to)
 {
+	if (tblock_entry(to) && !in_page_of(link_owner(l), to))
+		return 0; /* to the check of its page */
 	if (to == link_owner(l) && l->loop)
 		return l->loop;
 	bool fetched = l->vectors && !to->vector_from && !(t->baked & BAKED_COUNT);
@@ -359,19 +324,9 @@ void tcache_link(struct translator *t, struct link *l, struct tblock *to)
 
 	if (l->chained || owner->cut || !owner->unit.valid)
 		return;
-	bool upper = to->rip >> 63, same_page = in_page_of(owner, to);
-	if (upper && (!same_page || to->unit.gpa2 != CODE_NO_PAGE)) {
-		if (!l->crossing) {
-			l->crossing = true;
-			l->next_cross = t->cross;
-			t->cross = pool_ref(t, l);
-		}
-		filter_add_block(t, to);
-	}
 	set_target(t, l, to);
 	l->chained = true;
-	unsigned at = upper || same_page ? link_enters(t, l, to) : 0;
-	link_point(t, l, (u32)(to->code - t->mem.rx) + at);
+	link_point(t, l, (u32)(to->code - t->mem.rx) + link_enters(t, l, to));
 	t->links_made++;
 }
 
@@ -383,121 +338,58 @@ static void jump_clear(struct translator *t, unsigned space, unsigned index)
 	j->code[index] = (u64)(uintptr_t)t->lookup_miss;
 }
 
-static void jumps_drop(struct translator *t, unsigned half)
+static void jumps_drop(struct translator *t)
 {
-	for (unsigned i = 0; i < t->jump_count[half]; i++)
-		jump_clear(t, t->jumps[half][i].space, t->jumps[half][i].index);
-	t->jump_count[half] = 0;
+	for (unsigned i = 0; i < t->jump_count; i++)
+		jump_clear(t, t->jumps[i].space, t->jumps[i].index);
+	t->jump_count = 0;
 }
 
 void tcache_jump(struct translator *t, struct tblock *to)
 {
-	unsigned half = (unsigned)(to->rip >> 63), n, i = jump_index(to->rip);
+	unsigned n, i = jump_index(to->rip);
 
-	if (t->jump_count[half] == JUMP_LOG)
-		jumps_drop(t, half);
-	n = t->jump_count[half]++;
-	t->jumps[half][n].index = i;
-	t->jumps[half][n].space = to->space;
-	t->jumps[half][n].id = to->id;
+	if (t->jump_count == JUMP_LOG)
+		jumps_drop(t);
+	n = t->jump_count++;
+	t->jumps[n].index = i;
+	t->jumps[n].space = to->space;
 	struct jump_table *j = &t->ctx->jump[to->space];
 	j->neg[i] = -to->rip;
 	j->code[i] = (u64)(uintptr_t)to->code;
-	if (half)
-		filter_add_block(t, to);
-}
-
-/* What leads to code of the upper half. */
-static void upper_drop(struct translator *t)
-{
-	for (struct link *l; (l = link_at(t, t->cross));) {
-		t->cross = l->next_cross;
-		l->crossing = false;
-		unlink_one(t, l);
-	}
-	jumps_drop(t, 1);
-	memset(t->exec_filter, 0, sizeof(t->exec_filter));
-}
-
-static void flush_links(struct translator *t)
-{
-	u32 *p = &t->cross;
-
-	for (struct link *l; (l = link_at(t, *p));) {
-		const struct tblock *to = tblock_at(t, l->to);
-
-		if (l->chained && retain_leads_to(t, to)) {
-			filter_add_block(t, to);
-			p = &l->next_cross;
-			continue;
-		}
-		*p = l->next_cross;
-		l->crossing = false;
-		unlink_one(t, l);
-	}
-}
-
-static void flush_jumps(struct translator *t)
-{
-	unsigned left = 0;
-
-	for (unsigned n = 0; n < t->jump_count[1]; n++) {
-		const struct tblock *b = t->by_id[t->jumps[1][n].id];
-		unsigned i = t->jumps[1][n].index, space = t->jumps[1][n].space;
-
-		if (t->ctx->jump[space].code[i] != (u64)(uintptr_t)b->code)
-			continue; /* it is another's by now */
-		if (retain_leads_to(t, b)) {
-			filter_add_block(t, b);
-			t->jumps[1][left++] = t->jumps[1][n];
-		} else {
-			jump_clear(t, space, i);
-		}
-	}
-	t->jump_count[1] = left;
-}
-
-static void upper_flush(struct translator *t)
-{
-	memset(t->exec_filter, 0, sizeof(t->exec_filter));
-	flush_links(t);
-	flush_jumps(t);
 }
 
 /*
  * Translations of the half were flushed. A processor may fetch them again the next moment, and so
  * do we, at once: what still leads where the guest's tables lead stays. A kernel flushes far more
- * than it has changed, and each link that is cut costs an exit when it is used next. A flush that
- * follows so soon that looking would take more than a part of the time drops everything.
+ * than it has changed. Where one flush of the lower half follows another so soon that looking would
+ * take more than a part of the time, its pages are dropped instead.
  */
 #define FLUSH_PART  5u
 #define DROP_AROUND (4 * MiB) /* more is dropped with its half: pages are dropped one by one */
 
-static void code_flush(struct translator *t, unsigned half)
+static void lower_flush(struct translator *t)
 {
 	u64 start = __rdtsc();
 
-	if (!t->kept || start - t->flush_end[half] < (FLUSH_PART - 1) * t->flush_took[half]) {
-		(half ? upper_drop : itlb_drop)(t);
+	if (!t->kept || start - t->flush_end < (FLUSH_PART - 1) * t->flush_took) {
+		itlb_drop(t);
 		return;
 	}
 	retain_look_again(t);
-	(half ? upper_flush : itlb_flush)(t);
-	t->flush_end[half] = __rdtsc();
-	t->flush_took[half] = t->flush_end[half] - start;
+	itlb_flush(t);
+	t->flush_end = __rdtsc();
+	t->flush_took = t->flush_end - start;
 }
 
 static void flush_half(struct translator *t, unsigned half)
 {
 	fast_drop(t, half);
-	code_flush(t, half);
+	(half ? upper_flush : lower_flush)(t);
 }
 
 static void drop_around(struct translator *t, u64 at, u64 size)
 {
-	unsigned half = (unsigned)(at >> 63);
-	bool code = false; /* may lead there */
-
 	at &= ~(size - 1);
 	for (u64 end = at + size; at != end; at += PAGE_SIZE) {
 		unsigned i = tcache_fast_index(t, at);
@@ -505,12 +397,7 @@ static void drop_around(struct translator *t, u64 at, u64 size)
 		for (unsigned space = 0; space < MMU_SPACES; space++)
 			for (unsigned w = 0; w < 2; w++)
 				t->ctx->fast[space][w].neg[i] = FAST_INVALID;
-		itlb_drop_page(t, at);
-		code |= half && filter_has(t, at);
-	}
-	if (code) {
-		t->code_flushes++;
-		code_flush(t, 1);
+		(at >> 63 ? upper_flush_page : itlb_drop_page)(t, at);
 	}
 }
 
@@ -533,7 +420,7 @@ void tcache_switched(void *translator)
 	retain_leave(t);
 	fast_drop(t, 0);
 	if (t->c->mmu.lower_global)
-		code_flush(t, 0); /* most of it is what it was */
+		lower_flush(t); /* most of it is what it was */
 	else
 		itlb_drop(t);
 	drop_upper_nonglobal(t);
@@ -688,11 +575,9 @@ void tcache_dropped(void *translator)
 {
 	struct translator *t = translator;
 
-	jumps_drop(t, 0);
-	jumps_drop(t, 1);
-	t->cross = 0;
+	jumps_drop(t);
+	upper_forget(t);
 	retain_forget(t);
-	memset(t->exec_filter, 0, sizeof(t->exec_filter));
 	block_map_clear(&t->blocks);
 	share_dropped(t);
 	rebase_dropped(t);
@@ -722,7 +607,7 @@ void tcache_forget(struct translator *t)
 	pages_forget(t->ctx->fast, sizeof(t->ctx->fast));
 	pages_forget(t->ctx->jump, sizeof(t->ctx->jump));
 	t->fill_count[0] = t->fill_count[1] = 0;
-	t->jump_count[0] = t->jump_count[1] = 0;
+	t->jump_count = 0;
 	tables_begin(t);
 	pages_forget(t->pool, POOL_SIZE);
 	pages_forget(t->by_id, TBLOCKS_MAX * sizeof(*t->by_id));

@@ -19,8 +19,7 @@
  * outlive changes of CR3 and flushes. Links within a page skip the check: who is there has passed
  * it. An instruction on two pages asks for the second one itself.
  *
- * The upper half does without: its code stays where it is, and what leads to it is cut when it is
- * flushed (cache.c).
+ * The upper half does without: its code stays where it is (upper.c).
  *
  * An entry is what a processor keeps in its own TLB: it goes when the guest flushes its page, or
  * everything, or sets CR3. A processor may fetch any translation again at once (SDM 3A 4.10.2.3),
@@ -111,7 +110,9 @@ static void put(struct translator *t, u64 va, u64 tag)
 
 static void fill_page(struct translator *t, u64 va, u64 gpa, unsigned code_space)
 {
-	if (!(va >> 63))
+	if (va >> 63)
+		upper_note(t, va, gpa & ~PAGE_MASK, code_space_mmu(code_space) == MMU_USER);
+	else
 		put(t, va, tag_of(va, gpa, code_space));
 }
 

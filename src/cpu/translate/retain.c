@@ -101,34 +101,49 @@ void retain_each(const struct translator *t,
 
 void retain_look_again(struct translator *t) { t->looks++; }
 
-bool retain_page_leads_to(struct translator *t, u64 va, u64 gpa, bool user)
+/* Pages of a large one, looked up one after another, take one look. */
+static bool in_large(const struct translator *t, struct looked_up *l)
+{
+	const struct looked_up *large = &t->looked_large;
+	u64 inside = large->x.page_size - 1;
+
+	if (!large->found || large->look != t->looks || (large->va ^ l->va) & ~inside)
+		return false;
+	l->found = true;
+	l->x = large->x;
+	l->x.gpa.v = (large->x.gpa.v & ~inside) | (l->va & inside);
+	return true;
+}
+
+static const struct looked_up *look_up(struct translator *t, u64 va)
 {
 	struct looked_up *l = &t->looked_up[(va >> PAGE_SHIFT) % LOOKED_UP];
 	struct x86_cpu *cpu = &t->c->v->x86;
-	unsigned access = ACCESS_FETCH | (user ? ACCESS_USER : ACCESS_SYSTEM);
 
-	if (l->look != t->looks || l->va != va) {
-		l->look = t->looks;
-		l->va = va;
-		/* Pages of the upper half that are not global are named one by one when they
-		 * are used (mmu.upper): these are to be used anew. */
-		l->found = x86_peek(cpu, gva(va), &l->x) && l->x.accessed &&
-			   (l->x.global || !(va >> 63) || !x86_paging(&cpu->s));
-		if (l->found && l->x.page_size > PAGE_SIZE)
-			mmu_note_large(&t->c->mmu, va, l->x.page_size);
+	if (l->look == t->looks && l->va == va)
+		return l;
+	l->look = t->looks;
+	l->va = va;
+	if (in_large(t, l))
+		return l;
+	/* Pages of the upper half that are not global are named one by one when they are used
+	 * (mmu.upper): these are to be used anew. */
+	l->found = x86_peek(cpu, gva(va), &l->x) && l->x.accessed &&
+		   (l->x.global || !(va >> 63) || !x86_paging(&cpu->s));
+	if (l->found && l->x.page_size > PAGE_SIZE) {
+		mmu_note_large(&t->c->mmu, va, l->x.page_size);
+		t->looked_large = *l;
 	}
-	return l->found && (l->x.gpa.v & ~PAGE_MASK) == gpa &&
-	       !x86_check_rights(&cpu->s, &l->x, access);
+	return l;
 }
 
-bool retain_leads_to(struct translator *t, const struct tblock *b)
+bool retain_page_leads_to(struct translator *t, u64 va, u64 gpa, bool user)
 {
-	u64 va = b->rip & ~PAGE_MASK;
-	bool user = code_space_mmu(b->space) == MMU_USER;
+	const struct looked_up *l = look_up(t, va);
+	unsigned access = ACCESS_FETCH | (user ? ACCESS_USER : ACCESS_SYSTEM);
 
-	return b->unit.valid && retain_page_leads_to(t, va, b->unit.gpa & ~PAGE_MASK, user) &&
-	       (b->unit.gpa2 == CODE_NO_PAGE ||
-		       retain_page_leads_to(t, va + PAGE_SIZE, b->unit.gpa2, user));
+	return l->found && (l->x.gpa.v & ~PAGE_MASK) == gpa &&
+	       !x86_check_rights(&t->c->v->x86.s, &l->x, access);
 }
 
 /* ---- putting aside ---- */

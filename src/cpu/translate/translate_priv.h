@@ -48,12 +48,11 @@
  * twice: the second one relies on what the first has shown, and is where further rounds go.
  *
  * Blocks are keyed by (linear RIP, physical address, space). Exits are
- * - links: direct jumps, patched to the target's code once that exists. They live as long as both
- * blocks; across pages of the upper half they are cut when its translations are flushed;
- * - lookups: indirect jumps, through a table per space keyed by RIP. What it has of the upper half
- * goes with the same flushes.
- * Blocks of the lower half, which is another one after each change of CR3, check for themselves
- * whether their page is there when they are entered from other pages (itlb.c).
+ * - links: direct jumps, patched to the target's code once that exists;
+ * - lookups: indirect jumps, through a table per space keyed by RIP.
+ * They live as long as the blocks. Those of the lower half, which is another one after each change
+ * of CR3, check for themselves whether their page is there when they are entered from other pages
+ * (itlb.c); what leads to a page of the upper half is cut when that has changed (upper.c).
  *
  * Attention. Translated code never polls. vcpu_post() sends the thread a signal; the handler points
  * every exit of the block it interrupted at the way out, so one signal is enough wherever it comes.
@@ -100,7 +99,7 @@
  * bytes, as calls are longer. */
 #define JUMP_ENTRIES 262144u
 #define JUMP_SHIFT   2u
-#define JUMP_LOG     131072u
+#define JUMP_LOG     262144u
 #define FILL_LOG     32768u
 #define ITLB_ENTRIES 32768u
 #define ITLB_LOG     4096u
@@ -263,15 +262,13 @@ struct link {
 	u32 site;	     /* of the rel32 in the image */
 	u32 out : LINK_BITS; /* where it points when not chained, in the image */
 	bool vectors : 1;    /* they are in the host's registers when it is taken */
-	u32 to;		/* ref of the block it is or was chained to, and is likely to be again */
-	u32 next_in;	/* ref of the next link in to->incoming */
-	u32 next_cross; /* and in translator.cross */
-	u16 loop; /* where in the owner's code it leads if the target is the owner; 0: start */
-	u8 space; /* where the target runs */
+	u32 to;	     /* ref of the block it is or was chained to, and is likely to be again */
+	u32 next_in; /* ref of the next link in to->incoming */
+	u16 loop;    /* where in the owner's code it leads if the target is the owner; 0: start */
+	u8 space;    /* where the target runs */
 	/* In a byte that nobody looks at who copies the block (share.h). */
 	u8 owner_back : OWNER_BACK_BITS; /* the block it is an exit of is so many units before it */
-	bool crossing : 1; /* it is in translator.cross, where it stays when it is cut by itself */
-	bool chained : 1;  /* it leads to `to` */
+	bool chained : 1;		 /* it leads to `to` */
 };
 _Static_assert(sizeof(struct link) == LINK_UNIT, "two in a line of the cache");
 
@@ -432,8 +429,7 @@ struct dispute {
 	u64 fills;
 };
 
-#define CLAIMED	     32u
-#define FILTER_WORDS 512u
+#define CLAIMED 32u
 
 /* Where a page is, as of one look at the guest's tables (retain.c). */
 #define LOOKED_UP 256u
@@ -472,8 +468,8 @@ struct translator {
 	struct tblock **by_id;
 	u64 itlb_log[ITLB_LOG]; /* pages whose entries were made */
 	unsigned itlb_count;
-	u32 cross;		       /* ref of the first link across pages of the upper half */
-	u64 exec_filter[FILTER_WORDS]; /* its pages that links or jumps lead to, hashed */
+	struct upper_page *upper; /* upper.c */
+	unsigned upper_count;
 	struct {
 		u16 index;
 		u8 space, kind;
@@ -483,16 +479,17 @@ struct translator {
 	u64 cr3; /* whose lower half is in the tables */
 	struct kept_space *kept;
 	unsigned kept_next;
-	u64 flush_end[2], flush_took[2]; /* by half: the last code_flush(), by the host's TSC */
-	bool enter_waits;    /* what is kept of the present space is still to be put back */
-	bool leave_doubtful; /* what is put aside next may not be true any more */
-	u64 looks;	     /* at the guest's page tables: struct looked_up */
+	u64 flush_end, flush_took; /* the last lower_flush(), by the host's TSC */
+	bool enter_waits;	   /* what is kept of the present space is still to be put back */
+	bool leave_doubtful;	   /* what is put aside next may not be true any more */
+	u64 looks;		   /* at the guest's page tables: struct looked_up */
 	struct looked_up looked_up[LOOKED_UP];
+	struct looked_up looked_large; /* the last one in a large page */
 	struct {
-		u32 index, id; /* id: of the block */
+		u32 index;
 		u8 space;
-	} jumps[2][JUMP_LOG];
-	unsigned jump_count[2];
+	} jumps[JUMP_LOG]; /* entries that were made */
+	unsigned jump_count;
 	u8 code_space;		  /* of the blocks to run now */
 	u64 baked;		  /* CR4's bits that code was made for, and BAKED_COUNT */
 	_Atomic bool count_asked; /* code is to have that; by any thread */
@@ -661,8 +658,6 @@ void retain_doubt_pcid(struct translator *t, unsigned pcid);
 void retain_look_again(struct translator *t);
 /* Would the processor, at this moment, fetch the code of this page for this linear one? */
 bool retain_page_leads_to(struct translator *t, u64 va, u64 gpa, bool user);
-/* The same of a block. */
-bool retain_leads_to(struct translator *t, const struct tblock *b);
 /* What may store to a page (NULL: to any) without a check. */
 void retain_forget_stores(struct translator *t, const u8 *host_page);
 void retain_each(const struct translator *t,
@@ -688,6 +683,16 @@ void itlb_recheck(const struct translator *t, const struct tblock *b);
 /* For checks: are all entries what the guest's tables say? Is there one for the page? */
 bool itlb_ok(struct translator *t);
 bool itlb_has(const struct translator *t, u64 va);
+
+/* ---- upper.c ---- */
+int upper_open(struct translator *t);
+void upper_close(struct translator *t);
+/* A block was found in this page just now. */
+void upper_note(struct translator *t, u64 va, u64 page, bool user);
+void upper_flush(struct translator *t);
+void upper_flush_page(struct translator *t, u64 at);
+/* All blocks are gone. */
+void upper_forget(struct translator *t);
 
 /* ---- kernel_window_use.c ---- */
 void kernel_window_use(struct translator *t);

@@ -48,7 +48,7 @@
 #define WINDOW_NOWHERE 0xffu
 /* Ticks that a candidate must run for more than all others: to show what a program uses costs as
  * much as the window gains in about so long, and most of a boot's programs end before. */
-#define WINDOW_VOTES 8u
+#define WINDOW_VOTES 48u
 
 enum window_region { WINDOW_LOW, WINDOW_PIE, WINDOW_HIGH, WINDOW_REGIONS };
 

@@ -63,12 +63,17 @@ static void expect_upper(unsigned count, const u8 *text)
 	}
 }
 
-static void upper_pages(unsigned count)
+static void write_texts(void)
 {
 	for (u32 i = 0; i < 2; i++) { /* mov $n, %eax; ret */
 		memcpy(texts[i], "\xb8\0\0\0\0\xc3", 6);
 		*(u32 *)(texts[i] + 1) = 0x100 + i;
 	}
+}
+
+static void upper_pages(unsigned count)
+{
+	write_texts();
 	write_cr4(read_cr4() | CR4_PGE);
 	for (unsigned i = 0; i < count; i++)
 		pt_map(UPPER_VA + i * PAGE, (ulong)texts[0], PTE_P | PTE_W);
@@ -83,6 +88,38 @@ static void upper_pages(unsigned count)
 		flush_tlb();
 	}
 	write_cr4(read_cr4() & ~CR4_PGE);
+}
+
+static void upper_set(unsigned count, const u8 *text)
+{
+	for (unsigned i = 0; i < count; i++)
+		*(volatile u64 *)pt_entry(UPPER_VA + i * PAGE, 1) = (ulong)text | PTE_P | PTE_G;
+}
+
+/* As a kernel has its code: a change of CR3 says nothing of it. */
+static void upper_global(void)
+{
+	const unsigned count = 3;
+
+	write_texts();
+	write_cr4(read_cr4() | CR4_PGE);
+	for (unsigned i = 0; i < count; i++)
+		pt_map(UPPER_VA + i * PAGE, (ulong)texts[0], PTE_P | PTE_G);
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned n = 0; n < 3; n++, flush_tlb())
+			expect_upper(count, texts[0]);
+		upper_set(count, texts[1]);
+		for (unsigned i = 0; i < count; i++)
+			invlpg(UPPER_VA + i * PAGE);
+		for (unsigned n = 0; n < 3; n++)
+			expect_upper(count, texts[1]);
+		upper_set(count, texts[0]);
+		write_cr4(read_cr4() & ~CR4_PGE);
+		write_cr4(read_cr4() | CR4_PGE);
+	}
+	upper_set(count, texts[1]);
+	write_cr4(read_cr4() & ~CR4_PGE);
+	expect_upper(count, texts[1]);
 }
 
 static void upper_few(void) { upper_pages(3); }
@@ -376,6 +413,7 @@ const struct test tests[] = {
 	{ "two spaces", two_spaces, 20 },
 	{ "global pages", global, CHEAP },
 	{ "a few pages of the upper half", upper_few, CHEAP },
+	{ "global pages of the upper half", upper_global, CHEAP },
 	{ "many pages of the upper half", upper_many, 20 },
 	{ "PCID", pcid, CHEAP },
 	{ "PCID refusals", pcid_refusals, CHEAP },

@@ -264,7 +264,7 @@ static void window_is_lost_by_a_storm_of_faults_and_comes_back(void **state)
 	assert_int_equal(f->w.count, 0);
 	while (f->w.owner != 0x3000 && ++ticks < 100)
 		window_tick(&f->w, 0x3000);
-	assert_in_range(ticks, WINDOW_VOTES, 10);
+	assert_in_range(ticks, WINDOW_VOTES, WINDOW_VOTES + 2);
 }
 
 int main(void)
