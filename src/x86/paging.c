@@ -157,8 +157,8 @@ static void found_page(
 }
 
 /* Fills w and returns WALK_OK, or the #PF error bits that the tables alone decide: none when an
- * entry is not present. */
-static u32 walk(struct x86_cpu *cpu, u64 va, struct walk *w)
+ * entry is not present. From `near` on, if that is near: then w has no entries of tables before. */
+static u32 walk_near(struct x86_cpu *cpu, u64 va, struct walk *w, struct x86_near *near)
 {
 	const struct format *f = current_format(&cpu->s);
 	u64 table = cpu->s.cr3 & f->root;
@@ -167,7 +167,14 @@ static u32 walk(struct x86_cpu *cpu, u64 va, struct walk *w)
 
 	w->size = f->entry_size;
 	w->bare_root = f->level[0].bare;
-	for (unsigned i = 0;; i++) {
+	unsigned i = 0;
+	if (near && near->shift && va >> near->shift == near->region) {
+		i = near->level;
+		table = near->table;
+		all = near->all;
+		any = near->any;
+	}
+	for (;; i++) {
 		const struct level *l = &f->level[i];
 		u64 index = bits(va, l->shift + l->index_bits - 1, l->shift);
 		gpa_t at = gpa(table + index * f->entry_size);
@@ -180,6 +187,11 @@ static u32 walk(struct x86_cpu *cpu, u64 va, struct walk *w)
 			return 0;
 		if (entry & (l->reserved | reserved))
 			return PF_PRESENT | PF_RSVD;
+		if (near && maps_page(cpu, l, entry)) {
+			unsigned shift = l->shift + l->index_bits;
+
+			*near = (struct x86_near){ va >> shift, table, all, any, i, shift };
+		}
 		all &= l->bare ? ~0ull : entry;
 		any |= l->bare ? 0 : entry;
 		if (maps_page(cpu, l, entry)) {
@@ -198,6 +210,8 @@ static u32 walk(struct x86_cpu *cpu, u64 va, struct walk *w)
 	w->x.executable = f->entry_size == 4 || !(any & PTE_NX);
 	return WALK_OK;
 }
+
+static u32 walk(struct x86_cpu *cpu, u64 va, struct walk *w) { return walk_near(cpu, va, w, NULL); }
 
 /* One entry: true unless it changed under us. */
 static bool mark_entry(struct x86_cpu *cpu, const struct walk *w, unsigned i, u64 set)
@@ -310,7 +324,7 @@ int x86_translate(struct x86_cpu *cpu, gva_t at, unsigned access, struct x86_xla
 	return X86_OK;
 }
 
-bool x86_peek(struct x86_cpu *cpu, gva_t at, struct x86_xlat *out)
+bool x86_peek_near(struct x86_cpu *cpu, gva_t at, struct x86_near *near, struct x86_xlat *out)
 {
 	u64 va = effective_linear(&cpu->s, at);
 	struct walk w;
@@ -319,10 +333,15 @@ bool x86_peek(struct x86_cpu *cpu, gva_t at, struct x86_xlat *out)
 		*out = untranslated(va);
 		return true;
 	}
-	if (walk(cpu, va, &w) != WALK_OK)
+	if (walk_near(cpu, va, &w, near) != WALK_OK)
 		return false;
 	*out = w.x;
 	return true;
+}
+
+bool x86_peek(struct x86_cpu *cpu, gva_t at, struct x86_xlat *out)
+{
+	return x86_peek_near(cpu, at, NULL, out);
 }
 
 void x86_walk(struct x86_cpu *cpu, gva_t at, struct x86_walk *out)

@@ -27,6 +27,15 @@ int x86_translate(struct x86_cpu *cpu, gva_t at, unsigned access, struct x86_xla
 /* The same walk without any side effect or permission check, for debuggers; false: not mapped. */
 bool x86_peek(struct x86_cpu *cpu, gva_t at, struct x86_xlat *out);
 
+/* Where the last walk ended: another one nearby begins there. Of one moment: what leads to that
+ * table is not read again. All zero: nowhere. */
+struct x86_near {
+	u64 region, table, all, any;
+	unsigned level, shift; /* shift 0: nowhere */
+};
+/* As x86_peek(), for many addresses one after another. */
+bool x86_peek_near(struct x86_cpu *cpu, gva_t at, struct x86_near *near, struct x86_xlat *out);
+
 /* Bits of an entry (SDM 3A tables 4-4 to 4-20); PS, D and G mean something where it maps a page. */
 #define X86_PTE_P   BIT64(0)
 #define X86_PTE_W   BIT64(1)

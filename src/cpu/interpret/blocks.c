@@ -114,7 +114,11 @@ static void enqueue(struct interp *c, u64 at, u64 len, bool everything)
 	struct blocks *b = c->blocks;
 
 	pthread_mutex_lock(&b->lock);
-	if (everything || b->queued == QUEUE_SIZE)
+	struct write *last = b->queued ? &b->queue[b->queued - 1] : NULL;
+	/* A page is filled or cleared by many stores side by side. */
+	if (!everything && last && last->at + last->len == at && !((last->at ^ at) & ~PAGE_MASK))
+		last->len += len;
+	else if (everything || b->queued == QUEUE_SIZE)
 		b->overflow = true;
 	else
 		b->queue[b->queued++] = (struct write){ at, len };

@@ -363,7 +363,6 @@ void tblock_commit(struct translator *t, struct tblock *b, size_t outs_before)
 	t->used += align_up(TBLOCK_HEAD + b->code_size, 4);
 	t->next_id++;
 	tcache_add(t, b);
-	share_publish(t, b, outs_before - t->outs_at);
 	t->guest_bytes += b->unit.bytes;
 	t->host_bytes += b->code_size + outs_before - t->outs_at;
 }
@@ -391,6 +390,8 @@ static void commit(struct making *m)
 	b->bytes = tblock_pooled(t, m->code, m->at);
 	b->relocs = relocs_of(m);
 	tblock_commit(t, b, m->outs_before);
+	/* What was moved is left to nobody: whoever might want it moves it himself. */
+	share_publish(t, b, m->outs_before - t->outs_at);
 	rebase_offer(t, b);
 	t->blocks_made++;
 }

@@ -238,6 +238,20 @@ static void drop_empty(struct kernel_window *w)
 	w->count = kept;
 }
 
+/* How many pages from the n-th of an extent on are not to be shown any more: a mapping of the host
+ * hides them together. */
+static u64 gone(const struct kernel_extent *x, u64 n,
+	bool (*still)(void *ctx, u64 va, const u8 *host, bool writable, u64 *pages), void *ctx)
+{
+	u64 from = n, pages;
+
+	for (; n < x->pages; n += min_u64(pages, x->pages - n))
+		if (still(ctx, x->va + (n << PAGE_SHIFT), x->host + (n << PAGE_SHIFT), x->writable,
+			    &pages))
+			break;
+	return n - from;
+}
+
 void kernel_window_review(struct kernel_window *w,
 	bool (*still)(void *ctx, u64 va, const u8 *host, bool writable, u64 *pages), void *ctx)
 {
@@ -249,10 +263,14 @@ void kernel_window_review(struct kernel_window *w,
 			bool stays = still(ctx, x.va + by, x.host + by, x.writable, &pages);
 
 			pages = min_u64(pages, x.pages - n);
-			if (!stays)
-				hide_some(w, x.va + by, pages);
+			if (stays) {
+				n += pages;
+				continue;
+			}
+			pages += gone(&x, n + pages, still, ctx);
+			hide_some(w, x.va + by, pages);
 			if (i < w->count)
-				n = stays ? n + pages : take_out(w, i, n, pages);
+				n = take_out(w, i, n, pages);
 		}
 	}
 	drop_empty(w);

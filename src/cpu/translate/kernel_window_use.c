@@ -2,7 +2,7 @@
 #include "base/bits.h"
 #include "cpu/translate/emit.h"
 
-#define SMALL_GROUP 16u	 /* pages looked at around one that is shown ... */
+#define SMALL_GROUP 64u	 /* pages looked at around one that is shown ... */
 #define LARGE_GROUP 512u /* ... and within one large page */
 /* A page that is stored to for the first time: so many, aligned, are taken to be dirty with it. A
  * page counted dirty too early is only copied once more than it must be. */
@@ -202,13 +202,19 @@ static bool still_local(void *ctx, u64 va, const u8 *host, bool writable)
 	       x.page_size == PAGE_SIZE && grants(t, &x, host, writable);
 }
 
+struct review {
+	struct translator *t;
+	struct x86_near near;
+};
+
 static bool still_global(void *ctx, u64 va, const u8 *host, bool writable, u64 *pages)
 {
-	struct translator *t = ctx;
+	struct review *r = ctx;
+	struct translator *t = r->t;
 	struct x86_xlat x;
 
 	*pages = 1;
-	if (!x86_peek(&t->c->v->x86, gva(va), &x))
+	if (!x86_peek_near(&t->c->v->x86, gva(va), &r->near, &x))
 		return false;
 	*pages = (x.page_size - (va & (x.page_size - 1))) >> PAGE_SHIFT;
 	if (!x.global || !grants(t, &x, host, writable))
@@ -230,8 +236,10 @@ static void flushed_all(struct translator *t)
 		kernel_window_hide_all(&t->kernel);
 		return;
 	}
+	struct review r = { .t = t };
+
 	kernel_window_hide_low(&t->kernel);
-	kernel_window_review(&t->kernel, still_global, t);
+	kernel_window_review(&t->kernel, still_global, &r);
 }
 
 void kernel_window_flushed(struct translator *t, enum x86_flush kind, u64 at)

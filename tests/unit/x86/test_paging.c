@@ -297,6 +297,25 @@ static void assert_same_xlat(const struct x86_xlat *a, const struct x86_xlat *b)
 	assert_int_equal(a->global, b->global);
 }
 
+/* Walks that begin where the last one ended come to the same end. */
+static void walks_nearby(struct fake *f, u64 va, u64 *seed)
+{
+	struct x86_near near = { 0 };
+
+	for (unsigned i = 0; i < 6; i++) {
+		u64 at = va ^ (fake_random(seed) & (i < 4 ? 0x1fffff : 0x7fffffff));
+		struct x86_xlat alone, after;
+		bool found = x86_peek(&f->cpu, gva(at), &alone);
+
+		assert_int_equal(x86_peek_near(&f->cpu, gva(at), &near, &after), found);
+		if (!found)
+			continue;
+		assert_same_xlat(&after, &alone);
+		assert_int_equal(after.gpa.v, alone.gpa.v);
+		assert_int_equal(after.accessed, alone.accessed);
+	}
+}
+
 static unsigned one_walk(struct fake *f, enum mode mode, u64 *seed)
 {
 	static u8 before[POOL_PAGES * 0x1000], wanted[POOL_PAGES * 0x1000];
@@ -315,6 +334,7 @@ static unsigned one_walk(struct fake *f, enum mode mode, u64 *seed)
 	memcpy(f->ram + POOL, before, sizeof(before));
 	peeked = x86_peek(&f->cpu, gva(va), &peek);
 	x86_walk(&f->cpu, gva(va), &walk);
+	walks_nearby(f, va, seed);
 	assert_memory_equal(before, f->ram + POOL, sizeof(before));
 	assert_int_equal(walk.end == X86_WALK_PAGE, peeked);
 	result = x86_translate(&f->cpu, gva(va), access, &x);
