@@ -52,8 +52,20 @@ static void tables_begin(struct translator *t)
 				neg[i] = FAST_INVALID;
 		}
 	}
-	for (unsigned space = 0; space < CODE_SPACES; space++)
-		t->ctx->jump[space].code[0] = (u64)(uintptr_t)t->lookup_miss;
+	t->spaces_begun = 0;
+}
+
+/* There is code of the space, which may look for RIP 0 there, or where code goes on behind it
+ * (facts_next_space()). Most machines have code of few. */
+static void space_begin(struct translator *t, unsigned space)
+{
+	unsigned firm = space == CODE_LOOSE	     ? CODE_WINDOW
+			: space == CODE_KERNEL_LOOSE ? CODE_KERNEL
+						     : space;
+
+	t->ctx->jump[firm].code[0] = (u64)(uintptr_t)t->lookup_miss;
+	t->ctx->jump[code_space_loose(firm)].code[0] = (u64)(uintptr_t)t->lookup_miss;
+	t->spaces_begun |= BIT(firm) | BIT(code_space_loose(firm));
 }
 
 int tcache_open(struct translator *t, struct err *err)
@@ -563,6 +575,8 @@ void tcache_add(struct translator *t, struct tblock *b)
 	size_t start = (size_t)(b->code - t->mem.rx) / 4;
 	unsigned chunk = b->id / CHUNK_IDS;
 
+	if (unlikely(!(t->spaces_begun & BIT(b->space))))
+		space_begin(t, b->space);
 	code_map_add(&t->c->code, &b->unit);
 	t->by_id[b->id] = b;
 	t->starts[start / 64] |= BIT64(start % 64);

@@ -40,7 +40,7 @@
 #define KERNEL_SHIFT	   39u
 #define KERNEL_PIECE	   BIT64(KERNEL_SHIFT)
 #define KERNEL_PIECES	   512u
-#define KERNEL_EXTENTS	   512u
+#define KERNEL_EXTENTS	   1024u
 #define KERNEL_HOLES	   16384u /* runs hidden one by one before everything is */
 
 #define KERNEL_LOCAL 32u /* pages that are not global, shown at once */

@@ -490,6 +490,7 @@ struct translator {
 		u8 space;
 	} jumps[JUMP_LOG]; /* entries that were made */
 	unsigned jump_count;
+	u32 spaces_begun;	  /* a bit for each space that there has been code of */
 	u8 code_space;		  /* of the blocks to run now */
 	u64 baked;		  /* CR4's bits that code was made for, and BAKED_COUNT */
 	_Atomic bool count_asked; /* code is to have that; by any thread */

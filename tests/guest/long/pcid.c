@@ -349,7 +349,7 @@ static void spaces_show(unsigned space, unsigned text)
 /* What is second there becomes another page and is this one again, while the space is in use. */
 static void spaces_flush(unsigned space, unsigned text, unsigned pcid)
 {
-	struct invpcid_desc own = { pcid };
+	struct invpcid_desc own = { pcid, 0 };
 
 	spaces_show(space, !text);
 	invlpg(SPACES_VA + PAGE);
@@ -408,7 +408,24 @@ static void two_spaces(void)
 		spaces_turns(true);
 }
 
+/* No table of jumps may take an empty entry for one of address 0. */
+static void address_zero(void)
+{
+	static const u8 code[] = { 0xb8, 0x77, 0, 0, 0, 0xc3 }; /* mov $0x77, %eax; ret */
+	u8 before[sizeof(code)], *zero;
+	ulong at = 0;
+
+	__asm__("" : "+r"(at)); /* compilers know better than to write there */
+	zero = (u8 *)at;
+	memcpy(before, zero, sizeof(code));
+	memcpy(zero, code, sizeof(code));
+	for (unsigned i = 0; i < 3; i++)
+		CHECK_EQ(call(at), 0x77);
+	memcpy(zero, before, sizeof(code));
+}
+
 const struct test tests[] = {
+	{ "code at address 0", address_zero, CHEAP },
 	{ "a space that comes back", comes_back, CHEAP }, /* before there are global pages below */
 	{ "two spaces", two_spaces, 20 },
 	{ "global pages", global, CHEAP },
