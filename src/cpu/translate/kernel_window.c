@@ -281,6 +281,9 @@ void kernel_window_hide(struct kernel_window *w, u64 va, u64 size)
 	u64 first = va & ~(size - 1), last = first + (size - 1);
 	bool any = false;
 
+	/* Nothing near is shown; so it is with a program's pages. */
+	if (size <= KERNEL_PIECE && kernel_window_region_of(w, va) == WINDOW_NOWHERE)
+		return;
 	for (unsigned i = 0; i < w->count; i++) {
 		const struct kernel_extent *x = &w->extents[i];
 		u64 end = x->va + ((x->pages << PAGE_SHIFT) - 1);
