@@ -267,13 +267,13 @@ static const u8 *resume(struct translator *t)
 	return NULL;
 }
 
-/* The ITLB has no entry for the page of b that is about to be entered, or of the second one: where
- * code goes on if b is what belongs there, NULL for the outer loop. */
+/* The ITLB has no entry for the page of b that is about to be entered (or for its second one: then
+ * `arg` is an instruction): where code goes on if b is what belongs there, NULL for the outer loop.
+ */
 static const u8 *page_missed(struct translator *t, struct tblock *b, unsigned arg)
 {
 	struct interp *c = t->c;
 	struct code_bytes src;
-	bool admitted = false;
 
 	if (arg != NO_INSN) {
 		c->s->rip = b->rip + b->insns[arg].guest_at;
@@ -284,12 +284,12 @@ static const u8 *page_missed(struct translator *t, struct tblock *b, unsigned ar
 	c->s->rip = b->rip;
 	if (blocks_fetch(c, b->rip, &src) != X86_OK)
 		return NULL;
-	if (!b->unit.valid || src.gpa != b->unit.gpa)
-		tcache_detach(t, b);
-	else if (b->unit.gpa2 == CODE_NO_PAGE)
-		admitted = true;
-	if (!admitted)
+	if (!b->unit.valid || src.gpa != b->unit.gpa) {
+		tcache_detach(t, b); /* another space's */
 		return NULL;
+	}
+	if (b->unit.gpa2 != CODE_NO_PAGE)
+		return NULL; /* whoever finds it looks at both */
 	itlb_fill(t, b);
 	return b->code + tblock_entry(b);
 }

@@ -338,10 +338,11 @@ static void tell(struct explainer *x, unsigned n)
 	const struct tinsn *in = &b->insns[n], *next = in + 1;
 	struct explain_insn out = { .starts_block = !n };
 	struct found found = { 0 };
-	unsigned size = (unsigned)next->host_at - in->host_at;
+	unsigned entry = n ? 0 : tblock_entry(b); /* the check of the block's page comes first */
+	unsigned size = (unsigned)next->host_at - in->host_at + entry;
 	/* A block that is not ended by a transfer ends with a link, which is the last one's. */
 	unsigned length = (unsigned)next->guest_at - in->guest_at;
-	const u8 *code = b->code + in->host_at;
+	const u8 *code = b->code + in->host_at - entry;
 	const struct op *op = tblock_op(x->t, b, n);
 	u8 bytes[15] = { 0 };
 
@@ -352,11 +353,14 @@ static void tell(struct explainer *x, unsigned n)
 		struct explain_code *line = &x->lines[out.host_count++];
 
 		line->at = (u64)(code + at - b->code);
-		look(x, code + at, &found);
+		if (at >= entry)
+			look(x, code + at, &found);
 		at += disassemble(
 			x, &x->host, code + at, size - at, (u64)(uintptr_t)(code + at), line);
 	}
 	out.host = x->lines;
+	size -= entry;
+	code += entry;
 	out.fate = fate_of(in, op, &found, size == length && !memcmp(code, bytes, size), !size);
 	name_it(x, &out);
 	explain_why(&out, in, op);
