@@ -181,10 +181,8 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 {
 	struct emit *e = &m->e;
 	struct tinsn *in = &m->b->insns[m->count];
-	const u8 *before = e->a.at;
-	unsigned outs = e->out_count, links = e->link_count;
 
-	in->host_at = (u16)(before - e->start);
+	in->host_at = (u16)(e->a.at - e->start);
 	in->guest_at = (u16)m->at;
 	in->access = access_of(d, &in->bytes);
 	in->mnemonic = (u16)d->insn.mnemonic;
@@ -202,8 +200,8 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 	e->traps = false;
 	if (unlikely(m->gpa2 != CODE_NO_PAGE))
 		emit_itlb_check(e, m->b->rip + PAGE_SIZE, m->gpa2, m->count);
-	before = e->a.at;
-	outs = e->out_count;
+	const u8 *before = e->a.at;
+	unsigned outs = e->out_count, links = e->link_count;
 	enum emit_result r = emit_insn(e);
 	in->handed = is_handed(e, before, outs);
 	/* A native stub's operation is kept, too: decoding it again would need room for the stub.

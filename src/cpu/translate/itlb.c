@@ -90,11 +90,7 @@ void itlb_drop(struct translator *t)
 	t->itlb_count = 0;
 }
 
-void itlb_drop_page(struct translator *t, u64 at)
-{
-	if (!(at >> 63))
-		t->ctx->itlb[index_of(at)] = 0;
-}
+void itlb_drop_page(struct translator *t, u64 at) { t->ctx->itlb[index_of(at)] = 0; }
 
 static void put(struct translator *t, u64 va, u64 tag)
 {
@@ -175,17 +171,6 @@ void itlb_put_back(
 		put(t, from[count].va, from[count].tag);
 		t->put_back++;
 	}
-}
-
-bool itlb_ok(struct translator *t)
-{
-	for (unsigned n = 0; n < t->itlb_count; n++) {
-		u64 tag = logged(t, n);
-
-		if (tag && !is_true(t, t->itlb_log[n], tag))
-			return false;
-	}
-	return true;
 }
 
 bool itlb_has(const struct translator *t, u64 va)

@@ -99,20 +99,10 @@ void retain_each(const struct translator *t,
 
 /* ---- what the guest's tables say ---- */
 
-void retain_look_again(struct translator *t) { t->looks++; }
-
-/* Pages of a large one, looked up one after another, take one look. */
-static bool in_large(const struct translator *t, struct looked_up *l)
+void retain_look_again(struct translator *t)
 {
-	const struct looked_up *large = &t->looked_large;
-	u64 inside = large->x.page_size - 1;
-
-	if (!large->found || large->look != t->looks || (large->va ^ l->va) & ~inside)
-		return false;
-	l->found = true;
-	l->x = large->x;
-	l->x.gpa.v = (large->x.gpa.v & ~inside) | (l->va & inside);
-	return true;
+	t->looks++;
+	t->looked_near = (struct x86_near){ 0 };
 }
 
 static const struct looked_up *look_up(struct translator *t, u64 va)
@@ -124,16 +114,12 @@ static const struct looked_up *look_up(struct translator *t, u64 va)
 		return l;
 	l->look = t->looks;
 	l->va = va;
-	if (in_large(t, l))
-		return l;
 	/* Pages of the upper half that are not global are named one by one when they are used
 	 * (mmu.upper): these are to be used anew. */
-	l->found = x86_peek(cpu, gva(va), &l->x) && l->x.accessed &&
+	l->found = x86_peek_near(cpu, gva(va), &t->looked_near, &l->x) && l->x.accessed &&
 		   (l->x.global || !(va >> 63) || !x86_paging(&cpu->s));
-	if (l->found && l->x.page_size > PAGE_SIZE) {
+	if (l->found && l->x.page_size > PAGE_SIZE)
 		mmu_note_large(&t->c->mmu, va, l->x.page_size);
-		t->looked_large = *l;
-	}
 	return l;
 }
 

@@ -484,7 +484,7 @@ struct translator {
 	bool leave_doubtful;	   /* what is put aside next may not be true any more */
 	u64 looks;		   /* at the guest's page tables: struct looked_up */
 	struct looked_up looked_up[LOOKED_UP];
-	struct looked_up looked_large; /* the last one in a large page */
+	struct x86_near looked_near; /* where the last look ended */
 	struct {
 		u32 index;
 		u8 space;
@@ -671,7 +671,7 @@ struct itlb_entry {
 /* b was found just now: its pages are where it was made from. */
 void itlb_fill(struct translator *t, const struct tblock *b);
 void itlb_drop(struct translator *t);
-void itlb_drop_page(struct translator *t, u64 at);
+void itlb_drop_page(struct translator *t, u64 at); /* in the lower half */
 /* Drops what is not true after a flush: retain_look_again() was called. */
 void itlb_flush(struct translator *t);
 /* Puts aside the most recent entries; how many. */
@@ -681,8 +681,7 @@ void itlb_put_back(
 	struct translator *t, const struct itlb_entry *from, unsigned count, bool doubtful);
 /* Writes b's check for where b is and what it is for, but for its jump. */
 void itlb_recheck(const struct translator *t, const struct tblock *b);
-/* For checks: are all entries what the guest's tables say? Is there one for the page? */
-bool itlb_ok(struct translator *t);
+/* For checks: is there an entry for the page? */
 bool itlb_has(const struct translator *t, u64 va);
 
 /* ---- upper.c ---- */

@@ -45,18 +45,20 @@ static void cut_unit(void *ctx, struct code_unit *u)
 		tcache_detach(ctx, container_of(u, struct tblock, unit));
 }
 
-/* What leads there, and to other linear pages of the same physical one. */
+static bool has_code(const struct upper_page *p) { return p->key && p->gpa != UPPER_GONE; }
+
+/* What leads there, if anything does, and to other linear pages of the same physical one. */
 static void cut(struct translator *t, struct upper_page *p)
 {
-	code_map_each(&t->c->code, p->gpa, cut_unit, t);
+	if (has_code(p))
+		code_map_each(&t->c->code, p->gpa, cut_unit, t);
 	p->gpa = UPPER_GONE;
 }
 
 static void look(struct translator *t, struct upper_page *p)
 {
-	if (p->key && p->gpa != UPPER_GONE &&
-		(!t->kept ||
-			!retain_page_leads_to(t, p->key & ~PAGE_MASK, p->gpa, p->key & UPPER_USER)))
+	if (has_code(p) && (!t->kept || !retain_page_leads_to(t, p->key & ~PAGE_MASK, p->gpa,
+						p->key & UPPER_USER)))
 		cut(t, p);
 }
 
@@ -76,14 +78,12 @@ void upper_note(struct translator *t, u64 va, u64 page, bool user)
 		return;
 	if (!p->key && t->upper_count == UPPER_MOST) {
 		for (unsigned i = 0; i < UPPER_PAGES; i++)
-			if (t->upper[i].key && t->upper[i].gpa != UPPER_GONE)
-				cut(t, &t->upper[i]);
+			cut(t, &t->upper[i]);
 		upper_forget(t);
 		p = find(t, key);
 	}
 	t->upper_count += !p->key;
-	if (p->key && p->gpa != UPPER_GONE)
-		cut(t, p); /* it is elsewhere, and no flush has said so yet */
+	cut(t, p); /* it was elsewhere, and no flush has said so yet */
 	*p = (struct upper_page){ key, page };
 }
 
