@@ -432,9 +432,14 @@ static int through_bounce(struct interp *c, const struct native *n, u64 at)
 	return n->mem_write ? mmu_write(&c->mmu, at, buf, n->mem_size, ACCESS_WRITE) : X86_OK;
 }
 
-static int guard_protect(struct interp *c, unsigned page, int prot)
+/* Most guests' faults find it as the last one has left it. */
+static void guard_protect(struct natives *n, unsigned page, int prot)
 {
-	return mprotect(c->natives->guard + page * PAGE_SIZE, PAGE_SIZE, prot);
+	if (n->guard_prot[page] == prot)
+		return;
+	must(!mprotect(n->guard + page * PAGE_SIZE, PAGE_SIZE, prot), "mprotect: %s",
+		strerror(errno));
+	n->guard_prot[page] = prot;
 }
 
 /* Which exception comes first, which bytes a masked access touches and what CR2 says is for the
@@ -467,14 +472,17 @@ static int through_guard(struct interp *c, const struct native *n, u64 at, bool 
 	u8 *buf = c->natives->guard + (at & PAGE_MASK);
 
 	for (unsigned i = 0; i < count; i++) {
-		guard_protect(c, i, PROT_READ | PROT_WRITE);
-		if (p[i].read)
+		bool reads = p[i].read && (n->mem_read || n->partial);
+
+		if (reads || p[i].write) {
+			guard_protect(c->natives, i, PROT_READ | PROT_WRITE);
 			TRY(mmu_read(&c->mmu, at + p[i].offset, buf + p[i].offset, p[i].len,
 				ACCESS_READ));
-		guard_protect(c, i,
-			p[i].write  ? PROT_READ | PROT_WRITE
-			: p[i].read ? PROT_READ
-				    : PROT_NONE);
+		}
+		guard_protect(c->natives, i,
+			p[i].write ? PROT_READ | PROT_WRITE
+			: reads	   ? PROT_READ
+				   : PROT_NONE);
 	}
 	c->v->x86.fault = address_fault;
 	/* a bad address faults before its alignment is looked at */

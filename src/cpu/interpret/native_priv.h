@@ -26,7 +26,8 @@ struct native {
 struct natives {
 	struct codemem mem;
 	size_t used;
-	u8 *guard;		    /* two pages for operands that may not be accessed as a whole */
+	u8 *guard;	   /* two pages for operands that may not be accessed as a whole ... */
+	int guard_prot[2]; /* ... and how they are protected now */
 	bool avx, avx512, avx512bw; /* how wide the host's vector registers are */
 	struct native *buckets[NATIVE_BUCKETS];
 };
