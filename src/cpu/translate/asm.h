@@ -323,6 +323,28 @@ static inline void asm_lea(
 	asm_lea_sized(b, reg, base, index, scale, disp, true);
 }
 
+/* lea reg, [base + index + disp] with a displacement of eight or 32 bits, which may be changed:
+ * returns where it is. index: ASM_NONE if there is none. */
+static inline u8 *asm_lea_open(
+	struct asm_buf *b, unsigned reg, unsigned base, unsigned index, s32 disp, bool wide_disp)
+{
+	bool sib = index != ASM_NONE || (base & 7) == 4;
+	u8 code[4] = {
+		(u8)(0x48 | (reg >= 8 ? 4 : 0) | (index != ASM_NONE && index >= 8 ? 2 : 0) |
+			(base >= 8 ? 1 : 0)),
+		0x8d,
+		(u8)((wide_disp ? 0x80 : 0x40) | (reg & 7) << 3 | (sib ? 4 : base & 7)),
+		(u8)((index != ASM_NONE ? (index & 7) << 3 : 4 << 3) | (base & 7)),
+	};
+
+	asm_bytes(b, code, sib ? 4 : 3);
+	if (wide_disp)
+		asm_u32(b, (u32)disp);
+	else
+		asm_u8(b, (u8)disp);
+	return b->at - (wide_disp ? 4 : 1);
+}
+
 /* jmp/jcc rel32 to be patched: returns where the rel32 is. cc 0xff: jmp. */
 static inline u8 *asm_jump(struct asm_buf *b, u8 cc)
 {

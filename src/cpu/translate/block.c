@@ -187,16 +187,17 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 	in->access = access_of(d, &in->bytes);
 	in->mnemonic = (u16)d->insn.mnemonic;
 	in->op = NO_OP;
-	in->rep_at = in->behind = 0;
+	in->rep_at = in->behind = in->run_size = in->run_below = 0;
 	record_facts(m, in);
 	e->d = d;
 	e->index = m->count;
 	e->rip = m->b->rip + m->at;
 	e->gpa = m->src->gpa + m->at;
-	e->hint = in->hint = !emit_window(e) ? (u8)HINT_GENERAL
-			     : in->access || (m->op.flags & OPF_END)
-				     ? window_hint_of(m->t, m->b->space, e->gpa)
-				     : (u8)HINT_GUESS;
+	e->hint = !emit_window(e) ? (u8)HINT_GENERAL
+		  : in->access || (m->op.flags & OPF_END)
+			  ? window_hint_of(m->t, m->b->space, e->gpa)
+			  : (u8)HINT_GUESS;
+	in->hint = e->hint & 3u;
 	e->traps = false;
 	if (unlikely(m->gpa2 != CODE_NO_PAGE))
 		emit_itlb_check(e, m->b->rip + PAGE_SIZE, m->gpa2, m->count);
@@ -273,8 +274,6 @@ static void emit_loop(struct making *m)
 	if (back == NO_LINK || !emit_window(e) || m->t->options & OPTION_NO_LOOPS ||
 		m->gpa2 != CODE_NO_PAGE || m->b->unit.live_bytes)
 		return;
-	if (head.aux == AUX_STACK)
-		head.aux = AUX_NONE;
 	for (unsigned i = 0; i < LOOP_TRIES; i++) {
 		u16 start = (u16)(e->a.at - e->start);
 

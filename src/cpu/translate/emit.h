@@ -25,10 +25,11 @@
 #define FACT_REACH BIT64(30) /* farther from a checked value than this: check again */
 #define SLOP_LOST  BIT64(40)
 
-/* What T_AUX holds: nothing, a region's delta, or the delta of a guest register's region. */
+/* What T_AUX holds: nothing, a region's delta, or the delta of a guest register's region; or, in
+ * the general form, what leads from linear addresses of a run's page to the host's (emit_run.c). */
 #define AUX_NONE      0xffu
 #define AUX_OF(reg)   (0x10u + (reg))
-#define AUX_STACK     TINSN_AUX_STACK /* general form: host minus linear of the stack's page */
+#define AUX_RUN	      TINSN_AUX_RUN
 #define AUX_IS_REG(a) ((a) >= 0x10u && (a) < 0x20u)
 #define AUX_REG(a)    ((a)-0x10u)
 
@@ -44,6 +45,18 @@ struct fact_sum {
 };
 #define FACT_SUMS 4u
 
+/* Accesses that share a check, all by one register: see emit_run.c. Offsets are from what the
+ * register held at the check. */
+struct fact_run {
+	u8 base;
+	bool write, wide;     /* wide: the lowest offset has 32 bits */
+	u8 first, last;	      /* the instructions with the check, and with the last access so far */
+	s64 moved;	      /* what was added to the register since then */
+	s64 low, end;	      /* what is checked: [low, end) */
+	s64 first_at;	      /* where the first access is */
+	u8 *low_at, *size_at; /* where in the check they are */
+};
+
 struct facts {
 	u8 region[X86_GPRS]; /* WINDOW_NOWHERE: nothing is known */
 	u64 drift[X86_GPRS]; /* at most so far from the value that was checked */
@@ -53,6 +66,7 @@ struct facts {
 	u64 slop; /* RSP's distance from that region, at most */
 	struct fact_sum sums[FACT_SUMS];
 	unsigned sum_count;
+	struct fact_run run; /* with AUX_RUN */
 	u32 narrow; /* guest registers whose value is one of 32 bits, extended either way */
 	u32 known;  /* guest registers whose present value is in value[]: for guesses only */
 	u64 value[X86_GPRS];
@@ -94,7 +108,6 @@ struct emit {
 	unsigned link_count;
 	unsigned body_links; /* where those of the present body begin */
 	unsigned back;	     /* the one that leads to the block's start, or NO_LINK */
-	unsigned run_left;   /* with AUX_STACK: instructions of the run still to come */
 	unsigned piece;	     /* the instruction that the present piece begins with (count.c) ... */
 	u8 *piece_count;     /* ... and where their number is in its code, or NULL */
 	u8 *sti_at;	     /* where the last STI began, to take it back */
@@ -230,13 +243,21 @@ void emit_stack_operand(
 	struct emit *e, s32 disp, unsigned size, bool write, struct host_operand *out);
 /* The linear address to T_ADDR. */
 bool emit_address(struct emit *e, const struct op *op);
-/* The general form: checks the access at T_ADDR; [T_AUX + T_ADDR] is the operand. */
-void emit_check(struct emit *e, unsigned size, bool write);
+/* The general form: checks the access at T_ADDR; [T_AUX + T_ADDR] is the operand. Returns where in
+ * the code size-1 is. */
+u8 *emit_check(struct emit *e, unsigned size, bool write);
 /* T_AUX: the window's delta for the value in a host register, or one that makes it trap. Clobbers
  * RCX. */
 void emit_look_up_delta(struct emit *e, unsigned host);
 enum emit_result emit_memory(struct emit *e, const ZydisDecodedOperand *mem);
 enum emit_result emit_lea(struct emit *e);
+/* ---- emit_run.c: accesses that share a check ---- */
+/* [reg + disp] in the general form. False: it is no member of a run, and needs a check of its own.
+ * Clobbers RCX and T_ADDR, and T_AUX unless a run goes on. */
+bool run_operand(struct emit *e, unsigned reg, s64 disp, unsigned size, bool write,
+	struct host_operand *out);
+/* Behind an instruction: does the run go on? */
+void run_after(struct emit *e, bool handed);
 /* jrcxz over a jump out: goes on when RCX is 0. */
 void emit_out_unless_rcx_zero(struct emit *e);
 static inline u32 fast_slot(const struct emit *e, bool write)
@@ -247,6 +268,10 @@ static inline u32 fast_slot(const struct emit *e, bool write)
 
 /* ---- emit_facts.c: what is known in a window block ---- */
 void facts_start(struct emit *e);
+/* Does the instruction write the register, or a part of it? */
+bool facts_writes(const struct build *d, unsigned reg);
+/* Does the instruction add a constant to the register, and is that all that it does to it? */
+bool facts_adds(const struct build *d, unsigned reg, s64 *by);
 /* After an instruction: what it wrote is no longer known. */
 void facts_after(struct emit *e, bool handed);
 u64 facts_record(struct emit *e, struct tinsn *next);

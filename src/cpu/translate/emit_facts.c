@@ -541,6 +541,26 @@ static bool copies(const struct build *d, unsigned *to, unsigned *from, s64 *by)
 	return true;
 }
 
+bool facts_writes(const struct build *d, unsigned reg)
+{
+	for (unsigned i = 0; i < d->insn.operand_count; i++)
+		if (d->o[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+			recode_is_gpr(d->o[i].reg.value) &&
+			recode_gpr_id(d->o[i].reg.value) == reg &&
+			(d->o[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+			return true;
+	return false;
+}
+
+bool facts_adds(const struct build *d, unsigned reg, s64 *by)
+{
+	unsigned to, from;
+
+	if (adds_constant(d, &to, by))
+		return to == reg && d->insn.mnemonic != ZYDIS_MNEMONIC_AND;
+	return copies(d, &to, &from, by) && to == reg && from == reg;
+}
+
 void facts_after(struct emit *e, bool handed)
 {
 	struct facts *f = &e->f;
@@ -549,8 +569,10 @@ void facts_after(struct emit *e, bool handed)
 	unsigned reg, from;
 	s64 by;
 
-	if (!emit_window(e))
+	if (!emit_window(e)) {
+		run_after(e, handed);
 		return;
+	}
 	/* So that the block can be entered again behind it. */
 	if (handed)
 		f->sum_count = 0;
@@ -616,8 +638,8 @@ u64 facts_record(struct emit *e, struct tinsn *next)
 {
 	u64 facts = FACTS_NONE;
 
-	next->aux = e->f.aux == AUX_STACK ? AUX_STACK : AUX_NONE;
-	next->sums = (u8)e->f.sum_count;
+	next->aux = emit_window(e) ? e->f.aux : AUX_NONE; /* a run that is joined says so */
+	next->sums = e->f.sum_count & 7u;
 	if (!emit_window(e))
 		return facts;
 	for (unsigned g = 0; g < X86_GPRS; g++) {
@@ -628,6 +650,5 @@ u64 facts_record(struct emit *e, struct tinsn *next)
 		if (region != WINDOW_NOWHERE)
 			facts ^= (u64)(region ^ FACTS_NOWHERE) << (4 * g);
 	}
-	next->aux = e->f.aux;
 	return facts;
 }

@@ -65,23 +65,30 @@ void emit_out_unless_rcx_zero(struct emit *e)
 	emit_out(e, ASM_NONE, EXIT_CODE(EXIT_OP, e->b->id, e->index));
 }
 
-void emit_check(struct emit *e, unsigned size, bool write)
+u8 *emit_check(struct emit *e, unsigned size, bool write)
 {
 	u32 table = fast_slot(e, write);
+	u8 *size_at;
 
 	e->f.aux = AUX_NONE;
 	asm_bits(&e->a, ASM_PEXT, T_AUX, T_ADDR, SLOT(index_mask));
 	asm_gs_index(&e->a, OP_MOV_LOAD, ASM_RCX, T_AUX, 3, table);
-	asm_lea(&e->a, ASM_RCX, ASM_RCX, T_ADDR, 0, (s32)size - 1);
+	size_at = asm_lea_open(&e->a, ASM_RCX, ASM_RCX, T_ADDR, (s32)size - 1, size > 128);
 	asm_bits(&e->a, ASM_PEXT, ASM_RCX, ASM_RCX, SLOT(page_mask));
 	emit_out_unless_rcx_zero(e);
 	asm_gs_index(
 		&e->a, OP_MOV_LOAD, T_AUX, T_AUX, 3, table + (u32)offsetof(struct fast_table, add));
+	return size_at;
 }
 
 static bool general_operand(struct emit *e, const struct op *op, unsigned size, bool write,
 	struct host_operand *out, u32 *free_hosts)
 {
+	if (op->base < X86_GPRS && op->index == REG_NONE && op->asize == 8 && op->seg < X86_FS &&
+		run_operand(e, op->base, op->disp, size, write, out)) {
+		*free_hosts = BIT(ASM_RCX) | BIT(T_ADDR);
+		return true;
+	}
 	if (!emit_address(e, op))
 		return false;
 	emit_check(e, size, write);
@@ -363,6 +370,8 @@ void emit_stack_operand(
 		facts_stack_touched(e, disp);
 		return;
 	}
+	if (e->word == 8 && run_operand(e, RSP, disp, size, write, out))
+		return;
 	emit_lea_word(e, T_ADDR, ASM_RSP, disp);
 	emit_check(e, size, write);
 	*out = (struct host_operand){ T_AUX, T_ADDR, 0 };

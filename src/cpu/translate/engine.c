@@ -206,7 +206,7 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 		return NULL;
 	if (code_space_flat(b->space) && !emit_translatable(c))
 		return NULL;
-	if (in[1].aux == TINSN_AUX_STACK && !run_resume(t, b, in + 1))
+	if (in[1].aux == TINSN_AUX_RUN && !run_resume(t, b, in, at))
 		return NULL;
 	return b->code + b->insns[index + 1].host_at;
 }

@@ -35,7 +35,8 @@ const struct cpu_engine_option options_table[] = {
 		"leave the code cache at every instruction that tells or changes the state of "
 		"interrupts, segments or the clock",
 		OPTION_NO_SENSITIVE },
-	{ "no-runs", "check each push and pop by itself", OPTION_NO_RUNS },
+	{ "no-runs", "check each access by itself, not several by one register at once",
+		OPTION_NO_RUNS },
 	{ "trap-exits",
 		"leave the code cache by a trapping instruction where another way is a jump",
 		OPTION_TRAP_EXITS },

@@ -26,6 +26,8 @@
  *     mov  r15, gs:[add + r15*8]
  *     op   [r15 + r11]
  *
+ * Several accesses by one register share a check: emit_run.c.
+ *
  * A miss leaves the cache, runs the interpreter's handler for the instruction (which walks, faults,
  * reaches devices), fills the entry and resumes behind the instruction.
  *
@@ -317,21 +319,25 @@ struct tinsn {
 	u16 guest_at; /* offset of its bytes */
 	u16 mnemonic;
 	u8 access;
-	u8 bytes;    /* of memory touched */
-	bool handed; /* always the interpreter's; else only when its memory check misses */
-	u8 op;	     /* index in the block's ops, or NO_OP: decode it again (tblock_op) */
-	u8 hint;     /* enum window_hint: the form it has */
+	u8 bytes;	   /* of memory touched */
+	u8 op;		   /* index in the block's ops, or NO_OP: decode it again (tblock_op) */
+	bool handed : 1;   /* always the interpreter's; else only when its memory check misses */
+	unsigned hint : 2; /* enum window_hint: the form it has */
+	unsigned sums : 3; /* how many sums the code from here on relies on (emit.h, Facts) */
+	/* Its check is that of a run of other accesses, too: of so many bytes in all, from so far
+	 * below its own (emit_run.c). 0: of its own only. */
+	u8 run_size, run_below;
 	u8 rep_at; /* where a string instruction of the window itself is, behind host_at; 0: none */
 	u8 behind; /* instructions that the code before this one has counted, and it itself not */
 	/* What the code from here on relies on (emit.h, Facts). */
 	u8 aux;
-	u8 sums;  /* how many */
 	u8 facts; /* which of the block's facts */
 };
+_Static_assert(sizeof(struct tinsn) == 16, "four in a line of the cache");
 #define NO_OP 0xffu
-/* As tinsn.aux: this push or pop belongs to a run that was checked as a whole (emit_stack.c). */
-#define TINSN_AUX_STACK 0x20u
-#define NO_RUNS		256u
+/* As tinsn.aux: a run that was checked as a whole goes on here (emit_run.c). */
+#define TINSN_AUX_RUN 0x20u
+#define NO_RUNS	      4096u
 
 /* What is looked at when blocks are found and joined is in one line of the host's cache, the first;
  * seldom is it there already. */
@@ -516,7 +522,7 @@ struct translator {
 	struct hint *hints;		 /* direct-mapped */
 	u64 hint_pages[HINT_PAGES / 64]; /* a bit for each page, hashed: there may be some */
 	struct patched patched[PATCHED]; /* direct-mapped */
-	u64 no_run[NO_RUNS];  /* pushes and pops whose run crosses pages: by gpa, direct-mapped */
+	u64 no_run[NO_RUNS];  /* instructions whose run crosses pages: by gpa, direct-mapped */
 	bool interpret_once;  /* the next block is the interpreter's */
 	struct link *pending; /* the exit taken, to be chained to what is found next */
 	bool pending_jump;    /* the same for a lookup */
@@ -633,9 +639,10 @@ void count_take_back(struct translator *t, unsigned instructions);
 /* The processor halts; it has run since `entered`, by the host's TSC. */
 void rest_halted(struct translator *t, u64 entered);
 
-/* ---- emit_stack.c ---- */
-/* The instruction before next[0], part of a run, was the interpreter's: may the rest go on? */
-bool run_resume(struct translator *t, struct tblock *b, const struct tinsn *next);
+/* ---- emit_run.c ---- */
+/* Instruction `in`, which a run begins with, was the interpreter's and has touched `at`: may the
+ * rest of the run go on? Sets ctx->aux. */
+bool run_resume(struct translator *t, struct tblock *b, const struct tinsn *in, u64 at);
 
 /* ---- emit_patched.c ---- */
 void patched_note(struct translator *t, const struct tblock *b);
