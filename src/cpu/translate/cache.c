@@ -63,8 +63,8 @@ static void space_begin(struct translator *t, unsigned space)
 			: space == CODE_KERNEL_LOOSE ? CODE_KERNEL
 						     : space;
 
-	t->ctx->jump[firm].code[0] = (u64)(uintptr_t)t->lookup_miss;
-	t->ctx->jump[code_space_loose(firm)].code[0] = (u64)(uintptr_t)t->lookup_miss;
+	t->ctx->jump[firm].targets[0].code = (u64)(uintptr_t)t->lookup_miss;
+	t->ctx->jump[code_space_loose(firm)].targets[0].code = (u64)(uintptr_t)t->lookup_miss;
 	t->spaces_begun |= BIT(firm) | BIT(code_space_loose(firm));
 }
 
@@ -344,10 +344,8 @@ void tcache_link(struct translator *t, struct link *l, struct tblock *to)
 
 static void jump_clear(struct translator *t, unsigned space, unsigned index)
 {
-	struct jump_table *j = &t->ctx->jump[space];
-
-	j->neg[index] = 0;
-	j->code[index] = (u64)(uintptr_t)t->lookup_miss;
+	t->ctx->jump[space].targets[index] =
+		(struct jump_target){ 0, (u64)(uintptr_t)t->lookup_miss };
 }
 
 static void jumps_drop(struct translator *t)
@@ -366,9 +364,8 @@ void tcache_jump(struct translator *t, struct tblock *to)
 	n = t->jump_count++;
 	t->jumps[n].index = i;
 	t->jumps[n].space = to->space;
-	struct jump_table *j = &t->ctx->jump[to->space];
-	j->neg[i] = -to->rip;
-	j->code[i] = (u64)(uintptr_t)to->code;
+	t->ctx->jump[to->space].targets[i] =
+		(struct jump_target){ -to->rip, (u64)(uintptr_t)to->code };
 }
 
 /*
@@ -530,7 +527,7 @@ void tcache_detach(struct translator *t, struct tblock *b)
 		forget_target(t, l);
 	}
 	unsigned i = jump_index(b->rip);
-	if (t->ctx->jump[b->space].code[i] == (u64)(uintptr_t)b->code)
+	if (t->ctx->jump[b->space].targets[i].code == (u64)(uintptr_t)b->code)
 		jump_clear(t, b->space, i);
 }
 

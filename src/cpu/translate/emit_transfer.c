@@ -18,12 +18,13 @@ static void emit_lookup(struct emit *e)
 	e->b->gate = (u16)(e->a.at - e->start);
 	asm_bytes(&e->a, nop5, sizeof(nop5));
 	asm_bits(&e->a, ASM_PEXT, T_AUX, T_ADDR, SLOT(jump_mask));
+	asm_lea(&e->a, T_AUX, T_AUX, T_AUX, 0, 0); /* a target is two words */
 	asm_gs_index(&e->a, OP_MOV_LOAD, ASM_RCX, T_AUX, 3, table);
 	asm_lea(&e->a, ASM_RCX, ASM_RCX, T_ADDR, 0, 0);
 	asm_jrcxz(&e->a, 5);
 	emit_out(e, 0xff, EXIT_CODE(EXIT_LOOKUP, e->b->id, e->index));
-	/* jmp gs:[code + aux*8] */
-	asm_gs_index(&e->a, 0xff, 4, T_AUX, 3, table + (u32)offsetof(struct jump_table, code));
+	/* jmp gs:[code + r15*8] */
+	asm_gs_index(&e->a, 0xff, 4, T_AUX, 3, table + (u32)offsetof(struct jump_target, code));
 }
 
 /*

@@ -259,10 +259,9 @@ static const u8 *resume(struct translator *t)
 		t->options & (OPTION_NO_LOOKUP | OPTION_NO_RESUME))
 		return NULL;
 	settle_modes(t);
-	const struct jump_table *j = &t->ctx->jump[t->code_space];
-	unsigned i = jump_index(rip);
-	if (j->neg[i] == -rip)
-		return (const u8 *)(uintptr_t)j->code[i];
+	const struct jump_target *j = &t->ctx->jump[t->code_space].targets[jump_index(rip)];
+	if (j->neg == -rip)
+		return (const u8 *)(uintptr_t)j->code;
 	t->pending_jump = true;
 	return NULL;
 }

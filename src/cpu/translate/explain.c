@@ -175,9 +175,9 @@ static const char *slot_name(u32 at)
 	if (at >= SLOT(jump) && at < SLOT(jump) + CODE_SPACES * jump) {
 		u32 in = (at - SLOT(jump)) % jump;
 
-		if (in == offsetof(struct jump_table, neg))
+		if (in == offsetof(struct jump_target, neg))
 			return "jump_tags";
-		if (in == offsetof(struct jump_table, code))
+		if (in == offsetof(struct jump_target, code))
 			return "jump_code";
 	}
 	return NULL;

@@ -184,9 +184,13 @@ struct fast_table {
 	u64 add[FAST_ENTRIES]; /* host address of a byte minus its linear address */
 };
 
+/* Side by side: a lookup takes one line of the host's cache, which seldom has it. */
+struct jump_target {
+	u64 neg;  /* minus the RIP */
+	u64 code; /* in the running view */
+};
 struct jump_table {
-	u64 neg[JUMP_ENTRIES];	/* minus the RIP */
-	u64 code[JUMP_ENTRIES]; /* in the running view */
+	struct jump_target targets[JUMP_ENTRIES];
 };
 
 /* Of CR4: what code depends on without looking. */
