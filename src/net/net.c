@@ -140,8 +140,9 @@ static bool has_source(const u8 *frame, size_t len)
 
 static void look_at(struct net *n, const u8 *frame, size_t len)
 {
-	if (!n->has_address)
-		n->has_address = has_source(frame, len);
+	if (!n->has_spoken)
+		n->has_spoken = has_source(frame, len);
+	n->has_address |= n->has_spoken;
 }
 
 bool net_has_address(const struct net *n) { return n->has_address; }
@@ -190,7 +191,7 @@ void net_room(struct net *n) { n->ops->room(n); }
 
 void net_reset(struct net *n)
 {
-	n->has_address = false;
+	n->has_address = n->has_spoken = false;
 	if (n->ops->reset)
 		n->ops->reset(n);
 }
@@ -228,7 +229,7 @@ static void lead_nowhere(struct net *n)
 	n->back = NULL;
 	n->ops = &nowhere_back;
 	n->heads = false;
-	n->has_address = false;
+	n->has_address = n->has_spoken = false;
 	net_wake(n);
 }
 

@@ -47,6 +47,7 @@ struct net {
 	bool waiting, woken, closing;
 	bool heads;	  /* the guest's frames have heads */
 	bool has_address; /* net_has_address() */
+	bool has_spoken;  /* by an address of its own, which it answers at from then on */
 	struct pollfd fds[NET_FDS_MAX];
 	unsigned fd_count;
 	u64 lost;

@@ -5,6 +5,11 @@
  * come, it tells, and the thread is woken; of data that a socket did not take at once it does not.
  * So the thread looks every few milliseconds as long as the guest sends, and only the first frame
  * after a silence wakes it.
+ *
+ * Doors. Who connects to a forward before the guest uses its address would wait for long: libslirp
+ * asks for the address once, for a second, and then sends the first segment again after six. So it
+ * is not told of the connection, which the host's kernel keeps; the guest is asked instead, every
+ * few milliseconds for as long as somebody waits, who has the address. Its answer opens the doors.
  */
 #include "base/bits.h"
 #include "base/log.h"
@@ -20,6 +25,7 @@
 #define QUEUE_MAX  1024u /* frames */
 #define TIMERS_MAX 4u
 #define DHCP_AT	   (14u + 20u + 8u + 236u) /* Ethernet, IPv4, UDP, BOOTP's fixed fields */
+#define ASK_MS	   20u			   /* between two questions who has the guest's address */
 #define ACTIVE_MS  2u /* between two turns while the guest sends: how long slirp delays an ACK */
 
 /* The guest's networks: 10.0.2.0/24 and fec0::/64; the next ones for other networks of the machine
@@ -50,6 +56,9 @@ struct frame {
 struct user {
 	Slirp *slirp;
 	bool sent, active; /* the guest has sent since the last turn; between the last two */
+	int doors[NET_FORWARDS_MAX]; /* this turn: where in net.fds those are that are held */
+	unsigned door_count;
+	s64 ask_at; /* ms: not before then again */
 	struct timer timers[TIMERS_MAX];
 	struct frame queue[QUEUE_MAX];
 	unsigned head, tail; /* frames put and taken */
@@ -135,10 +144,64 @@ static const SlirpCb callbacks = {
 	.notify = notify,
 };
 
+/* ---- doors ---- */
+
+/* "Who has the guest's address?" by ARP (RFC 826), from the host's, whose hardware address is
+ * libslirp's for that. */
+static void ask_for_guest(struct net *n)
+{
+	u32 on = n->config.number * NEXT;
+	u8 f[60] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x52, 0x55, [12] = 0x08, 0x06, 0, 1, 0x08,
+		0, 6, 4, 0, 1, 0x52, 0x55 };
+
+	const u32 host = htonl(HOST + on), guest = htonl(GUEST + on);
+
+	memcpy(f + 8, &host, 4);
+	memcpy(f + 24, &host, 4);
+	memcpy(f + 28, &host, 4);
+	memcpy(f + 38, &guest, 4);
+	(void)!net_deliver(n, f, sizeof(f)); /* a guest that has no room is not there yet */
+}
+
+static bool listens(int fd)
+{
+	int yes = 0;
+	socklen_t len = sizeof(yes);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &len) && yes;
+}
+
+/* Is the descriptor not for libslirp yet? */
+static bool hold_door(struct net *n, int fd)
+{
+	struct user *u = n->back;
+
+	if (n->has_spoken || !listens(fd))
+		return false;
+	if (now_ms() >= u->ask_at && u->door_count < NET_FORWARDS_MAX)
+		u->doors[u->door_count++] = net_watch(n, fd, POLLIN);
+	return true;
+}
+
+static void look_at_doors(struct net *n)
+{
+	struct user *u = n->back;
+	bool knocks = false;
+
+	for (unsigned i = 0; i < u->door_count; i++)
+		knocks |= u->doors[i] >= 0 && n->fds[u->doors[i]].revents & POLLIN;
+	if (!knocks || n->has_spoken)
+		return;
+	ask_for_guest(n);
+	u->ask_at = now_ms() + ASK_MS;
+}
+
 /* ---- turns ---- */
 
 static int add_poll(int fd, int events, void *ctx)
 {
+	if (hold_door(ctx, fd))
+		return -1;
 	return net_watch(ctx, fd,
 		(short)((events & SLIRP_POLL_IN ? POLLIN : 0) |
 			(events & SLIRP_POLL_OUT ? POLLOUT : 0) |
@@ -186,8 +249,11 @@ static void user_watch(struct net *n, u32 *timeout)
 {
 	struct user *u = n->back;
 
+	u->door_count = 0;
 	slirp_pollfds_fill(u->slirp, timeout, add_poll, n);
 	*timeout = until_timers(u, *timeout);
+	if (!n->has_spoken && u->ask_at > now_ms())
+		*timeout = (u32)min_u64(*timeout, ASK_MS);
 	u->active = u->sent;
 	u->sent = false;
 	if (u->active)
@@ -198,6 +264,7 @@ static void user_ready(struct net *n, bool failed)
 {
 	struct user *u = n->back;
 
+	look_at_doors(n);
 	slirp_pollfds_poll(u->slirp, failed, get_events, n);
 	run_timers(u);
 }

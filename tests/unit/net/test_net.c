@@ -141,24 +141,93 @@ static void nonsense_is_survived(void **state)
 	net_close(g.net);
 }
 
-/* A port that somebody has is refused. */
-static void forwards_listen(void **state)
+/* A port of the loopback's that nobody has. */
+static struct sockaddr_in free_port(void)
 {
 	int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct sockaddr_in at = { .sin_family = AF_INET,
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(at);
-	struct guest g, other;
 
 	assert_int_equal(bind(s, (struct sockaddr *)&at, sizeof(at)), 0);
 	assert_int_equal(getsockname(s, (struct sockaddr *)&at, &len), 0);
 	close(s);
+	return at;
+}
+
+static int knock(const struct sockaddr_in *at)
+{
+	int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_int_equal(connect(s, (const struct sockaddr *)at, sizeof(*at)), 0);
+	return s;
+}
+
+/* A port that somebody has is refused. */
+static void forwards_listen(void **state)
+{
+	const struct sockaddr_in at = free_port();
+	struct guest g, other;
 	struct net_forward f = { false, INADDR_LOOPBACK, ntohs(at.sin_port), 22 };
 
 	assert_int_equal(open_guest(&g, &f, 1), 0);
 	assert_true(open_guest(&other, &f, 1) < 0);
-	s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(connect(s, (struct sockaddr *)&at, sizeof(at)), 0);
+	close(knock(&at));
+	net_close(g.net);
+}
+
+static unsigned be16(const u8 *p) { return (unsigned)p[0] << 8 | p[1]; }
+
+/* Waits until the guest is sent a frame of that type; fails by the test's own limit of time. */
+static void await(struct guest *g, u16 type)
+{
+	bool seen;
+
+	do {
+		usleep(1000);
+		lock(g);
+		seen = g->frames && be16(g->last + 12) == type;
+		unlock(g);
+	} while (!seen);
+}
+
+/* Who connects before the guest has its address waits until it has, and no longer. */
+static void a_door_opens_when_the_guest_is_there(void **state)
+{
+	static const u8 of_guest[4] = { 10, 0, 2, 15 }, of_host[4] = { 10, 0, 2, 2 };
+	const struct sockaddr_in at = free_port();
+	const struct net_forward f = { false, INADDR_LOOPBACK, ntohs(at.sin_port), 22 };
+	u8 arp[ARP_LEN] = { 0 };
+	struct guest g;
+
+	assert_int_equal(open_guest(&g, &f, 1), 0);
+	int s = knock(&at);
+	for (unsigned i = 0; i < 3; i++) { /* it is asked, and asked again */
+		await(&g, 0x0806);
+		lock(&g);
+		assert_int_equal(be16(g.last + 20), 1); /* a request */
+		assert_memory_equal(g.last + 28, of_host, 4);
+		assert_memory_equal(g.last + 38, of_guest, 4);
+		memcpy(arp, g.last, ARP_LEN);
+		g.frames = 0;
+		unlock(&g);
+	}
+	/* Its answer: the addresses change places. */
+	memcpy(arp, arp + 6, 6);
+	memcpy(arp + 32, arp + 22, 10);
+	memcpy(arp + 6, "\x52\x54\0\1\2\3", 6);
+	memcpy(arp + 22, arp + 6, 6);
+	memcpy(arp + 28, of_guest, 4);
+	arp[21] = 2;
+	lock(&g);
+	net_send(g.net, arp, sizeof(arp));
+	unlock(&g);
+	await(&g, 0x0800);
+	lock(&g);
+	assert_int_equal(g.last[14 + 9], IPPROTO_TCP);
+	assert_memory_equal(g.last + 14 + 16, of_guest, 4);
+	assert_int_equal(be16(g.last + 14 + 20 + 2), 22);
+	unlock(&g);
 	close(s);
 	net_close(g.net);
 }
@@ -308,6 +377,7 @@ int main(void)
 		cmocka_unit_test(frames_wait_for_room_up_to_a_limit),
 		cmocka_unit_test(nonsense_is_survived),
 		cmocka_unit_test(forwards_listen),
+		cmocka_unit_test(a_door_opens_when_the_guest_is_there),
 		cmocka_unit_test(name_servers_are_found),
 		cmocka_unit_test(members_hear_each_other),
 		cmocka_unit_test(segments_need_a_place_and_a_name),
