@@ -191,7 +191,7 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 	record_facts(m, in);
 	e->d = d;
 	e->index = m->count;
-	e->rip = m->b->rip + m->at;
+	e->rip = e->start_rip + m->at;
 	e->gpa = m->src->gpa + m->at;
 	e->hint = !emit_window(e) ? (u8)HINT_GENERAL
 		  : in->access || (m->op.flags & OPF_END)
@@ -200,7 +200,7 @@ static enum emit_result add_insn(struct making *m, const struct build *d)
 	in->hint = e->hint & 3u;
 	e->traps = false;
 	if (unlikely(m->gpa2 != CODE_NO_PAGE))
-		emit_itlb_check(e, m->b->rip + PAGE_SIZE, m->gpa2, m->count);
+		emit_itlb_check(e, e->start_rip + PAGE_SIZE, m->gpa2, m->count);
 	const u8 *before = e->a.at;
 	unsigned outs = e->out_count, links = e->link_count;
 	enum emit_result r = emit_insn(e);
@@ -315,7 +315,7 @@ static bool emit_block(struct making *m)
 		emit_loop(m);
 	end_offsets(m);
 	if (r != EMIT_END)
-		emit_link(&m->e, 0xff, m->b->rip + m->at);
+		emit_link(&m->e, 0xff, m->e.start_rip + m->at);
 	if (!m->e.a.full)
 		emit_outs(m->t, m->b, m->e.links, m->e.outs, m->e.out_count);
 	must(!m->e.a.full, "block at 0x%llx needs more than %u bytes",
@@ -338,7 +338,7 @@ static const struct relocs *relocs_of(struct making *m)
 	if (e->fixed || m->gpa2 != CODE_NO_PAGE || m->b->unit.live_bytes || count > RELOCS_MOST ||
 		e->slots.count > ASM_PLACES || e->addresses.count > ASM_PLACES ||
 		code_space_bits(m->b->space) != 64 || code_space_mmu(m->b->space) != MMU_USER ||
-		m->t->options & OPTION_NO_REBASE)
+		m->b->floats || m->t->options & OPTION_NO_REBASE)
 		return NULL;
 	x.r = (struct relocs){ (u16)e->slots.count, (u16)e->addresses.count, (u16)e->out_count };
 	for (unsigned i = 0; i < e->slots.count; i++)
@@ -399,7 +399,8 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 
 	u8 *at = t->mem.rw + t->used + TBLOCK_HEAD;
 	struct tblock *b = tblock_place(t);
-	*b = (struct tblock){ .rip = t->c->s->rip,
+	*b = (struct tblock){ .rip = tcache_key(t, t->code_space, t->c->s->rip),
+		.floats = tcache_floats(t, t->code_space, t->c->s->rip),
 		.unit.gpa = src->gpa,
 		.space = t->code_space,
 		.vector_from = NO_VECTORS,
@@ -416,6 +417,7 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 	m.outs_before = t->outs_at;
 	m.gpa2 = CODE_NO_PAGE;
 	m.e.t = t;
+	m.e.start_rip = t->c->s->rip;
 	m.e.b = b;
 	m.bits = code_space_bits(b->space);
 	m.e.word = m.bits / 8;
@@ -431,7 +433,7 @@ struct tblock *tblock_make(struct translator *t, const struct code_bytes *src, b
 	m.e.fixed = false;
 	m.e.out_count = m.e.link_count = 0;
 	facts_start(&m.e);
-	emit_itlb_check(&m.e, b->rip, b->unit.gpa, NO_INSN);
+	emit_itlb_check(&m.e, m.e.start_rip, b->unit.gpa, NO_INSN);
 	if (!emit_block(&m)) {
 		*interpret = true;
 		return NULL;

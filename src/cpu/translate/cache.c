@@ -85,6 +85,7 @@ int tcache_open(struct translator *t, struct err *err)
 		return -ENOMEM;
 	if (retain_open(t) < 0 || upper_open(t) < 0)
 		return err_set(err, -ENOMEM, "translate: no memory for address spaces");
+	t->ctx->itlb_mask = (ITLB_ENTRIES - 1ull) << PAGE_SHIFT;
 	t->ctx->index_mask = (FAST_ENTRIES - 1ull) << PAGE_SHIFT;
 	t->ctx->page_mask = ~PAGE_MASK;
 	t->ctx->jump_mask = (JUMP_ENTRIES - 1ull) << JUMP_SHIFT;
@@ -322,7 +323,8 @@ static bool in_page_of(const struct tblock *owner, const struct tblock *to)
 /* Where in the code of `to` the link may lead. */
 static unsigned link_enters(const struct translator *t, struct link *l, const struct tblock *to)
 {
-	if (tblock_entry(to) && !in_page_of(link_owner(l), to))
+	if (to->floats ? l->target >= PAGE_SIZE
+		       : tblock_entry(to) && !in_page_of(link_owner(l), to))
 		return 0; /* to the check of its page */
 	if (to == link_owner(l) && l->loop)
 		return l->loop;
@@ -336,6 +338,8 @@ void tcache_link(struct translator *t, struct link *l, struct tblock *to)
 
 	if (l->chained || owner->cut || !owner->unit.valid)
 		return;
+	if (to->floats && !owner->floats)
+		return; /* it says nobody where it goes */
 	set_target(t, l, to);
 	l->chained = true;
 	link_point(t, l, (u32)(to->code - t->mem.rx) + link_enters(t, l, to));
@@ -357,15 +361,15 @@ static void jumps_drop(struct translator *t)
 
 void tcache_jump(struct translator *t, struct tblock *to)
 {
-	unsigned n, i = jump_index(to->rip);
+	u64 rip = t->c->s->rip;
+	unsigned n, i = jump_index(rip);
 
 	if (t->jump_count == JUMP_LOG)
 		jumps_drop(t);
 	n = t->jump_count++;
 	t->jumps[n].index = i;
 	t->jumps[n].space = to->space;
-	t->ctx->jump[to->space].targets[i] =
-		(struct jump_target){ -to->rip, (u64)(uintptr_t)to->code };
+	t->ctx->jump[to->space].targets[i] = (struct jump_target){ -rip, (u64)(uintptr_t)to->code };
 }
 
 /*
@@ -504,6 +508,21 @@ struct sought {
 	u8 space;
 };
 
+/* As far as code reaches, and more. Nearer to where addresses end its links might lead beyond,
+ * which is looked at when a block is made. */
+#define FLOAT_NEAR (BIT64(31) + PAGE_SIZE)
+
+bool tcache_floats(const struct translator *t, unsigned code_space, u64 rip)
+{
+	return code_space == MMU_USER && rip < BIT64(47) - FLOAT_NEAR &&
+	       !(t->options & OPTION_NO_FLOAT);
+}
+
+u64 tcache_key(const struct translator *t, unsigned code_space, u64 rip)
+{
+	return tcache_floats(t, code_space, rip) ? rip & PAGE_MASK : rip;
+}
+
 static u64 hash_of(const struct tblock *b) { return block_hash(b->unit.gpa, b->rip, b->space); }
 
 static bool is_block(struct translator *t, const struct tblock *b, const void *key)
@@ -526,6 +545,8 @@ void tcache_detach(struct translator *t, struct tblock *b)
 		unlink_one(t, l);
 		forget_target(t, l);
 	}
+	if (b->floats)
+		return; /* jumps that lead to it find its check */
 	unsigned i = jump_index(b->rip);
 	if (t->ctx->jump[b->space].targets[i].code == (u64)(uintptr_t)b->code)
 		jump_clear(t, b->space, i);
@@ -538,6 +559,8 @@ void tcache_killed(void *translator, struct code_unit *u)
 
 	patched_note(t, b);
 	tcache_detach(t, b);
+	if (b->floats)
+		itlb_shut(t, b);
 	block_map_remove(t, &t->blocks, hash_of(b), is_block, b);
 	/* The block may be running right now: it must not go on past the store. */
 	tcache_unlink_out(t, b);
@@ -644,10 +667,10 @@ struct tblock *tcache_by_code(const struct translator *t, const u8 *pc)
 	return (size_t)(pc - b->code) < b->code_size ? b : NULL;
 }
 
-/* Is there a block like b that begins at rip, in b's first page? */
-bool tcache_has(struct translator *t, const struct tblock *b, u64 rip)
+/* Is there a block like b that begins so far behind it, in b's first page? */
+bool tcache_has(struct translator *t, const struct tblock *b, u64 at)
 {
-	u64 gpa = b->unit.gpa + (rip - b->rip);
+	u64 gpa = b->unit.gpa + at, rip = b->rip + at;
 
 	const struct sought sought = { gpa, rip, b->space };
 
@@ -661,7 +684,7 @@ static bool second_page_matches(struct translator *t, const struct tblock *b)
 
 	if (b->unit.gpa2 == CODE_NO_PAGE)
 		return true;
-	return blocks_fetch(t->c, (b->rip | PAGE_MASK) + 1, &second) == X86_OK &&
+	return blocks_fetch(t->c, (t->c->s->rip | PAGE_MASK) + 1, &second) == X86_OK &&
 	       (second.gpa & ~PAGE_MASK) == b->unit.gpa2;
 }
 
@@ -687,9 +710,10 @@ struct tblock *tcache_find(struct translator *t, bool *interpret)
 		*interpret = true;
 		return NULL;
 	}
-	const struct sought sought = { src.gpa, rip, t->code_space };
+	u64 key = tcache_key(t, t->code_space, rip);
+	const struct sought sought = { src.gpa, key, t->code_space };
 	struct tblock *b = block_map_find(
-		t, &t->blocks, block_hash(src.gpa, rip, t->code_space), is_usable, &sought);
+		t, &t->blocks, block_hash(src.gpa, key, t->code_space), is_usable, &sought);
 	if (b)
 		return b;
 	u64 since = stats_now(t);

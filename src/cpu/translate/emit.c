@@ -33,9 +33,20 @@ void emit_link(struct emit *e, u8 cc, u64 target)
 {
 	unsigned i = e->link_count++;
 	struct link *l = &e->links[i];
+	bool floats = e->b->floats, over = floats && !emit_in_page(e, target) && cc != 0xff;
 
 	must(i < BLOCK_LINKS, "more links than a block has");
-	*l = (struct link){ .target = target,
+	if (over) { /* short, over what says where to */
+		asm_u8(&e->a, (u8)(0x70 | (cc ^ 1)));
+		asm_u8(&e->a, 7 + 7 + 5);
+		cc = 0xff;
+	}
+	if (floats && !emit_in_page(e, target)) {
+		asm_load(&e->a, T_ADDR, SLOT(page));
+		asm_lea_open(&e->a, T_ADDR, T_ADDR, ASM_NONE,
+			(s32)(target - (e->start_rip & ~PAGE_MASK)), true);
+	}
+	*l = (struct link){ .target = floats ? target - (e->start_rip & ~PAGE_MASK) : target,
 		.space = (u8)facts_next_space(e),
 		.vectors = e->b->vector_from != NO_VECTORS };
 	emit_out(e, cc, EXIT_CODE(EXIT_LINK, e->b->id, i));
@@ -61,7 +72,7 @@ void emit_outs(struct translator *t, struct tblock *b, struct link *links, const
 		u8 *back = outs[i].site + 4; /* behind the jump */
 		enum exit_kind kind = EXIT_KIND(outs[i].code);
 		bool fetch = kind == EXIT_VECTOR || kind == EXIT_X87;
-		bool longer = fetch || kind == EXIT_LOOKUP;
+		bool longer = fetch || kind == EXIT_LOOKUP || kind == EXIT_PAGE;
 
 		t->outs_at -= longer ? LONG_OUT_SIZE : OUT_SIZE;
 		struct asm_buf a =
@@ -78,8 +89,9 @@ void emit_outs(struct translator *t, struct tblock *b, struct link *links, const
 			asm_jmp_slot(&a, kind == EXIT_X87 ? SLOT(x87_fetch) : SLOT(vector_fetch));
 			continue;
 		}
-		if (kind == EXIT_LOOKUP) {
+		if (kind == EXIT_LOOKUP)
 			b->gate_out = stub;
+		if (kind == EXIT_LOOKUP || kind == EXIT_PAGE) {
 			asm_store(&a, SLOT(rip), T_ADDR);
 		}
 		asm_patch(asm_jump(&a, 0xff), shared);
@@ -95,6 +107,21 @@ void emit_constant(struct emit *e, unsigned reg, u64 value, bool near_rip)
 		e->fixed = true;
 	else if (near_rip)
 		asm_note(&e->addresses, e->a.at - sizeof(u64));
+}
+
+bool emit_near(struct emit *e, unsigned reg, u64 at)
+{
+	u64 from = at - (e->start_rip & ~PAGE_MASK);
+
+	if (!e->b->floats) {
+		emit_constant(e, reg, at, true);
+		return true;
+	}
+	if (!asm_is_s32(from))
+		return false;
+	asm_load(&e->a, reg, SLOT(page));
+	asm_lea(&e->a, reg, reg, ASM_NONE, 0, (s32)from);
+	return true;
 }
 
 /*

@@ -96,7 +96,8 @@ struct emit {
 		word; /* bytes of an address, and of what goes to the stack: 8, or 4 in flat code */
 	unsigned index; /* of the instruction */
 	bool traps;	/* it is handed over by a trap */
-	u64 rip;	/* its address */
+	u64 rip;	/* its address ... */
+	u64 start_rip;	/* ... and the block's, now */
 	u64 gpa;	/* its guest-physical address, if it lies in the block's first page */
 	u8 hint;	/* enum window_hint */
 	struct facts f;
@@ -152,6 +153,13 @@ static inline bool emit_kernel_window(const struct emit *e)
 	return code_space_kernel_window(e->b->space);
 }
 
+/* A guest address near RIP to a register. False: it is too far. */
+bool emit_near(struct emit *e, unsigned reg, u64 at);
+/* Is the link to be in the same page? */
+static inline bool emit_in_page(const struct emit *e, u64 target)
+{
+	return !((target ^ e->start_rip) & ~PAGE_MASK);
+}
 /* To take back what was emitted. */
 struct emit_mark {
 	u8 *at;

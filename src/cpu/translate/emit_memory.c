@@ -32,7 +32,12 @@ bool emit_address(struct emit *e, const struct op *op)
 	if (base == BASE_RIP) {
 		u64 at = e->rip + (u64)op->disp;
 
-		emit_constant(e, T_ADDR, op->asize == 4 ? (u32)at : at, true);
+		if (op->asize == 4 && e->b->floats)
+			return false;
+		if (op->asize == 4)
+			emit_constant(e, T_ADDR, (u32)at, true);
+		else if (!emit_near(e, T_ADDR, at))
+			return false;
 	} else {
 		if (base != REG_NONE)
 			want |= BIT(base) & HOMELESS;

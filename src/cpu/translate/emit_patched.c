@@ -66,7 +66,7 @@ bool emit_patched(struct emit *e)
 	unsigned g = recode_gpr_id(d->o[0].reg.value);
 	unsigned to = places.host[g] == ASM_NONE ? ASM_RCX : places.host[g];
 	const struct host_operand m = { ASM_RCX, ASM_NONE, 0 };
-	u64 offset = e->rip - e->b->rip;
+	u64 offset = e->rip - e->start_rip;
 
 	asm_const(&e->a, ASM_RCX, (u64)(uintptr_t)(e->host + offset + at));
 	if (size == 4 && d->op->size == 8)

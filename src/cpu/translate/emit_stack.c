@@ -24,7 +24,10 @@ static void emit_push_reg(struct emit *e, unsigned guest)
 
 static void store_value(struct emit *e, const struct host_operand *m, u64 value, bool near_rip)
 {
-	if (e->word == 4 || asm_is_s32(value)) {
+	if (near_rip && e->b->floats) {
+		must(emit_near(e, ASM_RCX, value), "the next instruction is far away");
+		asm_mem(&e->a, OP_MOV_STORE, ASM_RCX, m);
+	} else if (e->word == 4 || asm_is_s32(value)) {
 		e->fixed |= near_rip;
 		emit_word(e, 0xc7, 0, m); /* mov [m], simm32 */
 		asm_u32(&e->a, (u32)value);
@@ -52,7 +55,7 @@ void emit_push_return(struct emit *e, u64 next)
 	emit_stack_operand(e, -(s32)e->word, e->word, true, &m);
 	emit_word(e, OP_MOV_LOAD, ASM_RCX, &m);
 	asm_store(&e->a, SLOT(overwritten), ASM_RCX);
-	emit_constant(e, ASM_RCX, next, true);
+	must(emit_near(e, ASM_RCX, next), "the next instruction is far away");
 	emit_word(e, OP_MOV_STORE, ASM_RCX, &m);
 	emit_move_rsp(e, -(s32)e->word);
 }

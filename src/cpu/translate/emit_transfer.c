@@ -34,7 +34,8 @@ static void emit_lookup(struct emit *e)
 static bool goes_on(const struct emit *e, u64 target, u64 next)
 {
 	return target > next && e->link_count - e->body_links + LAST_LINKS < BODY_LINKS &&
-	       !(e->t->options & OPTION_NO_SUPERBLOCKS) && !tcache_has(e->t, e->b, next);
+	       !(e->t->options & OPTION_NO_SUPERBLOCKS) &&
+	       !tcache_has(e->t, e->b, next - e->start_rip);
 }
 
 static enum emit_result emit_direct(struct emit *e, u64 next)
@@ -42,13 +43,14 @@ static enum emit_result emit_direct(struct emit *e, u64 next)
 	const struct op *op = e->d->op;
 	u64 target = emit_code_at(e, next, op->imm);
 
-	if (!x86_canonical(target))
+	if (!x86_canonical(target) ||
+		(e->b->floats && !asm_is_s32(target - (e->start_rip & ~PAGE_MASK))))
 		return emit_hand_over(e);
 	if (op->exec == op_call)
 		emit_push_next(e, next);
 	else
 		facts_settle_stack(e);
-	if (op->exec != op_call && target == e->b->rip)
+	if (op->exec != op_call && target == e->start_rip)
 		e->back = e->link_count;
 	if (op->exec != op_jcc) {
 		emit_link(e, 0xff, target);
@@ -127,7 +129,8 @@ enum emit_result emit_count_branch(struct emit *e)
 	bool loop = op->exec == op_loop;
 	u8 cc = m == ZYDIS_MNEMONIC_LOOPE ? 4 : m == ZYDIS_MNEMONIC_LOOPNE ? 5 : 0xff;
 
-	if (op->size != e->word || op->asize == 2 || !x86_canonical(target))
+	if (op->size != e->word || op->asize == 2 || !x86_canonical(target) ||
+		(e->b->floats && !(emit_in_page(e, target) && emit_in_page(e, next))))
 		return emit_hand_over(e);
 	facts_settle_stack(e);
 	if (loop)

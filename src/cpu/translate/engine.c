@@ -83,6 +83,7 @@ static void enter(struct translator *t, const u8 *code, struct resident in)
 	x->fs_base = s->seg[X86_FS].base;
 	x->gs_base = s->seg[X86_GS].base;
 	x->trap = 0;
+	x->rip = s->rip;
 	if (code_space_kernel_window(t->code_space))
 		kernel_window_enter(t);
 	else if (code_space_window(t->code_space))
@@ -174,7 +175,7 @@ static const u8 *hand_over(struct translator *t, struct tblock *b, unsigned inde
 	enum mmu_space space = c->mmu.space;
 	u64 at, second;
 
-	c->s->rip = b->rip + in->guest_at; /* operands may be relative to it */
+	c->s->rip = tblock_rip(t, b) + in->guest_at; /* operands may be relative to it */
 	at = touched(t, in, op);
 	bool two = touches_two(c, in, op, &second);
 	bool counted = !count_is_ours(t, in);
@@ -275,13 +276,15 @@ static const u8 *page_missed(struct translator *t, struct tblock *b, unsigned ar
 	struct code_bytes src;
 
 	if (arg != NO_INSN) {
-		c->s->rip = b->rip + b->insns[arg].guest_at;
+		c->s->rip = tblock_rip(t, b) + b->insns[arg].guest_at;
 		if (unlikely(t->baked & BAKED_COUNT))
 			count_take_back(t, b->insns[arg].behind + 1u);
 		return NULL;
 	}
-	c->s->rip = b->rip;
-	if (blocks_fetch(c, b->rip, &src) != X86_OK)
+	c->s->rip = b->floats ? t->ctx->rip : b->rip;
+	if (b->floats)
+		t->pending_jump = true; /* if it was one, it is to lead to what is found */
+	if (blocks_fetch(c, c->s->rip, &src) != X86_OK)
 		return NULL;
 	if (!b->unit.valid || src.gpa != b->unit.gpa) {
 		tcache_detach(t, b); /* another space's */
@@ -289,6 +292,8 @@ static const u8 *page_missed(struct translator *t, struct tblock *b, unsigned ar
 	}
 	if (b->unit.gpa2 != CODE_NO_PAGE)
 		return NULL; /* whoever finds it looks at both */
+	t->pending_jump = false;
+	t->ctx->page = c->s->rip & ~PAGE_MASK;
 	itlb_fill(t, b);
 	return b->code + tblock_entry(b);
 }
@@ -300,6 +305,7 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 	bool stop = false;
 	struct resident in = { 0 };
 
+	t->ctx->page = c->s->rip & ~PAGE_MASK;
 	while (code) {
 		/* Order: announce, then look; vcpu_post() and tcache_claimed() do the reverse. */
 		t->ctx->kicked = 0;
@@ -333,7 +339,7 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 		}
 		switch (kind) {
 		case EXIT_LINK:
-			c->s->rip = from->links[arg].target;
+			c->s->rip = t->pending_rip = link_target(t, from, &from->links[arg]);
 			t->pending = &from->links[arg];
 			break;
 		case EXIT_LOOKUP:
@@ -348,7 +354,7 @@ static bool run_blocks(struct translator *t, struct tblock *b)
 		case EXIT_VECTOR:
 		case EXIT_X87:
 			/* They are not available; or a kick came before they were fetched. */
-			c->s->rip = from->rip + from->insns[arg].guest_at;
+			c->s->rip = tblock_rip(t, from) + from->insns[arg].guest_at;
 			if (unlikely(t->baked & BAKED_COUNT))
 				count_take_back(t, from->insns[arg].behind + 1u);
 			t->interpret_once =
@@ -430,7 +436,7 @@ static enum cpu_exit translate_run(struct vcpu *v)
 			continue;
 		}
 		itlb_fill(t, b);
-		if (t->pending && t->pending->target == b->rip && t->pending->space == b->space &&
+		if (t->pending && t->pending_rip == c->s->rip && t->pending->space == b->space &&
 			!(t->options & OPTION_NO_CHAIN))
 			tcache_link(t, t->pending, b);
 		if (t->pending_jump && !(t->options & OPTION_NO_LOOKUP))

@@ -28,13 +28,15 @@
 #define STR(x)	   STR_(x)
 #define O_GPR(n)   STR(n) "*8" /* in the context and in the state */
 #define O_FLAGS	   "128"
+#define O_RIP	   "136"
 #define O_HOST_RSP "144"
 #define O_ENTER	   "152"
 #define O_STATE	   "200"
 #define O_KICKED   "264"
 #define O_AUX	   "344"
 
-_Static_assert(offsetof(struct tctx, flags) == 128 && offsetof(struct tctx, host_rsp) == 144 &&
+_Static_assert(offsetof(struct tctx, flags) == 128 && offsetof(struct tctx, rip) == 136 &&
+		       offsetof(struct tctx, host_rsp) == 144 &&
 		       offsetof(struct tctx, enter) == 152 && offsetof(struct tctx, state) == 200 &&
 		       offsetof(struct tctx, kicked) == 264 && offsetof(struct tctx, aux) == 344 &&
 		       offsetof(struct x86_state, gpr) == 0,
@@ -71,6 +73,7 @@ __asm__(".text\n"
 	"	mov " O_GPR(14) "(%r15), %r14\n"
 	"	mov " O_GPR(4) "(%r15), %rsp\n"
 	"	mov %gs:" O_AUX ", %r15\n"
+	"	mov %gs:" O_RIP ", %r11\n"
 	"	jmp *%gs:" O_ENTER "\n"
 	"translate_enter_end:\n"
 	"translate_leave:\n"

@@ -153,6 +153,8 @@ static const struct slot {
 	{ SLOT(vectors_away), "vectors_away" },
 	{ SLOT(x87_away), "x87_away" },
 	{ SLOT(retired), "instructions" },
+	{ SLOT(page), "page" },
+	{ SLOT(itlb_mask), "itlb_mask" },
 };
 
 static const char *slot_name(u32 at)

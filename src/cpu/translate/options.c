@@ -21,6 +21,8 @@ const struct cpu_engine_option options_table[] = {
 		OPTION_WINDOW_ALWAYS },
 	{ "no-share", "translate code for each processor that runs it", OPTION_NO_SHARE },
 	{ "no-rebase", "translate code anew for each address that it runs at", OPTION_NO_REBASE },
+	{ "no-float", "give code of user programs a block for each address that it runs at",
+		OPTION_NO_FLOAT },
 	{ "no-huge", "keep the engine's tables on small pages of the host", OPTION_NO_HUGE },
 	{ "no-rest", "keep the code cache and its tables while the machine is idle",
 		OPTION_NO_REST },

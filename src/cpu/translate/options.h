@@ -31,6 +31,7 @@ enum translate_option {
 	OPTION_REST_OFTEN = BIT(23),
 	OPTION_NO_SENSITIVE = BIT(24),
 	OPTION_COUNT = BIT(25),
+	OPTION_NO_FLOAT = BIT(26),
 };
 
 extern const struct cpu_engine_option options_table[];

@@ -2,8 +2,9 @@
  * Blocks for code that was translated before, at another address.
  *
  * Every process has its libraries elsewhere, and itself, too (ASLR), but the code is the same, in
- * the same pages of the host's memory. Such a block is copied and not made: the same guest bytes at
- * the same physical address become the same host code, but for
+ * the same pages of the host's memory. Most blocks do not care (itlb.c, Floating code). Those of
+ * the window do, which reach what is near RIP by constants. Such a block is copied and not made:
+ * the same guest bytes at the same physical address become the same host code, but for
  *
  *   slots       are named relative to RIP: moved by as much as the code moves
  *   addresses   near the guest's RIP (operands, return addresses): moved with it

@@ -161,7 +161,7 @@ unsigned share_region_for(struct translator *t, u64 at)
 
 static struct key key_of(const struct translator *t, u64 gpa, u64 rip, u8 space)
 {
-	return (struct key){ gpa, rip, t->baked, space,
+	return (struct key){ gpa, tcache_key(t, space, rip), t->baked, space,
 		code_space_kernel_window(space) ? t->stack_region : WINDOW_NOWHERE };
 }
 
@@ -292,6 +292,7 @@ static struct tblock as_made(const struct tblock *from)
 		.gate = from->gate,
 		.code_size = from->code_size,
 		.space = from->space,
+		.floats = from->floats,
 		.count = from->count,
 		.op_count = from->op_count,
 		.link_count = from->link_count,
@@ -329,6 +330,8 @@ static struct tblock *copy(struct translator *t, const struct template *x)
 	if (!copy_ops(t, b, ops))
 		return NULL;
 	copy_code(t, x, b);
+	if (b->floats)
+		itlb_recheck(t, b); /* its maker may have shut it */
 	tcache_add(t, b);
 	rebase_offer(t, b);
 	t->copied++;

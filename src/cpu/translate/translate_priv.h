@@ -49,7 +49,8 @@
  * Facts) lives as long as the block. One that ends with a branch to its own start has its body
  * twice: the second one relies on what the first has shown, and is where further rounds go.
  *
- * Blocks are keyed by (linear RIP, physical address, space). Exits are
+ * Blocks are keyed by (linear RIP, physical address, space); those of user code by the latter two,
+ * since the same code is at another address in each process (itlb.c, Floating code). Exits are
  * - links: direct jumps, patched to the target's code once that exists;
  * - lookups: indirect jumps, through a table per space keyed by RIP.
  * They live as long as the blocks. Those of the lower half, which is another one after each change
@@ -59,8 +60,7 @@
  * Attention. Translated code never polls. vcpu_post() sends the thread a signal; the handler points
  * every exit of the block it interrupted at the way out, so one signal is enough wherever it comes.
  *
- * The same code at another address, as in every process that uses a library, is not made again but
- * moved (rebase.c).
+ * The same code at another address, where that matters, is not made again but moved (rebase.c).
  *
  * 32-bit code is translated where segments do nothing but name rights (emit_flat.c).
  *
@@ -202,7 +202,7 @@ struct jump_table {
 struct tctx {
 	u64 gpr[16]; /* while code runs, those that have no host register */
 	u64 flags;   /* host RFLAGS image, status flags only */
-	u64 rip;     /* EXIT_LOOKUP: where to */
+	u64 rip;     /* where to: of a lookup, and what T_ADDR holds on entry */
 	u64 host_rsp;
 	u64 enter; /* where translate_enter jumps */
 	u64 code;  /* where the vector entry jumps */
@@ -245,8 +245,10 @@ struct tctx {
 	u64 bit_mask32, bit_mask64; /* of a bit's number, in a word of so many bits */
 	u64 proof_addr, false_fact; /* emit_proof.c */
 	u64 overwritten;	    /* by the return address of the last indirect call */
-	counter retired;	    /* instructions that code has counted itself */
-	u64 itlb[ITLB_ENTRIES];	    /* see itlb.c */
+	u64 page;		    /* linear address of the page that floating code runs in */
+	u64 itlb_mask;
+	counter retired;	/* instructions that code has counted itself */
+	u64 itlb[ITLB_ENTRIES]; /* see itlb.c */
 	struct fast_table fast[MMU_SPACES][2];
 	struct jump_table jump[CODE_SPACES];
 };
@@ -264,7 +266,7 @@ struct tctx {
 #define OWNER_BACK_BITS 6u
 #define OWNER_BACK_MAX	(BIT(OWNER_BACK_BITS) - 1)
 struct link {
-	u64 target;	     /* guest RIP */
+	u64 target;	     /* guest RIP; of floating code, from the start of its page */
 	u32 site;	     /* of the rel32 in the image */
 	u32 out : LINK_BITS; /* where it points when not chained, in the image */
 	bool vectors : 1;    /* they are in the host's registers when it is taken */
@@ -348,13 +350,14 @@ _Static_assert(sizeof(struct tinsn) == 16, "four in a line of the cache");
 #define TBLOCK_ALIGN 64u
 struct tblock {
 	struct code_unit unit;
-	u64 rip;
+	u64 rip;      /* tcache_key() */
 	u8 *code;     /* running view */
 	u32 incoming; /* ref of the first link that has it as `to` */
 	u8 space;     /* see CODE_WINDOW */
 	u8 link_count;
-	u8 vector_from; /* the instruction from which on vectors are in host registers ... */
-	bool cut;	/* the signal handler pointed the exits outwards */
+	u8 vector_from;	 /* the instruction from which on vectors are in host registers ... */
+	bool floats : 1; /* see itlb.c */
+	bool cut : 1;	 /* the signal handler pointed the exits outwards */
 
 	struct link *links;
 	struct tinsn *insns; /* count + 1: the last only ends the offsets */
@@ -376,10 +379,13 @@ _Static_assert(offsetof(struct tblock, links) == TBLOCK_ALIGN, "the first line")
 /* A block of the lower half begins with a check of its page (itlb.c), which ends with a jump. */
 #define ITLB_CHECK 28u
 #define ITLB_JUMP  5u
+/* Of floating code it is longer: see itlb.c. */
+#define FLOAT_CHECK   57u
+#define FLOAT_OVER_AT 37u /* in it: by how much it jumps when it passes */
 /* Where who is in its page already enters it, behind the check. */
 static inline unsigned tblock_entry(const struct tblock *b)
 {
-	return b->rip >> 63 ? 0 : ITLB_CHECK;
+	return b->floats ? FLOAT_CHECK : b->rip >> 63 ? 0 : ITLB_CHECK;
 }
 
 static inline size_t tblock_insns_size(const struct tblock *b)
@@ -528,6 +534,7 @@ struct translator {
 	struct patched patched[PATCHED]; /* direct-mapped */
 	u64 no_run[NO_RUNS];  /* instructions whose run crosses pages: by gpa, direct-mapped */
 	bool interpret_once;  /* the next block is the interpreter's */
+	u64 pending_rip;      /* where the pending exit leads */
 	struct link *pending; /* the exit taken, to be chained to what is found next */
 	bool pending_jump;    /* the same for a lookup */
 	u32 options;	      /* enum translate_option */
@@ -539,6 +546,17 @@ struct translator {
 	u64 blocks_made, copied, rebased, guest_bytes, host_bytes, side_exits, loops, links_made,
 		put_back, fast_fills, code_flushes, clears, rests;
 };
+
+/* Where code of b that was left a moment ago was running. */
+static inline u64 tblock_rip(const struct translator *t, const struct tblock *b)
+{
+	return b->floats ? t->ctx->page + b->rip : b->rip;
+}
+static inline u64 link_target(
+	const struct translator *t, const struct tblock *owner, const struct link *l)
+{
+	return owner->floats ? t->ctx->page + l->target : l->target;
+}
 
 /* ---- names of what is in the memory of descriptors ---- */
 
@@ -606,7 +624,11 @@ void tcache_add(struct translator *t, struct tblock *b);
 void tcache_unpatch(struct translator *t, const struct tblock *b);
 /* Its lookup is reached. */
 void tcache_open_gate(const struct translator *t, const struct tblock *b);
-bool tcache_has(struct translator *t, const struct tblock *b, u64 rip);
+bool tcache_has(struct translator *t, const struct tblock *b, u64 at);
+/* Does code of this space that runs at rip float? And what is a block of it known by, beside its
+ * physical address and its space: where it runs, or if it floats where in its page. */
+bool tcache_floats(const struct translator *t, unsigned code_space, u64 rip);
+u64 tcache_key(const struct translator *t, unsigned code_space, u64 rip);
 void tcache_link(struct translator *t, struct link *l, struct tblock *to);
 void tcache_jump(struct translator *t, struct tblock *to);
 void tcache_unlink_out(struct translator *t, struct tblock *b);
@@ -692,6 +714,8 @@ void itlb_put_back(
 	struct translator *t, const struct itlb_entry *from, unsigned count, bool doubtful);
 /* Writes b's check for where b is and what it is for, but for its jump. */
 void itlb_recheck(const struct translator *t, const struct tblock *b);
+/* The check of b, which floats, fails from now on, whoever still leads to it. */
+void itlb_shut(const struct translator *t, const struct tblock *b);
 /* For checks: is there an entry for the page? */
 bool itlb_has(const struct translator *t, u64 va);
 

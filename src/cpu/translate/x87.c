@@ -42,7 +42,7 @@ static void settle_pointers(struct translator *t, const u8 *pc)
 	const struct tblock *b = codemem_has(&t->mem, pc) ? tcache_by_code(t, pc) : NULL;
 	unsigned index = b ? tblock_insn_at(b, pc) : 0;
 
-	f->fip = b ? b->rip + b->insns[index].guest_at : 0;
+	f->fip = b ? tblock_rip(t, b) + b->insns[index].guest_at : 0;
 	f->fop = b ? tblock_op(t, b, index)->imm & 0x7ff : 0;
 }
 

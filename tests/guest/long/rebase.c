@@ -142,8 +142,130 @@ static void changed(void)
 	}
 }
 
+/* ---- neighbours ---- */
+
+/*
+ * Code that goes on in the next page, which is another one in each place, in all the ways that
+ * there are. Where it goes to in there says what it returns, and which page it is.
+ */
+static u8 front[4096] ALIGNED(4096), next[2][4096] ALIGNED(4096);
+
+static void put_code(u8 *at, const char *bytes, unsigned len) { memcpy(at, bytes, len); }
+#define CODE(at, bytes) put_code(at, bytes, sizeof(bytes) - 1)
+
+static void put_rel32(u8 *page, unsigned at, unsigned target)
+{
+	u32 rel = target - (at + 4);
+
+	memcpy(page + at, &rel, sizeof(rel));
+}
+
+/* At `at`: mov eax, value; ret */
+static void put_return(u8 *page, unsigned at, u32 value)
+{
+	CODE(page + at, "\xb8....\xc3");
+	memcpy(page + at + 1, &value, sizeof(value));
+}
+
+static const struct way {
+	unsigned enter;
+	u32 value; /* of the first of the two pages */
+	u32 step;  /* more of the second */
+} ways[] = {
+	{ 0x000, 0x20, 1 },		/* jmp */
+	{ 0x100, 0x30, 1 },		/* jz, taken */
+	{ 0x200, 0x40, 1 },		/* jz, not taken, then jmp */
+	{ 0x300, 0x51, 1 },		/* call, and back */
+	{ 0xfc0, 0x10, 1 },		/* loop */
+	{ 0xfe0, 0x60, 1 },		/* jrcxz */
+	{ 0xffd, 0x00105544, 0x10000 }, /* an instruction on both pages */
+};
+
+static void make_neighbours(void)
+{
+	CODE(front, "\xe9");
+	put_rel32(front, 1, PAGE + 0x10);
+	CODE(front + 0x100, "\x31\xc0\x0f\x84");
+	put_rel32(front, 0x104, PAGE + 0x20);
+	CODE(front + 0x200, "\x31\xc0\xff\xc0\x0f\x84");
+	put_rel32(front, 0x206, PAGE + 0x20);
+	CODE(front + 0x20a, "\xe9");
+	put_rel32(front, 0x20b, PAGE + 0x30);
+	CODE(front + 0x300, "\xe8....\x83\xc0\x01\xc3"); /* call; add eax, 1; ret */
+	put_rel32(front, 0x301, PAGE + 0x40);
+	CODE(front + 0xfc0, "\xb9\x02\0\0\0\xe2\x41\xc3"); /* mov ecx, 2; loop next + 8 */
+	CODE(front + 0xfe0, "\xb9\0\0\0\0\xe3\x69\xc3");   /* mov ecx, 0; jrcxz next + 0x50 */
+	CODE(front + 0xffd, "\xb8\x44\x55");		   /* mov eax, .... */
+	for (u32 k = 0; k < 2; k++) {
+		next[k][0] = (u8)(0x10 + k);
+		next[k][1] = 0;
+		next[k][2] = 0xc3;
+		put_return(next[k], 0x08, 0x10 + k);
+		for (u32 at = 0x10; at <= 0x50; at += 0x10)
+			put_return(next[k], at, at + 0x10 + k);
+	}
+}
+
+static void call_ways(ulong at, u32 k)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(ways); i++) {
+		ulong got = user_call((ulong(*)(ulong))(at + ways[i].enter), 0);
+
+		CHECK_EQ((u32)got, ways[i].value + k * ways[i].step);
+	}
+}
+
+static void neighbours(void)
+{
+	static const ulong spots[] = { 0x7f0000000000, 0x7f5555555000, 0x555555554000,
+		0x7f0008000000 };
+
+	make_neighbours();
+	for (unsigned swap = 0; swap < 6; swap++) {
+		for (unsigned i = 0; i < ARRAY_LEN(spots); i++) {
+			pt_map(spots[i], (ulong)front, USER_RWX);
+			pt_map(spots[i] + PAGE, (ulong)next[(i + swap) % 2], USER_RWX);
+		}
+		for (unsigned round = 0; round < 5; round++)
+			for (unsigned i = 0; i < ARRAY_LEN(spots); i++)
+				call_ways(spots[i], (i + swap) % 2);
+	}
+}
+
+/* The same page twice, side by side: its code goes on in itself. */
+static void own_neighbour(void)
+{
+	make_neighbours();
+	put_return(front, 0x10, 0x99);
+	pt_map(0x7f0000000000, (ulong)front, USER_RWX);
+	pt_map(0x7f0000001000, (ulong)front, USER_RWX);
+	for (unsigned round = 0; round < 5; round++)
+		CHECK_EQ((u32)user_call((ulong(*)(ulong))0x7f0000000000, 0), 0x99);
+}
+
+/* What is rewritten is so in all places, also where it has just run and nothing was mapped since.
+ */
+static void rewritten(void)
+{
+	static const ulong spots[] = { 0x7f0000000000, 0x7f5555555000, 0x555555554000 };
+
+	for (unsigned i = 0; i < ARRAY_LEN(spots); i++)
+		pt_map(spots[i], (ulong)front, USER_RWX);
+	for (u32 value = 1; value < 40; value++) {
+		put_return(front, 0x10, value);
+		for (unsigned i = 0; i < 3 * ARRAY_LEN(spots); i++) {
+			ulong at = spots[i % ARRAY_LEN(spots)] + 0x10;
+
+			CHECK_EQ((u32)user_call((ulong(*)(ulong))at, 0), value);
+		}
+	}
+}
+
 const struct test tests[] = {
 	{ "everywhere", everywhere, 2 },
 	{ "changed", changed, 1 },
+	{ "neighbours", neighbours, 2 },
+	{ "own neighbour", own_neighbour, 1 },
+	{ "rewritten", rewritten, 1 },
 	{ 0 },
 };
