@@ -8,9 +8,9 @@ static inline bool add_ok(u64 a, u64 b, u64 *sum) { return !__builtin_add_overfl
 static inline bool mul_ok(u64 a, u64 b, u64 *prod) { return !__builtin_mul_overflow(a, b, prod); }
 
 static inline u64 min_u64(u64 a, u64 b) { return a < b ? a : b; }
+static inline u64 max_u64(u64 a, u64 b) { return a > b ? a : b; }
 static inline s64 min_s64(s64 a, s64 b) { return a < b ? a : b; }
 static inline s64 max_s64(s64 a, s64 b) { return a > b ? a : b; }
-static inline u64 max_u64(u64 a, u64 b) { return a > b ? a : b; }
 
 /* align is a power of two; align_up wraps to 0 past the last multiple. */
 static inline u64 align_down(u64 v, u64 align) { return v & ~(align - 1); }

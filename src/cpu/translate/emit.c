@@ -33,20 +33,19 @@ void emit_link(struct emit *e, u8 cc, u64 target)
 {
 	unsigned i = e->link_count++;
 	struct link *l = &e->links[i];
-	bool floats = e->b->floats, over = floats && !emit_in_page(e, target) && cc != 0xff;
+	bool floats = e->b->floats, leaves_page = floats && !emit_in_page(e, target);
 
 	must(i < BLOCK_LINKS, "more links than a block has");
-	if (over) { /* short, over what says where to */
+	if (leaves_page && cc != 0xff) { /* short, over what says where to */
 		asm_u8(&e->a, (u8)(0x70 | (cc ^ 1)));
 		asm_u8(&e->a, 7 + 7 + 5);
 		cc = 0xff;
 	}
-	if (floats && !emit_in_page(e, target)) {
+	if (leaves_page) {
 		asm_load(&e->a, T_ADDR, SLOT(page));
-		asm_lea_open(&e->a, T_ADDR, T_ADDR, ASM_NONE,
-			(s32)(target - (e->start_rip & ~PAGE_MASK)), true);
+		asm_lea_open(&e->a, T_ADDR, T_ADDR, ASM_NONE, (s32)emit_from_page(e, target), true);
 	}
-	*l = (struct link){ .target = floats ? target - (e->start_rip & ~PAGE_MASK) : target,
+	*l = (struct link){ .target = floats ? emit_from_page(e, target) : target,
 		.space = (u8)facts_next_space(e),
 		.vectors = e->b->vector_from != NO_VECTORS };
 	emit_out(e, cc, EXIT_CODE(EXIT_LINK, e->b->id, i));
@@ -111,7 +110,7 @@ void emit_constant(struct emit *e, unsigned reg, u64 value, bool near_rip)
 
 bool emit_near(struct emit *e, unsigned reg, u64 at)
 {
-	u64 from = at - (e->start_rip & ~PAGE_MASK);
+	u64 from = emit_from_page(e, at);
 
 	if (!e->b->floats) {
 		emit_constant(e, reg, at, true);

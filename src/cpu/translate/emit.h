@@ -155,10 +155,14 @@ static inline bool emit_kernel_window(const struct emit *e)
 
 /* A guest address near RIP to a register. False: it is too far. */
 bool emit_near(struct emit *e, unsigned reg, u64 at);
-/* Is the link to be in the same page? */
-static inline bool emit_in_page(const struct emit *e, u64 target)
+/* How far a guest address is from the start of the block's page, which floating code knows. */
+static inline u64 emit_from_page(const struct emit *e, u64 at)
 {
-	return !((target ^ e->start_rip) & ~PAGE_MASK);
+	return at - (e->start_rip & ~PAGE_MASK);
+}
+static inline bool emit_in_page(const struct emit *e, u64 at)
+{
+	return emit_from_page(e, at) < PAGE_SIZE;
 }
 /* To take back what was emitted. */
 struct emit_mark {

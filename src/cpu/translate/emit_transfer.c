@@ -43,8 +43,7 @@ static enum emit_result emit_direct(struct emit *e, u64 next)
 	const struct op *op = e->d->op;
 	u64 target = emit_code_at(e, next, op->imm);
 
-	if (!x86_canonical(target) ||
-		(e->b->floats && !asm_is_s32(target - (e->start_rip & ~PAGE_MASK))))
+	if (!x86_canonical(target) || (e->b->floats && !asm_is_s32(emit_from_page(e, target))))
 		return emit_hand_over(e);
 	if (op->exec == op_call)
 		emit_push_next(e, next);

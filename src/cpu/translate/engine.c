@@ -282,17 +282,15 @@ static const u8 *page_missed(struct translator *t, struct tblock *b, unsigned ar
 		return NULL;
 	}
 	c->s->rip = b->floats ? t->ctx->rip : b->rip;
-	if (b->floats)
-		t->pending_jump = true; /* if it was one, it is to lead to what is found */
 	if (blocks_fetch(c, c->s->rip, &src) != X86_OK)
 		return NULL;
 	if (!b->unit.valid || src.gpa != b->unit.gpa) {
-		tcache_detach(t, b); /* another space's */
+		tcache_detach(t, b);	     /* another space's */
+		t->pending_jump = b->floats; /* if it was one, it is to lead to what is found */
 		return NULL;
 	}
 	if (b->unit.gpa2 != CODE_NO_PAGE)
 		return NULL; /* whoever finds it looks at both */
-	t->pending_jump = false;
 	t->ctx->page = c->s->rip & ~PAGE_MASK;
 	itlb_fill(t, b);
 	return b->code + tblock_entry(b);
